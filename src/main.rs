@@ -1,2 +1,3 @@
 //! Calls the library and turns its result into an exit code.
+
 fn main() {}

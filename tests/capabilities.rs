@@ -1,1 +1,1 @@
-
+//! The capability tests: each module is one capability, shown on the real program.

@@ -1,0 +1,317 @@
+//! Mistakes in the user's files: where they are, what they mean, what to do.
+//!
+//! Parsers and checks return many [`Diagnostic`]s at once; each points into a [`SourceFile`] by byte
+//! ranges and renders to an excerpt with carets. `cli` decides about colour and prints. Errors of the
+//! machine (a full disk, a missing engine) are not diagnostics; every layer has its own error type.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// A text that the user wrote and the name under which the user knows it.
+#[derive(PartialEq, Eq, Hash)]
+pub struct SourceFile {
+    /// The path as it is to be shown.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl SourceFile {
+    /// A file with its shown path and its text.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), text: text.into() })
+    }
+
+    /// Line and column (both from 1, the column in characters) of a byte offset.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = self.boundary(offset);
+        let before = &self.text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// The nearest character boundary at or before `offset`, inside the text.
+    fn boundary(&self, offset: usize) -> usize {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        offset
+    }
+}
+
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SourceFile({})", self.name)
+    }
+}
+
+/// A range of bytes in a file.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// The file.
+    pub file: Arc<SourceFile>,
+    /// Byte offsets into its text.
+    pub range: Range<usize>,
+}
+
+impl Span {
+    /// The bytes `range` of `file`.
+    pub fn new(file: &Arc<SourceFile>, range: Range<usize>) -> Self {
+        Self { file: Arc::clone(file), range }
+    }
+
+    /// Line and column of its start, both from 1.
+    pub fn position(&self) -> (usize, usize) {
+        self.file.position(self.range.start)
+    }
+
+    /// The text that it covers.
+    pub fn text(&self) -> &str {
+        let range = self.clamped();
+        &self.file.text[range]
+    }
+
+    fn clamped(&self) -> Range<usize> {
+        let start = self.file.boundary(self.range.start);
+        let end = self.file.boundary(self.range.end).max(start);
+        start..end
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.position();
+        write!(formatter, "{}:{line}:{column}", self.file.name)
+    }
+}
+
+/// Whether a diagnostic stops the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth saying, stops nothing.
+    Warning,
+    /// The input cannot be used.
+    Error,
+}
+
+/// One mistake: what it is, where (one place, perhaps further ones), why, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diagnostic {
+    /// Whether it stops the command.
+    pub severity: Severity,
+    /// The name of the rule that it breaks, where there is one: `StageNameCasing`.
+    pub rule: Option<&'static str>,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// Where, with a label for the caret (may be empty).
+    pub place: Option<(Span, String)>,
+    /// Further places that matter, each with its label.
+    pub related: Vec<(Span, String)>,
+    /// Why it is so.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// A mistake that stops the command.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, message.into())
+    }
+
+    /// Something worth saying that stops nothing.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, message.into())
+    }
+
+    fn new(severity: Severity, message: String) -> Self {
+        let (rule, place) = (None, None);
+        Self { severity, rule, message, place, related: Vec::new(), notes: Vec::new(), help: Vec::new() }
+    }
+
+    /// Names the rule that is broken.
+    #[must_use]
+    pub fn rule(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
+        self
+    }
+
+    /// Points at the place; `label` stands beside the caret and may be empty.
+    #[must_use]
+    pub fn at(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.place = Some((span, label.into()));
+        self
+    }
+
+    /// Points at a further place.
+    #[must_use]
+    pub fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.related.push((span, label.into()));
+        self
+    }
+
+    /// Adds a reason.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// Adds `did you mean …?` where a candidate is close to `word`.
+    #[must_use]
+    pub fn did_you_mean<'a>(self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        match closest(word, candidates) {
+            Some(candidate) => self.help(format!("did you mean `{candidate}`?")),
+            None => self,
+        }
+    }
+
+    /// The text with excerpts and carets, without a trailing newline; `colour` adds ANSI sequences.
+    pub fn render(&self, colour: bool) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut title = level.primary_title(self.message.as_str());
+        if let Some(rule) = self.rule {
+            title = title.id(rule);
+        }
+        let mut group = Group::with_title(title);
+        for snippet in self.snippets() {
+            group = group.element(snippet);
+        }
+        for note in &self.notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
+        for help in &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        renderer.decor_style(DecorStyle::Ascii).render(&[group])
+    }
+
+    /// One excerpt a file, the first with the caret.
+    fn snippets(&self) -> Vec<Snippet<'_, annotate_snippets::Annotation<'_>>> {
+        let mut files: Vec<&Arc<SourceFile>> = Vec::new();
+        let primary = self.place.iter().map(|(span, label)| (span, label, AnnotationKind::Primary));
+        let related = self.related.iter().map(|(span, label)| (span, label, AnnotationKind::Context));
+        let all: Vec<_> = primary.chain(related).collect();
+        for (span, ..) in &all {
+            if !files.iter().any(|file| Arc::ptr_eq(file, &span.file)) {
+                files.push(&span.file);
+            }
+        }
+        files.into_iter().map(|file| excerpt(file, &all)).collect()
+    }
+}
+
+fn excerpt<'a>(
+    file: &'a SourceFile,
+    places: &[(&'a Span, &'a String, AnnotationKind)],
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let mut snippet = Snippet::source(file.text.as_str()).path(file.name.as_str()).fold(true);
+    for (span, label, kind) in places.iter().filter(|(span, ..)| std::ptr::eq(&*span.file, file)) {
+        let annotation = kind.span(span.clamped());
+        let labelled = if label.is_empty() { annotation } else { annotation.label(label.as_str()) };
+        snippet = snippet.annotation(labelled);
+    }
+    snippet
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.render(false))
+    }
+}
+
+/// The candidate that a typing mistake most likely meant: at most a third of the letters wrong.
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count().max(3) / 3).min(3);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= limit && *candidate != word)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edit distance with transpositions of neighbours, letters compared without case.
+fn distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.chars().flat_map(char::to_lowercase).collect();
+    let right: Vec<char> = right.chars().flat_map(char::to_lowercase).collect();
+    let mut rows = vec![(0..=right.len()).collect::<Vec<_>>()];
+    for (row, &letter) in left.iter().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, &other) in right.iter().enumerate() {
+            let change = rows[row][column] + usize::from(letter != other);
+            let mut best = change.min(rows[row][column + 1] + 1).min(current[column] + 1);
+            if row > 0 && column > 0 && letter == right[column - 1] && left[row - 1] == other {
+                best = best.min(rows[row - 1][column - 1] + 1);
+            }
+            current.push(best);
+        }
+        rows.push(current);
+    }
+    rows[left.len()][right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Diagnostic {
+        let file = SourceFile::new("compose.yml", "services:\n web:\n  mage: nginx\n  ports: []\n");
+        let start = file.text.find("mage").unwrap();
+        Diagnostic::error("unknown key `mage` in service `web`")
+            .at(Span::new(&file, start..start + 4), "")
+            .did_you_mean("mage", ["image", "build", "ports"])
+    }
+
+    #[test]
+    fn excerpt_has_file_line_caret_and_advice() {
+        insta::assert_snapshot!(sample().render(false), @r"
+        error: unknown key `mage` in service `web`
+         --> compose.yml:3:3
+          |
+        3 |   mage: nginx
+          |   ^^^^
+          |
+          = help: did you mean `image`?
+        ");
+    }
+
+    #[test]
+    fn spans_out_of_bounds_or_inside_a_character_do_not_panic() {
+        let file = SourceFile::new("f", "aé");
+        for range in [0..99, 2..2, 50..60, 2..3] {
+            let span = Span::new(&file, range);
+            assert!(!Diagnostic::warning("w").at(span, "here").render(false).is_empty());
+        }
+    }
+
+    #[test]
+    fn closest_word_is_found_and_strangers_are_not() {
+        assert_eq!(closest("mage", ["image", "build"]), Some("image"));
+        assert_eq!(closest("enviroment", ["environment", "env_file"]), Some("environment"));
+        assert_eq!(closest("COPPY", ["COPY", "RUN"]), Some("COPY"));
+        assert_eq!(closest("zzz", ["image", "build"]), None);
+    }
+
+    #[test]
+    fn position_counts_characters() {
+        let file = SourceFile::new("f", "ab\né x");
+        assert_eq!(file.position(file.text.find('x').unwrap()), (2, 3));
+    }
+}

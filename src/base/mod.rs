@@ -1,0 +1,11 @@
+//! L0: what every other layer stands on.
+//!
+//! [`digest`] has the content digests and the identifiers made of them, [`diag`] the mistakes in the
+//! user's files with their excerpts, [`fs`] the file system primitives that must be right everywhere
+//! (atomic publishing, locks, paths inside a foreign root), [`event`] what a running command reports.
+//! Nothing here knows Dockerfiles, compose files, images or engines.
+
+pub mod diag;
+pub mod digest;
+pub mod event;
+pub mod fs;
