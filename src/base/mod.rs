@@ -2,9 +2,11 @@
 //!
 //! [`digest`] has the content digests and the identifiers made of them, [`diag`] the mistakes in the
 //! user's files with their excerpts, [`fs`] the file system primitives that must be right everywhere
-//! (atomic publishing, locks, paths inside a foreign root), [`event`] what a running command reports.
+//! (atomic publishing, locks, paths inside a foreign root), [`event`] what a running command reports,
+//! [`cancel`] the flag that stops it.
 //! Nothing here knows Dockerfiles, compose files, images or engines.
 
+pub mod cancel;
 pub mod diag;
 pub mod digest;
 pub mod event;
