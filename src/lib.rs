@@ -23,3 +23,4 @@
 //! `cli` → all; everything → `base`. `tests/layers.rs` fails on any other edge.
 
 pub mod base;
+pub mod sandbox;

@@ -1,0 +1,77 @@
+//! What can go wrong in a sandbox. A command that ran and failed is no error but an
+//! [`Exit`](super::Exit).
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::fs::PathError;
+
+/// Why a command could not be run or a stack of layers not be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Mounting and isolating need privileges that the program does not have.
+    #[error("building needs root: run it as root or with sudo (rootless builds are not supported yet)")]
+    NotRoot,
+    /// The kernel lacks something that there is no way around.
+    #[error("this kernel or container does not offer {feature}: {source}")]
+    Missing {
+        /// What is missing, as words: `mount namespaces`.
+        feature: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The layers could not be put on top of each other.
+    #[error("cannot stack {} layers, the last of them {}: {source}", layers, last.display())]
+    Overlay {
+        /// How many there are, the upper included.
+        layers: usize,
+        /// The upper, or the topmost lower.
+        last: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A tree could not be read or written.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The command is not there or cannot be executed, inside.
+    #[error("cannot start `{command}` in the image: {source}")]
+    Command {
+        /// The first word of the command.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The working directory is not there or not a directory, inside.
+    #[error("cannot enter the working directory {} of the image: {source}", path.display())]
+    WorkingDirectory {
+        /// The path inside.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something in the image lies where a file system must be mounted.
+    #[error("cannot mount over {} of the image: {source}", path.display())]
+    MountPoint {
+        /// The path inside.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One step of preparing the isolation failed.
+    #[error("cannot isolate the command: {action}: {source}")]
+    Isolation {
+        /// What was being done: `set the limit nofile`.
+        action: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The output of the command could not be passed on.
+    #[error("cannot pass on the output of the command: {0}")]
+    Output(io::Error),
+    /// The process that watches the command ended without a result (someone killed it).
+    #[error("the process that watched the command ended before it ({0})")]
+    MonitorLost(String),
+    /// The step was stopped because the build is.
+    #[error("cancelled")]
+    Cancelled,
+}
