@@ -22,5 +22,8 @@
 //! `oci`; `build` → `graph`, `context`, `oci`, `sandbox`, `store`, `engine`; `up` → `compose`, `engine`;
 //! `cli` → all; everything → `base`. `tests/layers.rs` fails on any other edge.
 
+// Where tests/ may do what the library must not, the lint stands here and not in Cargo.toml.
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 pub mod base;
 pub mod sandbox;
