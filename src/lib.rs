@@ -23,7 +23,7 @@
 //! `cli` → all; everything → `base`. `tests/layers.rs` fails on any other edge.
 
 // Where tests/ may do what the library must not, the lint stands here and not in Cargo.toml.
-#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+#![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 pub mod base;
 pub mod sandbox;
