@@ -27,3 +27,4 @@
 
 pub mod base;
 pub mod sandbox;
+pub mod oci;
