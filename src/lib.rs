@@ -26,5 +26,5 @@
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 pub mod base;
-pub mod sandbox;
 pub mod oci;
+pub mod sandbox;

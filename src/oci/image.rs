@@ -351,11 +351,13 @@ fn is_zero(value: &i64) -> bool {
 mod set_as_map {
     use super::{BTreeMap, BTreeSet, Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(set: &BTreeSet<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(set: &BTreeSet<String>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(set.iter().map(|name| (name, serde_json::Map::new())))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<String>, D::Error> {
         let map: Option<BTreeMap<String, serde::de::IgnoredAny>> = Option::deserialize(deserializer)?;
         Ok(map.unwrap_or_default().into_keys().collect())
     }
