@@ -28,3 +28,4 @@
 pub mod base;
 pub mod oci;
 pub mod sandbox;
+pub mod compose;
