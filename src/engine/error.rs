@@ -1,0 +1,97 @@
+//! What can go wrong between us and an engine, with the words that the user needs.
+//!
+//! Every variant names the action or the object. A message of the engine itself is passed on unchanged.
+
+use std::io;
+
+/// A question or an action that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing answers at the address.
+    #[error("no container engine answers at {host}: {reason}\n{advice}")]
+    NotReachable {
+        /// The address as the user would write it in `DOCKER_HOST`.
+        host: String,
+        /// What the system said.
+        reason: String,
+        /// What to do, in one sentence.
+        advice: &'static str,
+    },
+    /// An address of a kind that we cannot reach.
+    #[error("not supported yet: an engine at `{host}` (use unix:///PATH or tcp://HOST:PORT)")]
+    UnsupportedHost {
+        /// The address.
+        host: String,
+    },
+    /// The engine is older than Docker 20.10.
+    #[error(
+        "the engine at {host} is too old: it speaks API {api}, and 1.41 (Docker Engine 20.10) is the least"
+    )]
+    TooOld {
+        /// The address.
+        host: String,
+        /// The newest API version that it speaks.
+        api: String,
+    },
+    /// What an action needs is not there.
+    #[error("cannot {action}: {message}")]
+    NotFound {
+        /// The action and its object: `start pack-web-1`.
+        action: String,
+        /// The engine's message.
+        message: String,
+    },
+    /// The engine refused.
+    #[error("cannot {action}: {message}")]
+    Refused {
+        /// The action and its object: `start pack-web-1`.
+        action: String,
+        /// The HTTP status.
+        status: u16,
+        /// The engine's message.
+        message: String,
+    },
+    /// The connection broke or the answer made no sense.
+    #[error("cannot {action}: the connection to the engine failed: {message}")]
+    Broken {
+        /// The action and its object.
+        action: String,
+        /// What failed.
+        message: String,
+    },
+    /// The engine took an archive but could not make images of it.
+    #[error("the engine could not load the images: {message}")]
+    LoadFailed {
+        /// The engine's message.
+        message: String,
+    },
+    /// The engine could not pull an image.
+    #[error("cannot pull {reference}: {message}")]
+    PullFailed {
+        /// The image.
+        reference: String,
+        /// The engine's message.
+        message: String,
+    },
+    /// Our side of a transfer failed: writing an archive, or taking what the engine sends.
+    #[error("cannot {action}: {source}")]
+    Transfer {
+        /// The action and its object.
+        action: String,
+        /// What failed.
+        source: io::Error,
+    },
+    /// Our own threads could not be started.
+    #[error("cannot start the thread that speaks to the engine: {0}")]
+    Runtime(io::Error),
+    /// The user stopped the command.
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl EngineError {
+    /// Whether the engine refused because the object is in use or exists already (HTTP 409).
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+}
