@@ -25,8 +25,8 @@
 // Where tests/ may do what the library must not, the lint stands here and not in Cargo.toml.
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
-pub mod engine;
-pub mod sandbox;
-pub mod oci;
-pub mod compose;
 pub mod base;
+pub mod compose;
+pub mod engine;
+pub mod oci;
+pub mod sandbox;

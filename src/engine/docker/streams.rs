@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
@@ -16,8 +16,6 @@ use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::base::cancel::Cancel;
@@ -151,11 +149,10 @@ pub(super) fn pull(
     docker.runtime.block_on(async {
         let mut stream =
             std::pin::pin!(docker.api.create_image(Some(options), None, credentials.map(authority)));
-        let stopped = Stopped::of(cancel)?;
         loop {
             let message = tokio::select! {
                 message = stream.next() => message,
-                () = stopped.wait() => return Err(EngineError::Cancelled),
+                () = stopped(cancel) => return Err(EngineError::Cancelled),
             };
             match message {
                 None => break,
@@ -250,11 +247,10 @@ pub(super) fn logs(
         .build();
     docker.runtime.block_on(async {
         let mut stream = std::pin::pin!(docker.api.logs(container, Some(query)));
-        let stopped = Stopped::of(cancel)?;
         loop {
             let output = tokio::select! {
                 output = stream.next() => output,
-                () = stopped.wait() => return Ok(()),
+                () = stopped(cancel) => return Ok(()),
             };
             let Some(output) = output else { return Ok(()) };
             let output = output.map_err(|error| failed(action(), error))?;
@@ -275,10 +271,9 @@ pub(super) fn wait(docker: &Docker, container: &str, cancel: &Cancel) -> Result<
     let query = WaitContainerOptionsBuilder::new().condition("not-running").build();
     docker.runtime.block_on(async {
         let mut stream = std::pin::pin!(docker.api.wait_container(container, Some(query)));
-        let stopped = Stopped::of(cancel)?;
         let answer = tokio::select! {
             answer = stream.next() => answer,
-            () = stopped.wait() => return Ok(None),
+            () = stopped(cancel) => return Ok(None),
         };
         match answer {
             Some(Ok(answer)) => Ok(Some(answer.status_code)),
@@ -326,21 +321,11 @@ pub(super) fn exec(
     })
 }
 
-/// The command's stop flag as something that a future can wait for.
-struct Stopped(AsyncFd<OwnedFd>);
-
-impl Stopped {
-    /// Watches a descriptor of its own, so that many may watch one flag.
-    fn of(cancel: &Cancel) -> Result<Self> {
-        let descriptor = cancel.as_fd().try_clone_to_owned().map_err(EngineError::Runtime)?;
-        AsyncFd::register_with_interest(descriptor, Interest::READABLE)
-            .map(Self)
-            .map_err(EngineError::Runtime)
-    }
-
-    async fn wait(&self) {
-        // An error here means that the runtime is going away, which ends the command as well.
-        let _ = self.0.readable().await;
+/// Ends when the command is stopped. Tokio's watch on a descriptor would need `unsafe`; looking at the
+/// flag this often is not felt.
+async fn stopped(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
