@@ -29,4 +29,7 @@ pub mod base;
 pub mod compose;
 pub mod engine;
 pub mod oci;
+pub mod oci;
 pub mod sandbox;
+pub mod sandbox;
+pub mod store;

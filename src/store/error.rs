@@ -1,0 +1,31 @@
+//! What can go wrong in the store. A piece that is missing is not among it.
+
+use crate::base::digest::{BlobId, ResultId};
+use crate::base::fs::PathError;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused an operation on a path of the store.
+    #[error("the store: {0}")]
+    Path(#[from] PathError),
+    /// What was written is not what was announced. Nothing was kept.
+    #[error("the content has the digest {found}, expected was {expected}")]
+    WrongDigest {
+        /// What was announced.
+        expected: BlobId,
+        /// What came.
+        found: BlobId,
+    },
+    /// A record or snapshot was to be published whose parts are not in the store.
+    #[error("the snapshot {0} is not complete in the store")]
+    Incomplete(ResultId),
+    /// A value has no JSON form.
+    #[error("cannot encode the value of `{key}`: {source}")]
+    Encode {
+        /// The key under which it was to be kept.
+        key: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}

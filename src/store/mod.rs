@@ -1,0 +1,55 @@
+//! L1: everything that outlives a run, as bytes and folders.
+//!
+//! A [`Store`] is one folder. Data enters it in one way: it is finished in `tmp/`, renamed to its place,
+//! and the record that points at it comes last; whoever is killed on the way leaves something that nobody
+//! sees and that the next writer removes. Data leaves it in one way too: a piece that is missing,
+//! unfinished or not known to have survived a crash of the machine is *not there* (`None`, a miss), never
+//! an error and never a wrong result.
+//!
+//! ```text
+//! .lock  CACHEDIR.TAG          shared by every run, exclusive for the collector
+//! tmp/RANDOM                   what is being made, locked while its maker lives; the locks of keys
+//! blobs-v1/sha256/HEX          bytes under their digest
+//! snapshots-v1/RESULT/         tree/ (a layer's own files, overlay-ready), meta.json, notes
+//! records-v1/ab/HEX.json       definition key → record
+//! canonical-v1/ab/HEX.json     canonical key → record
+//! names-v1 pins-v1 history-v1 handover-v1    shelves of small named values
+//! trees-v1/                    stat caches; `context` owns their format
+//! ```
+//!
+//! [`Store::peek`] answers from the definition key alone, without a lock and without writing.
+//! [`Store::lookup`] takes the key's lock and returns a [`Lookup`]: a hit, or the [`Claim`] that alone can
+//! publish. [`Store::stage`] gives a folder to work in, [`Store::publish_snapshot`] makes it a
+//! [`Snapshot`]. [`Shelf`]s keep the values of other modules. [`Store::sync`] ends a run.
+//!
+//! **Durability.** Nothing is synced step by step. Records and snapshots bear the boot that wrote them;
+//! after one `syncfs` the run marks its files by making them read-only. A file of another boot without
+//! the mark does not count, an unmarked blob is digested again before it does.
+//!
+//! The store knows no images, no recipes and no contexts: recipes are opaque text, and what a record
+//! keeps alive is listed in it.
+
+mod blobs;
+mod claims;
+mod error;
+mod fault;
+mod records;
+mod remove;
+mod root;
+mod shelves;
+mod snapshots;
+mod temporary;
+
+pub use blobs::BlobWriter;
+pub use claims::{Claim, Key, Lookup};
+pub use error::StoreError;
+pub use records::{Held, Record, Stamp};
+pub use root::Store;
+pub use shelves::{Bucket, Shelf};
+pub use snapshots::{Snapshot, Staging};
+
+/// What an operation of the store gives.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+#[cfg(test)]
+mod tests;
