@@ -29,7 +29,5 @@ pub mod base;
 pub mod compose;
 pub mod engine;
 pub mod oci;
-pub mod oci;
-pub mod sandbox;
 pub mod sandbox;
 pub mod store;
