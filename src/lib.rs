@@ -27,6 +27,7 @@
 
 pub mod base;
 pub mod compose;
+pub mod dockerfile;
 pub mod engine;
 pub mod oci;
 pub mod sandbox;

@@ -1,0 +1,19 @@
+//! L1: the Dockerfile language, from text to typed stages. Pure: no file, no environment, no clock.
+//!
+//! [`words`] has variable expansion and word splitting, for when the variables are known.
+//! Grammar and meaning follow BuildKit's Dockerfile frontend; what is supported is decided by those who
+//! carry a build out, not here.
+
+mod ast;
+mod directives;
+pub mod heredoc;
+mod mount;
+mod pattern;
+pub mod words;
+
+pub use ast::{
+    Add, CommandLine, Copy, Dockerfile, Healthcheck, Heredoc, Instruction, Kind, OnBuild, Pair, Run, RunForm,
+    RunNetwork, RunSecurity, Stage, Word,
+};
+pub use directives::{Check, Directives};
+pub use mount::{Mount, MountKind, MountOptions, Sharing};
