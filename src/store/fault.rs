@@ -5,7 +5,7 @@
 pub(super) const fn point() {}
 
 #[cfg(test)]
-pub(super) use armed::point;
+pub(super) use armed::{arm, point};
 
 #[cfg(test)]
 mod armed {
@@ -14,6 +14,11 @@ mod armed {
     thread_local! {
         /// The points that this thread still passes before it dies; none while it is `None`.
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    /// Lets this thread pass `count` points and kills the process at the next one.
+    pub(in crate::store) fn arm(count: u32) {
+        LEFT.set(Some(count));
     }
 
     pub(in crate::store) fn point() {

@@ -53,3 +53,5 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trials;

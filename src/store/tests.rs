@@ -98,6 +98,154 @@ fn what_was_published_is_found_and_nothing_is_left() {
 }
 
 #[test]
+fn a_result_found_by_the_canonical_key_is_filed_under_the_definition() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let base = publish(&store, "base", &[]);
+    let result = publish(&store, "copy", &[(definition("old"), base)]);
+    let recipe = RawValue::from_string("{\"op\":\"copy\"}".to_owned()).unwrap();
+    let inputs = [(definition("new"), base)];
+    let (definition, canonical) = (definition("other"), canonical("copy"));
+    let key = Key { definition, canonical, inputs: &inputs, recipe: &recipe };
+    let Lookup::Hit(hit) = store.lookup(&key).unwrap() else { panic!("a miss") };
+    let filed = store.peek(key.definition).unwrap();
+    for record in [hit, filed] {
+        assert_eq!((record.result, &record.inputs[..]), (result, &inputs[..]));
+        assert_eq!(record.recipe.get(), recipe.get());
+    }
+}
+
+#[test]
+fn a_claim_keeps_others_out_until_it_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, other) = (open(folder.path()), open(folder.path()));
+    let recipe = recipe();
+    let key = |definition_name: &str, canonical_name: &str| Key {
+        definition: definition(definition_name),
+        canonical: canonical(canonical_name),
+        inputs: &[],
+        recipe: &recipe,
+    };
+    let claim = store.claim(&key("one", "same")).unwrap();
+    assert!(other.try_lookup(&key("one", "unlike")).unwrap().is_none());
+    assert!(other.try_lookup(&key("two", "same")).unwrap().is_none());
+    assert!(matches!(other.try_lookup(&key("two", "unlike")).unwrap(), Some(Lookup::Miss(_))));
+    assert_eq!(names_in(&folder.path().join("tmp")).len(), 2);
+    drop(claim);
+    assert!(matches!(other.try_lookup(&key("one", "same")).unwrap(), Some(Lookup::Miss(_))));
+    assert_eq!(names_in(&folder.path().join("tmp")), Vec::<String>::new());
+}
+
+#[test]
+fn what_stands_on_a_forced_step_misses() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let base = publish(&store, "base", &[]);
+    let middle = publish(&store, "middle", &[(definition("base"), base)]);
+    let top = publish(&store, "top", &[(definition("middle"), middle)]);
+    assert_eq!(store.peek(definition("top")).unwrap().result, top);
+    publish(&store, "base", &[]);
+    assert!(store.peek(definition("base")).is_some());
+    assert!(store.peek(definition("middle")).is_none() && store.peek(definition("top")).is_none());
+    // The chain itself is whole: nothing was lost.
+    assert!(store.chain(top).is_some());
+}
+
+#[test]
+fn blobs_are_what_they_claim_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let id = blob(&store, b"bytes");
+    assert_eq!((id, blob(&store, b"bytes")), (BlobId(Digest::of("bytes")), id));
+    let mut writer = store.write_blob().unwrap();
+    writer.write_all(b"bites").unwrap();
+    assert!(matches!(writer.finish(Some(id)), Err(StoreError::WrongDigest { .. })));
+    drop(store.write_blob().unwrap());
+    assert_eq!(names_in(&folder.path().join("tmp")), Vec::<String>::new());
+    // Torn by a crash: never marked, so it is digested before it counts; written again, it is mended.
+    std::fs::write(store.blob_path(id), b"byt").unwrap();
+    let later = open(folder.path());
+    assert!(!later.has_blob(id));
+    assert_eq!(blob(&later, b"bytes"), id);
+    let mut content = String::new();
+    std::io::Read::read_to_string(&mut later.blob(id).unwrap(), &mut content).unwrap();
+    assert_eq!(content, "bytes");
+}
+
+#[test]
+fn another_boot_counts_only_what_was_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let early = publish(&store, "early", &[]);
+    store.sync().unwrap();
+    let late = publish(&store, "late", &[(definition("early"), early)]);
+    let rebooted = Store::open_at_boot(folder.path(), "the next boot").unwrap();
+    assert_eq!(rebooted.peek(definition("early")).unwrap().result, early);
+    assert!(rebooted.peek(definition("late")).is_none() && rebooted.snapshot(late).is_none());
+    // A run that relies on what a killed run left marks that too.
+    let heir = open(folder.path());
+    assert!(heir.peek(definition("late")).is_some());
+    publish(&heir, "heir", &[]);
+    heir.sync().unwrap();
+    let rebooted = Store::open_at_boot(folder.path(), "the boot after").unwrap();
+    assert!(rebooted.peek(definition("late")).is_some() && rebooted.peek(definition("heir")).is_some());
+}
+
+#[test]
+fn notes_and_shelves_keep_small_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let id = publish(&store, "base", &[]);
+    assert_eq!(store.note(id, "diff-id"), None);
+    store.set_note(id, "diff-id", b"one").unwrap();
+    store.set_note(id, "diff-id", b"two").unwrap();
+    assert_eq!(store.note(id, "diff-id").unwrap(), b"two");
+    let torn = store.path("snapshots-v1").join(id.0.hex()).join("diff-id.note");
+    std::fs::write(torn, b"torn").unwrap();
+    assert_eq!(store.note(id, "diff-id"), None);
+    assert!(matches!(store.set_note(ResultId::fresh(), "diff-id", b""), Err(StoreError::Incomplete(_))));
+
+    let (one, other) = (store.shelf(Bucket::History("pack")), store.shelf(Bucket::History("pa/ck")));
+    one.put("web/../RUN 1", &[1, 2]).unwrap();
+    one.put("a", &[3]).unwrap();
+    assert_eq!(one.get::<Vec<u8>>("web/../RUN 1").unwrap(), [1, 2]);
+    assert_eq!(one.get::<String>("a"), None);
+    assert_eq!(one.list::<Vec<u8>>(), [("a".to_owned(), vec![3]), ("web/../RUN 1".to_owned(), vec![1, 2])]);
+    assert_eq!(other.list::<Vec<u8>>(), []);
+    assert!(one.remove("a").unwrap() && !one.remove("a").unwrap());
+    for bucket in [Bucket::Names, Bucket::Pins, Bucket::Handover("id")] {
+        assert_eq!(store.shelf(bucket).get::<u8>("a"), None);
+        store.shelf(bucket).put("a", &1).unwrap();
+        assert_eq!(store.shelf(bucket).get::<u8>("a"), Some(1));
+    }
+}
+
+#[test]
+fn leftovers_of_the_dead_go_and_the_living_keep_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let living = open(folder.path());
+    let staging = living.stage().unwrap();
+    let claim_recipe = recipe();
+    let key = Key {
+        definition: definition("one"),
+        canonical: canonical("one"),
+        inputs: &[],
+        recipe: &claim_recipe,
+    };
+    let claim = living.claim(&key).unwrap();
+    let tmp = folder.path().join("tmp");
+    std::fs::create_dir_all(tmp.join("dead/work-0/work")).unwrap();
+    std::fs::write(tmp.join("definition-00"), "").unwrap();
+    let other = open(folder.path());
+    assert!(tmp.join("dead").exists());
+    drop(other.write_blob().unwrap());
+    assert!(!tmp.join("dead").exists() && !tmp.join("definition-00").exists());
+    assert!(staging.tree().exists() && names_in(&tmp).len() == 3);
+    drop((claim, staging));
+    assert_eq!(names_in(&tmp), Vec::<String>::new());
+}
+
+#[test]
 fn a_run_of_hits_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     publish(&open(folder.path()), "base", &[]);
