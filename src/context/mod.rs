@@ -1,0 +1,130 @@
+//! L2: the build context, and any source tree of a COPY.
+//!
+//! [`Context::open`] stands for a folder of the user as the ignore rules show it, [`Context::rootfs`] for a
+//! root file system that `COPY --from` reads. [`Context::select`] turns the sources of one instruction into
+//! a [`Selection`]: the entries that the instruction will write, digested through the stat cache.
+//! [`Context::copy`] writes a selection into a root file system and refuses ([`CopyError::Changed`]) when a
+//! source no longer is what was digested. The user's folder is only read; the stat cache is the only state.
+//!
+//! This folder knows no Dockerfile syntax and no OCI: who parses flags or unpacks archives is above it.
+
+mod chmod;
+mod ignore;
+mod pattern;
+mod select;
+
+use std::path::PathBuf;
+
+pub use chmod::{Chmod, InvalidChmod};
+pub use ignore::{Ignore, Rule, ignore_file};
+pub use select::{Context, Selection, Source};
+
+use crate::base::fs::PathError;
+
+/// The sources of one COPY, ADD or bind mount.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Paths or patterns (Go's `filepath.Match`) below the root of the tree, variables already expanded. A
+    /// leading `/` and `..` above the root mean the root. `.` or `/` is the whole tree.
+    pub sources: Vec<String>,
+    /// `--chmod`: only the mode that results counts.
+    pub chmod: Option<Chmod>,
+    /// Whether `--chown` is given: the owners of the source then do not count. In a context they never do.
+    pub chown: bool,
+    /// `--exclude` patterns, with the rules of an ignore file, relative to each source.
+    pub excludes: Vec<String>,
+    /// `--parents`: the path of each source below its pivot (`/./`, else the root) is kept.
+    pub parents: bool,
+}
+
+/// Where and how a selection is written.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// An absolute path in the target, as written: a trailing slash makes it a folder.
+    pub destination: String,
+    /// `--chown`, for all entries and for the folders above them that are made. Without it entries of a
+    /// context belong to root, entries of a root file system to whom they belong there.
+    pub owner: Option<(u32, u32)>,
+    /// `--chmod`: an octal one also is the mode of folders made above the destination (else 0755). The modes
+    /// of the entries are those of the selection.
+    pub chmod: Option<Chmod>,
+}
+
+/// Why sources cannot be selected.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// A source without wildcards that is not there.
+    #[error("`{pattern}` not found{}", missing_hint(.ignored, .similar))]
+    Missing {
+        /// The source as written.
+        pattern: String,
+        /// The rule of the ignore file that excludes it, if it exists.
+        ignored: Option<Rule>,
+        /// A name beside it that was perhaps meant.
+        similar: Option<String>,
+    },
+    /// A wildcard or `--exclude` pattern that is not well formed.
+    #[error("`{pattern}` is not a valid pattern: {reason}")]
+    Pattern {
+        /// The pattern as written.
+        pattern: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A source whose symbolic links lead in a circle.
+    #[error("`{pattern}` leads through too many symbolic links")]
+    LinkLoop {
+        /// The source as written.
+        pattern: String,
+    },
+    /// A file that changed each time it was read.
+    #[error("{} changes while it is read", path.display())]
+    Unstable {
+        /// The file, below the root of the tree.
+        path: PathBuf,
+    },
+    /// What the system refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// Why a selection cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source is no longer what was digested: select again and start the step again. What was written so
+    /// far is to be thrown away.
+    #[error("{} changed during the build", path.display())]
+    Changed {
+        /// The source, below the root of its tree.
+        path: PathBuf,
+    },
+    /// A folder would be copied onto something that is no folder.
+    #[error("cannot copy a folder onto {}, which is not a folder", path.display())]
+    NotAFolder {
+        /// The path in the target.
+        path: PathBuf,
+    },
+    /// A file would replace a folder.
+    #[error("cannot replace the folder {} with a file", path.display())]
+    ReplacesFolder {
+        /// The path in the target.
+        path: PathBuf,
+    },
+    /// The destination's symbolic links lead in a circle.
+    #[error("{} leads through too many symbolic links", path.display())]
+    LinkLoop {
+        /// The path in the target.
+        path: PathBuf,
+    },
+    /// What the system refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+fn missing_hint(ignored: &Option<Rule>, similar: &Option<String>) -> String {
+    match (ignored, similar) {
+        (Some(rule), _) => format!(": {rule} excludes it"),
+        (None, Some(similar)) => format!("; did you mean `{similar}`?"),
+        (None, None) => String::new(),
+    }
+}
