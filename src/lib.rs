@@ -27,6 +27,7 @@
 
 pub mod base;
 pub mod compose;
+pub mod context;
 pub mod dockerfile;
 pub mod engine;
 pub mod oci;

@@ -147,11 +147,9 @@ impl fmt::Display for Change {
             What::Removed => formatter.write_str("removed"),
             What::Content => formatter.write_str("modified"),
             What::Mode(before, after) => write!(formatter, "mode changed from {before:04o} to {after:04o}"),
-            What::Owner(before, after) => write!(
-                formatter,
-                "owner changed from {}:{} to {}:{}",
-                before.0, before.1, after.0, after.1
-            ),
+            What::Owner(before, after) => {
+                write!(formatter, "owner changed from {}:{} to {}:{}", before.0, before.1, after.0, after.1)
+            }
             What::Kind(before, after) => {
                 write!(formatter, "changed from a {} to a {}", before.word(), after.word())
             }

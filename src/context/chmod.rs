@@ -101,7 +101,9 @@ impl Clause {
             'w' => spread(2),
             'x' => spread(1),
             'X' if directory || mode & 0o111 != 0 => spread(1),
-            's' => (if self.who & 4 != 0 { 0o4000 } else { 0 }) | (if self.who & 2 != 0 { 0o2000 } else { 0 }),
+            's' => {
+                (if self.who & 4 != 0 { 0o4000 } else { 0 }) | (if self.who & 2 != 0 { 0o2000 } else { 0 })
+            }
             't' => 0o1000,
             'u' => spread(mode >> 6 & 7),
             'g' => spread(mode >> 3 & 7),

@@ -130,7 +130,7 @@ impl Ignore {
     }
 
     /// Whether a `!` rule may bring back something below the excluded folder `path`.
-    pub(super) fn may_reach_below(&self, path: &[u8]) -> bool {
+    pub fn may_reach_below(&self, path: &[u8]) -> bool {
         self.rules.iter().any(|rule| rule.negated && rule.pattern.may_match_below(path))
     }
 }
@@ -175,10 +175,7 @@ pub(super) fn clean(path: &str) -> String {
 
 /// The ignore file of a build: `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in
 /// the context, else none. Its shown name is its file name.
-pub fn ignore_file(
-    context: &Path,
-    dockerfile: Option<&Path>,
-) -> Result<Option<Arc<SourceFile>>, PathError> {
+pub fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Option<Arc<SourceFile>>, PathError> {
     let beside = dockerfile.map(|dockerfile| {
         let mut name = dockerfile.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -209,9 +206,11 @@ mod tests {
 
     /// Golden folders: `ignore` and `paths` give `expected`, a line a path: kept, or the rule that excludes.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the switch that rewrites golden files")]
     fn golden_folders() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ignore");
-        let mut cases: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut cases: Vec<_> =
+            std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
         cases.sort();
         for case in cases {
             let rules = ignore(&std::fs::read_to_string(case.join("ignore")).unwrap());
@@ -233,7 +232,8 @@ mod tests {
     fn malformed_lines_are_all_reported() {
         let file = SourceFile::new(".dockerignore", "ok\n[a\n!\n# [b\nx[\n");
         let mistakes = Ignore::parse(&file).unwrap_err();
-        let lines: Vec<_> = mistakes.iter().map(|mistake| mistake.place.as_ref().unwrap().0.position().0).collect();
+        let lines: Vec<_> =
+            mistakes.iter().map(|mistake| mistake.place.as_ref().unwrap().0.position().0).collect();
         assert_eq!(lines, [2, 3, 5]);
     }
 

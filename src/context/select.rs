@@ -1,6 +1,7 @@
 //! Selecting: the sources of one instruction become the entries that it writes, digested.
 use std::path::{Path, PathBuf};
 
+use super::pattern::{Dialect, Pattern, has_wildcard};
 use super::{ContextError, CopyError, Ignore, Placement, Request};
 use crate::base::digest::Digest;
 use crate::base::fs::{PathError, RootDir};
@@ -41,7 +42,12 @@ impl Context {
 
     /// What `request` selects.
     pub fn select(&self, request: &Request) -> Result<Selection, ContextError> {
-        let _ = request;
+        let invalid = |(pattern, reason)| ContextError::Pattern { pattern, reason };
+        Ignore::from_patterns(&request.excludes).map_err(invalid)?;
+        for source in request.sources.iter().filter(|source| has_wildcard(source)) {
+            let invalid = |reason| ContextError::Pattern { pattern: source.clone(), reason };
+            Pattern::compile(source, Dialect::Match).map_err(invalid)?;
+        }
         Err(PathError::new("select from", "/", std::io::ErrorKind::Unsupported).into())
     }
 
