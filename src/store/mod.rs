@@ -26,13 +26,18 @@
 //! after one `syncfs` the run marks its files by making them read-only. A file of another boot without
 //! the mark does not count, an unmarked blob is digested again before it does.
 //!
+//! **Collecting.** [`Inventory::removals`] decides what goes (names keep what they hold, the least recently
+//! used records go first), [`Store::prune`] does it, alone in the store.
+//!
 //! The store knows no images, no recipes and no contexts: recipes are opaque text, and what a record
 //! keeps alive is listed in it.
 
 mod blobs;
 mod claims;
+mod collect;
 mod error;
 mod fault;
+mod inventory;
 mod records;
 mod remove;
 mod root;
@@ -42,7 +47,9 @@ mod temporary;
 
 pub use blobs::BlobWriter;
 pub use claims::{Claim, Key, Lookup};
+pub use collect::{Inventory, Kept, Limits, Piece, Removal, Removals, Why};
 pub use error::StoreError;
+pub use inventory::Usage;
 pub use records::{Held, Record, Stamp};
 pub use root::Store;
 pub use shelves::{Bucket, Shelf};

@@ -190,6 +190,6 @@ fn note_path(store: &Store, id: ResultId, name: &str) -> PathBuf {
     folder(store, id).join(format!("{name}.note"))
 }
 
-fn folder(store: &Store, id: ResultId) -> PathBuf {
+pub(super) fn folder(store: &Store, id: ResultId) -> PathBuf {
     store.path("snapshots-v1").join(id.0.hex())
 }

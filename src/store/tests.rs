@@ -279,3 +279,49 @@ fn a_missing_piece_is_a_miss() {
         Err(StoreError::Incomplete(_))
     ));
 }
+
+#[test]
+fn a_prune_frees_what_no_name_holds_and_only_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let base = publish(&store, "base", &[]);
+    let top = publish(&store, "top", &[(definition("base"), base)]);
+    let held = blob(&store, b"config");
+    blob(&store, b"nobody's");
+    let value = serde_json::json!({"holds": [Held::Snapshot(base), Held::Blob(held)], "more": 1});
+    store.shelf(Bucket::Names).put("debian", &value).unwrap();
+    std::fs::create_dir_all(store.path("records-v1/00")).unwrap();
+    std::fs::write(store.path("records-v1/00/torn.json"), "{").unwrap();
+    let usage = store.usage().unwrap();
+    assert_eq!((usage.records, usage.snapshots, usage.blobs), (2, 2, 2));
+    assert!(usage.reclaimable_bytes > 0 && usage.reclaimable_bytes < usage.snapshot_bytes + usage.blob_bytes);
+
+    let other = open(folder.path());
+    assert!(store.prune(&Limits::default()).unwrap().is_none());
+    drop(other);
+    let removed = store.prune(&Limits::default()).unwrap().unwrap();
+    assert_eq!(removed.steps.len(), 5, "{removed}");
+    let store = open(folder.path());
+    assert!(store.snapshot(top).is_none() && store.peek(definition("base")).is_none());
+    assert!(store.snapshot(base).is_some() && store.has_blob(held));
+    assert!(store.usage().unwrap().reclaimable_bytes == 0);
+    assert_eq!(names_in(&folder.path().join("tmp")), Vec::<String>::new());
+}
+
+#[test]
+fn use_is_stamped_when_the_last_stamp_is_a_day_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    publish(&store, "base", &[]);
+    let path = records::definition_path(&store, definition("base"));
+    let stamp = || std::fs::metadata(&path).unwrap().modified().unwrap();
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    for (age, stamped) in [(day / 2, false), (day * 2, true)] {
+        let before = std::time::SystemTime::now() - age;
+        std::fs::File::open(&path).unwrap().set_modified(before).unwrap();
+        let before = stamp();
+        assert!(store.peek(definition("base")).is_some());
+        store.stamp_use();
+        assert_eq!(stamp() > before, stamped);
+    }
+}
