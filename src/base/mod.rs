@@ -12,3 +12,5 @@ pub mod digest;
 pub mod event;
 pub mod fs;
 pub mod listing;
+#[cfg(test)]
+pub(crate) mod testing;

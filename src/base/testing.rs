@@ -1,0 +1,45 @@
+//! What tests of every module need: golden files and skipping what this machine cannot run.
+//!
+//! Only tests are compiled with it. Two variables of the environment matter: `UPDATE_GOLDEN` rewrites
+//! expected files, `SHIPWAY_TEST_ALL` turns a skipped test into a failed one.
+
+use std::path::Path;
+
+/// Whether a variable is set to something.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment how to run")]
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// `condition`, having said what is missing if it does not hold; the test returns then.
+///
+/// # Panics
+/// With `SHIPWAY_TEST_ALL` set, where every test has to run.
+pub(crate) fn available(condition: bool, what: &str) -> bool {
+    if !condition {
+        assert!(!is_set("SHIPWAY_TEST_ALL"), "this test needs {what}");
+        eprintln!("skipped: needs {what}");
+    }
+    condition
+}
+
+/// Whether the test runs as root; see [`available`].
+pub(crate) fn as_root() -> bool {
+    available(rustix::process::geteuid().is_root(), "root")
+}
+
+/// Compares `actual` with the file at `path` below the package's folder, or rewrites that file.
+///
+/// # Panics
+/// If they differ or the file cannot be used.
+#[track_caller]
+pub(crate) fn golden(path: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if is_set("UPDATE_GOLDEN") {
+        std::fs::write(&path, actual)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    }
+    let expected = std::fs::read_to_string(&path);
+    let expected = expected.unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    assert!(actual == expected, "{} expects\n{expected}\nbut this came:\n{actual}", path.display());
+}

@@ -1,0 +1,534 @@
+//! From a layer's tar to a tree in overlay form.
+//!
+//! Every path goes through [`RootDir`]: absolute names, `..` and links, of the tar or made by it, resolve
+//! inside the tree. Entries come in any order, twice, and without their folders; the later one wins, and a
+//! missing folder takes the attributes that it has below. Owners, modes and attributes are set explicitly,
+//! so the umask does not matter. The times of folders are set last, because filling a folder changes them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Dev, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::base::digest::{DiffId, DigestWriter};
+use crate::base::fs::{AtPath, PathError, RootDir};
+
+use super::super::OciError;
+use super::super::tarball::{DamagedTar, Kind, Member, Reader};
+use super::{AUFS, CopyFailed, LayerTar, OPAQUE, WHITEOUT, transfer, xattrs};
+
+/// How many links one path may lead through, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// How much one layer may hold. The defaults are beyond any honest layer and stop a bomb before it fills
+/// a usual disk with files.
+#[derive(Clone, Copy, Debug)]
+pub struct UnpackLimits {
+    /// Bytes of the files together, holes included.
+    pub bytes: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+}
+
+impl Default for UnpackLimits {
+    fn default() -> Self {
+        Self { bytes: 256 << 30, entries: 20_000_000 }
+    }
+}
+
+/// Unpacks the plain tar that `reader` yields into the empty folder `tree`, in overlay form. `lower` is
+/// the merged view of what lies below, from which folders that the tar does not have take their
+/// attributes; `None` for the lowest layer, where deletions mean nothing and are left out.
+///
+/// Reads to the end of the stream; the digest is of all of it. After an error the tree is to be thrown
+/// away. Needs the capabilities to set owners and make devices.
+pub fn unpack_layer(
+    reader: &mut dyn Read,
+    tree: &RootDir,
+    lower: Option<&RootDir>,
+    limits: &UnpackLimits,
+) -> Result<LayerTar, OciError> {
+    let digested = Digested { inner: reader, digest: DigestWriter::new(io::sink()) };
+    let mut reader = Reader::new(io::BufReader::with_capacity(1 << 17, digested));
+    let (folders, parent) = (BTreeMap::new(), None);
+    let mut unpacker = Unpacker { tree, lower, limits: *limits, folders, parent, bytes: 0, entries: 0 };
+    unpacker.root()?;
+    while let Some(member) = reader.next().map_err(unreadable)? {
+        unpacker.member(&member, &mut reader)?;
+    }
+    let digested = reader.drain().map_err(unreadable)?.into_inner();
+    unpacker.set_folder_times()?;
+    let (_, digest, size) = digested.digest.finish();
+    Ok(LayerTar { diff_id: DiffId(digest), size })
+}
+
+fn unreadable(source: DamagedTar) -> OciError {
+    OciError::Tar { what: "the layer", source }
+}
+
+/// A reader that digests what goes through it.
+struct Digested<R> {
+    inner: R,
+    digest: DigestWriter<io::Sink>,
+}
+
+impl<R: Read> Read for Digested<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.digest.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+struct Unpacker<'a> {
+    tree: &'a RootDir,
+    lower: Option<&'a RootDir>,
+    limits: UnpackLimits,
+    /// The times that folders are to have in the end.
+    folders: BTreeMap<PathBuf, Timestamps>,
+    /// The folder of the last entry: entries of one folder mostly follow each other.
+    parent: Option<(PathBuf, Rc<OwnedFd>)>,
+    bytes: u64,
+    entries: u64,
+}
+
+/// An entry's place: an open folder of the tree and the name in it.
+struct Place {
+    folder: Rc<OwnedFd>,
+    name: OsString,
+    /// The path that the entry has, for messages.
+    path: PathBuf,
+}
+
+impl Place {
+    fn stat(&self) -> Result<Option<Stat>, OciError> {
+        match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(PathError::new("stat", &self.path, error).into()),
+        }
+    }
+}
+
+impl Unpacker<'_> {
+    /// Gives the root folder the attributes that it has below: in an overlay the topmost root counts.
+    fn root(&mut self) -> Result<(), OciError> {
+        let root = self.root_place()?;
+        self.inherit(Path::new("/"), &root)
+    }
+
+    fn root_place(&self) -> Result<Place, OciError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = Rc::new(self.tree.open_at(Path::new("/"), flags, Mode::empty())?);
+        Ok(Place { folder, name: ".".into(), path: "/".into() })
+    }
+
+    fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(OciError::Limit { what: "entries", limit: self.limits.entries });
+        }
+        let path = inside(&member.path);
+        let Some(name) = path.file_name().map(OsStr::to_owned) else {
+            return self.root_member(member);
+        };
+        if is_foreign(&path) {
+            return Ok(());
+        }
+        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
+            return self.whiteout(&path, OsStr::from_bytes(hidden));
+        }
+        let place = self.place(&path)?;
+        match &member.kind {
+            Kind::Directory => self.folder(&place, member),
+            Kind::HardLink(target) => self.hard_link(&place, target),
+            kind => {
+                self.clear(&place)?;
+                self.create(&place, kind, member, content)?;
+                self.attributes(&place, member)?;
+                let times = times(member.mtime, member.nanoseconds);
+                rustix::fs::utimensat(&place.folder, &place.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .at_path("set the times of", &place.path)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn root_member(&mut self, member: &Member) -> Result<(), OciError> {
+        if member.kind != Kind::Directory {
+            return Err(refused(&member.path, "the root can only be a folder"));
+        }
+        let root = self.root_place()?;
+        self.attributes(&root, member)?;
+        self.folders.insert(root.path, times(member.mtime, member.nanoseconds));
+        Ok(())
+    }
+
+    /// `.wh.NAME`: hides what lies below, never what the layer itself has (OCI image-spec, "whiteouts").
+    fn whiteout(&mut self, path: &Path, hidden: &OsStr) -> Result<(), OciError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let opaque = path.file_name().is_some_and(|name| name.as_bytes() == OPAQUE);
+        if !opaque && (hidden.is_empty() || hidden == "." || hidden == "..") {
+            return Err(refused(path.as_os_str().as_bytes(), "the whiteout names no file"));
+        }
+        let place = if opaque { self.folder_place(folder)? } else { self.place(&folder.join(hidden))? };
+        match self.lower {
+            None => Ok(()),
+            // The kernel does not look for the mark on the root of a layer.
+            Some(lower) if opaque && folder.as_os_str().is_empty() => self.hide_root(lower),
+            Some(_) => self.hide(&place),
+        }
+    }
+
+    fn hide_root(&mut self, lower: &RootDir) -> Result<(), OciError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = lower.open_at(Path::new("/"), flags, Mode::empty())?;
+        for entry in Dir::read_from(&root).at_path("read", "/")? {
+            let entry = entry.at_path("read", "/")?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                let place = self.place(Path::new(name))?;
+                self.hide(&place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hides what lies below a place, keeping what the layer has there.
+    fn hide(&self, place: &Place) -> Result<(), OciError> {
+        match place.stat()? {
+            Some(stat) if is_folder(&stat) => {
+                Ok(xattrs::set_opaque(&place.folder, &place.name).at_path("mark as opaque", &place.path)?)
+            }
+            Some(_) => Ok(()),
+            None => Ok(make_whiteout(place).at_path("make a whiteout at", &place.path)?),
+        }
+    }
+
+    fn folder(&mut self, place: &Place, member: &Member) -> Result<(), OciError> {
+        let before = place.stat()?;
+        if !before.as_ref().is_some_and(is_folder) {
+            self.clear(place)?;
+            rustix::fs::mkdirat(&place.folder, &place.name, Mode::RWXU).at_path("create", &place.path)?;
+        }
+        if before.as_ref().is_some_and(is_whiteout) {
+            xattrs::set_opaque(&place.folder, &place.name).at_path("mark as opaque", &place.path)?;
+        }
+        self.attributes(place, member)?;
+        self.folders.insert(place.path.clone(), times(member.mtime, member.nanoseconds));
+        Ok(())
+    }
+
+    fn hard_link(&mut self, place: &Place, target: &[u8]) -> Result<(), OciError> {
+        let target = inside(target);
+        let missing = || {
+            refused(
+                place.path.as_os_str().as_bytes(),
+                "it is a hard link to a file that the layer does not have",
+            )
+        };
+        let stat = self.tree.stat(&target, false)?.ok_or_else(missing)?;
+        if is_folder(&stat) || is_whiteout(&stat) {
+            return Err(refused(place.path.as_os_str().as_bytes(), "a hard link needs a file"));
+        }
+        let same = |other: Stat| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino);
+        if place.stat()?.is_some_and(same) {
+            return Ok(());
+        }
+        self.clear(place)?;
+        let (folder, name) = self.tree.parent(&target)?;
+        rustix::fs::linkat(&folder, &name, &place.folder, &place.name, AtFlags::empty())
+            .at_path("link", &place.path)?;
+        Ok(())
+    }
+
+    /// Makes a file of any other kind.
+    fn create(
+        &mut self,
+        place: &Place,
+        kind: &Kind,
+        member: &Member,
+        content: &mut Reader<impl Read>,
+    ) -> Result<(), OciError> {
+        let node = |kind, major, minor| {
+            let device: Dev = rustix::fs::makedev(major, minor);
+            rustix::fs::mknodat(&place.folder, &place.name, kind, Mode::RUSR, device)
+        };
+        let made = match kind {
+            Kind::Symlink(target) => {
+                rustix::fs::symlinkat(OsStr::from_bytes(target), &place.folder, &place.name)
+            }
+            // It would be a whiteout, which only a `.wh.` entry may make.
+            Kind::CharacterDevice(0, 0) => {
+                return Err(refused(place.path.as_os_str().as_bytes(), "a device 0/0 is none"));
+            }
+            Kind::CharacterDevice(major, minor) => node(FileType::CharacterDevice, *major, *minor),
+            Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, *major, *minor),
+            Kind::Fifo => node(FileType::Fifo, 0, 0),
+            _ => return self.file(place, member, content),
+        };
+        Ok(made.at_path("create", &place.path)?)
+    }
+
+    fn file(
+        &mut self,
+        place: &Place,
+        member: &Member,
+        content: &mut Reader<impl Read>,
+    ) -> Result<(), OciError> {
+        self.bytes = self.bytes.saturating_add(member.size);
+        if self.bytes > self.limits.bytes {
+            return Err(OciError::Limit { what: "bytes", limit: self.limits.bytes });
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&place.folder, &place.name, flags, Mode::RUSR | Mode::WUSR);
+        let mut file = File::from(file.at_path("create", &place.path)?);
+        for segment in member.segments() {
+            if member.sparse.is_some() {
+                file.seek(SeekFrom::Start(segment.offset)).at_path("write", &place.path)?;
+            }
+            transfer(content, &mut file, segment.length).map_err(|error| match error {
+                CopyFailed::Reading(error) => unreadable(error.into()),
+                CopyFailed::Writing(error) => PathError::new("write", &place.path, error).into(),
+            })?;
+        }
+        if member.sparse.is_some() {
+            file.set_len(member.size).at_path("write", &place.path)?;
+        }
+        Ok(())
+    }
+
+    /// Owner, then attributes (a change of owner clears capabilities), then mode (it clears set-user-ID).
+    fn attributes(&self, place: &Place, member: &Member) -> Result<(), OciError> {
+        let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
+        rustix::fs::chownat(&place.folder, &place.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .at_path("set the owner of", &place.path)?;
+        xattrs::set(&place.folder, &place.name, &member.xattrs)
+            .at_path("set the attributes of", &place.path)?;
+        if !matches!(member.kind, Kind::Symlink(_)) {
+            // What was made just now is no link, and nobody else writes into the tree.
+            let mode = Mode::from_raw_mode(member.mode);
+            rustix::fs::chmodat(&place.folder, &place.name, mode, AtFlags::empty())
+                .at_path("set the mode of", &place.path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what lies at the place.
+    fn clear(&mut self, place: &Place) -> Result<(), OciError> {
+        if place.stat()?.is_some() {
+            // A path that led through it leads elsewhere from now on.
+            self.parent = None;
+            remove(&place.folder, &place.name).at_path("remove", &place.path)?;
+        }
+        Ok(())
+    }
+
+    /// The place of an entry; folders on the way that are missing are made.
+    fn place(&mut self, path: &Path) -> Result<Place, OciError> {
+        let folder = self.open_folder(path.parent().unwrap_or(Path::new("")))?;
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Ok(Place { folder, name, path: Path::new("/").join(path) })
+    }
+
+    /// The place of a folder itself, which is made if it is missing.
+    fn folder_place(&mut self, path: &Path) -> Result<Place, OciError> {
+        let folder = self.open_folder(path)?;
+        Ok(Place { folder, name: ".".into(), path: Path::new("/").join(path) })
+    }
+
+    fn open_folder(&mut self, path: &Path) -> Result<Rc<OwnedFd>, OciError> {
+        if let Some((known, folder)) = &self.parent
+            && known == path
+        {
+            return Ok(Rc::clone(folder));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = match self.tree.open_at(path, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                let made = self.make_folders(path)?;
+                self.tree.open_at(&made, flags, Mode::empty())?
+            }
+            Err(error) if error.source.kind() == io::ErrorKind::NotADirectory => {
+                let made = self.make_folders(path)?;
+                self.tree.open_at(&made, flags, Mode::empty())?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let folder = Rc::new(folder);
+        self.parent = Some((path.to_owned(), Rc::clone(&folder)));
+        Ok(folder)
+    }
+
+    /// Makes the folders of `path` that are missing, following links inside the tree (also into folders
+    /// that only lie below). Returns the path with its links resolved.
+    fn make_folders(&mut self, path: &Path) -> Result<PathBuf, OciError> {
+        let mut ahead: VecDeque<OsString> = path.iter().map(OsStr::to_owned).collect();
+        let (mut reached, mut links) = (PathBuf::new(), 0);
+        while let Some(component) = ahead.pop_front() {
+            if component == ".." {
+                reached.pop();
+                continue;
+            }
+            let next = reached.join(&component);
+            match self.tree.stat(&next, false)? {
+                Some(stat) if is_folder(&stat) => reached = next,
+                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(PathError::new("create", path, Errno::LOOP).into());
+                    }
+                    let target = self.read_link(&next)?;
+                    if target.is_absolute() {
+                        reached = PathBuf::new();
+                    }
+                    let parts: Vec<_> = target.components().filter_map(component_name).collect();
+                    parts.into_iter().rev().for_each(|part| ahead.push_front(part));
+                }
+                Some(stat) if !is_whiteout(&stat) => {
+                    return Err(refused(path.as_os_str().as_bytes(), "a file lies where a folder is needed"));
+                }
+                whiteout => {
+                    self.make_folder(&next, whiteout.is_some())?;
+                    reached = next;
+                }
+            }
+        }
+        Ok(reached)
+    }
+
+    fn make_folder(&mut self, path: &Path, over_whiteout: bool) -> Result<(), OciError> {
+        let (folder, name) = self.tree.parent(&Path::new("/").join(path))?;
+        let place = Place { folder: Rc::new(folder), name, path: Path::new("/").join(path) };
+        if over_whiteout {
+            self.clear(&place)?;
+        }
+        rustix::fs::mkdirat(&place.folder, &place.name, Mode::RWXU).at_path("create", &place.path)?;
+        if over_whiteout {
+            xattrs::set_opaque(&place.folder, &place.name).at_path("mark as opaque", &place.path)?;
+        }
+        self.inherit(path, &place)
+    }
+
+    /// Gives a folder the attributes that it has below, else those of a plain folder of root's.
+    fn inherit(&mut self, path: &Path, place: &Place) -> Result<(), OciError> {
+        let mut member = Member::new(place.path.as_os_str().as_bytes(), Kind::Directory);
+        if let Some(lower) = self.lower
+            && let Some(stat) = lower.stat(path, false)?.filter(is_folder)
+        {
+            (member.mode, member.uid, member.gid) = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
+            member.mtime = stat.st_mtime;
+            member.nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = lower.open_at(path, flags, Mode::empty())?;
+            member.xattrs = xattrs::read(&folder, OsStr::new(".")).at_path("read the attributes of", path)?;
+        }
+        self.attributes(place, &member)?;
+        self.folders.insert(place.path.clone(), times(member.mtime, member.nanoseconds));
+        Ok(())
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, OciError> {
+        let (folder, name) = self.tree.parent(&Path::new("/").join(path))?;
+        let target = rustix::fs::readlinkat(&folder, &name, Vec::new()).at_path("read", path)?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    fn set_folder_times(&self) -> Result<(), OciError> {
+        for (path, times) in &self.folders {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match self.tree.open_at(path, flags, Mode::empty()) {
+                Ok(folder) => rustix::fs::futimens(&folder, times).at_path("set the times of", path)?,
+                // A later entry put something else in its place.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_gone(error: &PathError) -> bool {
+    let errno = error.source.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+}
+
+fn refused(path: &[u8], problem: &'static str) -> OciError {
+    OciError::Entry { path: PathBuf::from(OsStr::from_bytes(path)), problem }
+}
+
+/// The path below the root that a name means: no leading slash, no `.`, and `..` never above the root.
+fn inside(name: &[u8]) -> PathBuf {
+    let mut path = PathBuf::new();
+    for component in Path::new(OsStr::from_bytes(name)).components() {
+        match component {
+            std::path::Component::Normal(name) => path.push(name),
+            std::path::Component::ParentDir => drop(path.pop()),
+            _ => {}
+        }
+    }
+    path
+}
+
+/// A component of a link's target that has to be walked.
+fn component_name(component: std::path::Component<'_>) -> Option<OsString> {
+    match component {
+        std::path::Component::Normal(name) => Some(name.to_owned()),
+        std::path::Component::ParentDir => Some("..".into()),
+        _ => None,
+    }
+}
+
+/// Whether the path belongs to aufs' own bookkeeping or lies in a folder that only a whiteout could name.
+fn is_foreign(path: &Path) -> bool {
+    let last = path.file_name();
+    path.iter().any(|component| {
+        let bytes = component.as_bytes();
+        let whole = Some(component) != last && bytes.starts_with(WHITEOUT);
+        whole || (bytes.starts_with(AUFS) && bytes != OPAQUE)
+    })
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn make_whiteout(place: &Place) -> Result<(), Errno> {
+    rustix::fs::mknodat(&place.folder, &place.name, FileType::CharacterDevice, Mode::empty(), 0)
+}
+
+/// The same time for access and modification.
+fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Removes a file, or a folder with everything in it, without following links.
+fn remove(folder: impl AsFd, name: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        result => return result,
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inner = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+    for entry in Dir::read_from(&inner)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            remove(&inner, name)?;
+        }
+    }
+    rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)
+}
