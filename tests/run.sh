@@ -46,8 +46,7 @@ main() {
   need_root
   need_rust
   install_packages "${packages[@]}"
-  cache=${XDG_CACHE_HOME:-/var/cache}/shipway-tests
-  mkdir -p "$cache"
+  cache=$(cache_folder)
   export SHIPWAY_TEST_BUSYBOX_TAR=$cache/busybox.tar
   SHIPWAY_TEST_DEBIAN_TAR=$cache/$(debian_tar_name)
   export SHIPWAY_TEST_DEBIAN_TAR
@@ -75,7 +74,7 @@ main() {
     result=0
     wait $child || result=$?
   done
-  return $result
+  return "$result"
 }
 
 # Compiles outside of the namespaces, where cargo reaches what it always reaches.

@@ -22,6 +22,9 @@ need_rust() {
   command -v cargo >/dev/null || die "no cargo: install Rust first (https://rustup.rs)"
 }
 
+# cache_folder   where what was downloaded is kept between runs.
+cache_folder() { printf '%s/shipway-tests\n' "${XDG_CACHE_HOME:-/var/cache}"; }
+
 # --- Debian packages -----------------------------------------------------------------------------
 
 # install_packages NAME…   installs those that are not there yet, without their recommendations.
@@ -44,6 +47,12 @@ install_packages() {
 # machine_sources   prints apt's one-line sources for bookworm and its updates and security suites
 # as this machine reaches them, whatever suite the machine itself runs.
 machine_sources() {
+  known_sources || { apt-get update -q >/dev/null 2>&1 && known_sources; } ||
+    die "apt knows no Debian mirror on this machine"
+}
+
+known_sources() {
+  # shellcheck disable=SC2016 # apt's own placeholders
   apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(REPO_URI) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
     awk '$1 == "Debian" && $2 == "main" { kind = ($4 ~ /-security$/) ? "security" : "main"
            if (!(kind in uri)) { uri[kind] = $3 } }
@@ -82,7 +91,7 @@ make_busybox_tar() {
 # another mirror gives another name, so a cached file never carries stale sources.
 debian_tar_name() {
   local key
-  key=$( { machine_sources && machine_apt_options; declare -f make_debian_tar; } | sha256sum | cut -c1-12)
+  key=$( { machine_sources; machine_apt_options; declare -f make_debian_tar; } | sha256sum | cut -c1-12)
   printf 'debian-bookworm-slim-%s.tar\n' "$key"
 }
 
@@ -94,10 +103,7 @@ make_debian_tar() {
   [ ! -s "$1" ] || return 0
   mkdir -p "$(dirname "$1")"
   work=$(mktemp -d)
-  if ! machine_sources >"$work/sources.list"; then
-    apt-get update -q >/dev/null
-    machine_sources >"$work/sources.list" || { rm -rf "$work"; die "apt knows no Debian mirror on this machine"; }
-  fi
+  machine_sources >"$work/sources.list"
   machine_apt_options >"$work/90machine"
   cat >"$work/80image" <<'APT'
 Acquire::Languages "none";
@@ -108,12 +114,14 @@ APT
   printf '#!/bin/sh\n# No service starts while an image is built.\nexit 101\n' >"$work/add/usr/sbin/policy-rc.d"
   chmod 755 "$work/add/usr/sbin/policy-rc.d"
   chmod 644 "$work/80image" "$work/90machine"
+  # shellcheck disable=SC2016 # the hooks' own $1
   hooks=(
     --customize-hook="copy-in $work/80image $work/90machine /etc/apt/apt.conf.d"
     --customize-hook='rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/resolv.conf" "$1/etc/hostname"'
   )
   if grep -q ' https:' "$work/sources.list"; then
     include+=,ca-certificates
+    # shellcheck disable=SC2016
     hooks+=(--customize-hook='cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"')
   fi
   say "making a Debian root file system with mmdebstrap (about half a minute)"

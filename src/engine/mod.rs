@@ -2,7 +2,7 @@
 //!
 //! [`Engine`] has one blocking method for each kind of question or action: images (list, inspect, load,
 //! save, tag, remove, pull), containers, networks, volumes. The types are our own, so that an engine
-//! without a daemon can be a second implementation; nothing above [`docker`] sees the API's types.
+//! without a daemon can be a second implementation; nothing above `docker` sees the API's types.
 //! [`Docker`] speaks to Docker's API (1.41, Engine 20.10, or newer) over a socket. Nothing here decides
 //! what should exist: `up` decides about containers, `build::export` about images.
 
