@@ -1,1 +1,2 @@
 //! The capability tests: each module is one capability, shown on the real program.
+mod sandbox;

@@ -8,14 +8,29 @@
 //! The sandbox is handed paths. It knows no store, no image and no Dockerfile, chooses no user, no
 //! environment and no name, and retries nothing.
 
+mod child;
 mod error;
 mod fake;
+mod identity;
+mod isolated;
+mod monitor;
+mod mount;
+mod network;
+mod overlay;
+mod program;
+mod running;
+mod seccomp;
 mod spec;
+mod stubs;
+mod tree;
+mod wire;
 
 use std::io::Write;
 
 pub use error::SandboxError;
 pub use fake::{Fake, Scripted};
+pub use isolated::Isolated;
+pub use monitor::dispatch;
 pub use spec::{Exit, Layers, Limit, Network, Resource, RunSpec, Writable};
 
 use crate::base::cancel::Cancel;

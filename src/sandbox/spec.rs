@@ -23,9 +23,10 @@ pub struct Writable {
 }
 
 /// One command: everything that it sees is in here or constant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunSpec {
-    /// The root file system; must be writable.
+    /// The root file system; must be writable. Not part of the value's serialised form.
+    #[serde(skip)]
     pub layers: Layers,
     /// The command and its arguments. A command without a slash is looked up in `PATH` of `env`, inside.
     pub argv: Vec<String>,

@@ -1,0 +1,121 @@
+//! One running command, seen from shipway: its monitor, its output and its lifeline.
+//!
+//! Output is read while the command runs and handed on in the order of writing; the report comes over the
+//! socket. Shutting the socket down is how a command is killed.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::wire::{Order, Report, receive, send};
+use super::{Exit, RunSpec, SandboxError, monitor};
+use crate::base::cancel::Cancel;
+
+/// A command and the process that watches it.
+pub(super) struct Running {
+    child: Child,
+    socket: UnixStream,
+    output: io::PipeReader,
+}
+
+/// Starts a monitor from `program` and gives it its order.
+pub(super) fn start(
+    program: &OwnedFd,
+    spec: &RunSpec,
+    descriptors: [BorrowedFd<'_>; 2],
+) -> Result<Running, SandboxError> {
+    let failed = |action: &'static str| {
+        move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
+    };
+    let (socket, theirs) = UnixStream::pair().map_err(failed("make a socket"))?;
+    let (output, writer) = io::pipe().map_err(failed("make a pipe"))?;
+    let second = writer.try_clone().map_err(failed("make a pipe"))?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command.arg0(monitor::ROLE).env_clear();
+    command.stdin(OwnedFd::from(theirs)).stdout(writer).stderr(second);
+    let child = command.spawn().map_err(failed("start the monitor"))?;
+    // The command still holds the other ends of the socket and of the pipe.
+    drop(command);
+    let running = Running { child, socket, output };
+    let order = Order { spec: spec.clone() };
+    match send(&running.socket, &order, &descriptors) {
+        Ok(()) => Ok(running),
+        Err(error) => Err(failed("send the order to the monitor")(error)),
+    }
+}
+
+impl Running {
+    /// Passes the output on until the command is over.
+    pub(super) fn finish(
+        mut self,
+        output: &mut (dyn Write + Send),
+        cancel: &Cancel,
+    ) -> Result<Exit, SandboxError> {
+        let passed = self.pass_on(output, cancel);
+        if passed.is_err() {
+            self.kill();
+        }
+        let report = receive::<Report>(&self.socket);
+        let status = self.child.wait();
+        passed?;
+        match (report, status) {
+            (Ok(Some((Report::Ended(exit), _))), _) => Ok(exit),
+            (Ok(Some((Report::Failed(failure), _))), _) => Err(failure.into()),
+            (Ok(None) | Err(_), Ok(status)) => Err(SandboxError::MonitorLost(status.to_string())),
+            (Ok(None) | Err(_), Err(error)) => Err(SandboxError::MonitorLost(error.to_string())),
+        }
+    }
+
+    /// Until nobody can write any more and a report is there.
+    fn pass_on(&mut self, output: &mut (dyn Write + Send), cancel: &Cancel) -> Result<(), SandboxError> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut open = true;
+        loop {
+            let [report, readable, cancelled] = self.wait(open, cancel)?;
+            if cancelled {
+                return Err(SandboxError::Cancelled);
+            }
+            if readable {
+                match self.output.read(&mut buffer) {
+                    Ok(0) => open = false,
+                    Ok(count) => output.write_all(&buffer[..count]).map_err(SandboxError::Output)?,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(SandboxError::Output(error)),
+                }
+            } else if report {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until something happens: a report (or the monitor's end), output (while `open`), a cancel.
+    fn wait(&self, open: bool, cancel: &Cancel) -> Result<[bool; 3], SandboxError> {
+        let mut waiting = vec![
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::new(cancel, PollFlags::IN),
+            PollFd::new(&self.output, PollFlags::IN),
+        ];
+        waiting.truncate(if open { 3 } else { 2 });
+        loop {
+            match poll(&mut waiting, None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(SandboxError::Output(error.into())),
+            }
+        }
+        let happened = |at: usize| waiting.get(at).is_some_and(|poll| !poll.revents().is_empty());
+        Ok([happened(0), happened(2), happened(1)])
+    }
+
+    /// Cuts the lifeline; the monitor kills everything and then reports.
+    fn kill(&self) {
+        // A socket that is shut already is as good.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+}
