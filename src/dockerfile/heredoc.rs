@@ -9,19 +9,19 @@ use super::words::{Lexer, Style};
 
 /// What a mark says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     /// The terminator without its quotes.
-    pub name: String,
+    pub(super) name: String,
     /// No part of it is quoted.
-    pub expand: bool,
+    pub(super) expand: bool,
     /// It is written `<<-`.
-    pub strip_tabs: bool,
+    pub(super) strip_tabs: bool,
     /// The number before it.
-    pub descriptor: Option<u32>,
+    pub(super) descriptor: Option<u32>,
 }
 
 /// The marks of a line, in order.
-pub fn marks(line: &str) -> Vec<Mark> {
+pub(super) fn marks(line: &str) -> Vec<Mark> {
     if !line.contains("<<") {
         return Vec::new();
     }
@@ -29,7 +29,7 @@ pub fn marks(line: &str) -> Vec<Mark> {
 }
 
 /// The mark that a word is, if it is one.
-pub fn mark(word: &str) -> Option<Mark> {
+pub(super) fn mark(word: &str) -> Option<Mark> {
     let at = word.find("<<")?;
     let (number, rest) = (&word[..at], &word[at + 2..]);
     if !number.bytes().all(|byte| byte.is_ascii_digit()) || rest.contains('<') {
@@ -47,12 +47,12 @@ pub fn mark(word: &str) -> Option<Mark> {
 }
 
 /// Whether a line is one mark and nothing else.
-pub fn is_one(line: &str) -> bool {
+pub(super) fn is_one(line: &str) -> bool {
     mark(line).is_some()
 }
 
 /// A body without the tabs that its lines begin with.
-pub fn without_tabs(body: &str) -> String {
+pub(super) fn without_tabs(body: &str) -> String {
     body.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
 }
 

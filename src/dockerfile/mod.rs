@@ -5,10 +5,19 @@
 //! carry a build out, not here.
 
 mod ast;
+mod copy;
 mod directives;
-pub mod heredoc;
+mod flags;
+#[cfg(test)]
+mod golden;
+mod healthcheck;
+mod heredoc;
+mod instructions;
 mod mount;
+mod parse;
 mod pattern;
+mod scan;
+mod syntax;
 pub mod words;
 
 pub use ast::{
@@ -17,3 +26,4 @@ pub use ast::{
 };
 pub use directives::{Check, Directives};
 pub use mount::{Mount, MountKind, MountOptions, Sharing};
+pub use parse::parse;

@@ -148,7 +148,7 @@ pub enum Sharing {
 impl Mount {
     /// Reads the fields of a flag's value. Where no value holds a variable, they are checked like in
     /// [`Mount::resolve`]; mistakes go to `wrong`.
-    pub fn parse(text: &Word, escape: char, wrong: &mut Vec<Diagnostic>) -> Option<Self> {
+    pub(super) fn parse(text: &Word, escape: char, wrong: &mut Vec<Diagnostic>) -> Option<Self> {
         let before = wrong.len();
         let mut mount = Self { text: text.clone(), from: None, fields: Vec::new() };
         for field in fields(text).map_err(|mistake| wrong.push(*mistake)).ok()? {
