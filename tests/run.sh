@@ -21,7 +21,7 @@
 #                                library/busybox:latest and library/debian:bookworm-slim
 #   SHIPWAY_TEST_BUSYBOX_TAR     root file system of one static busybox
 #   SHIPWAY_TEST_DEBIAN_TAR      root file system of a minimal Debian; apt works inside
-#   SHIPWAY_TEST_SCRATCH         folder for stores and contexts, on ext4, xfs or btrfs
+#   SHIPWAY_TEST_SCRATCH         folder for stores and contexts, on ext4, xfs or btrfs (TMPDIR lies there too)
 #
 # Kept between runs, because it is downloaded: ${XDG_CACHE_HOME:-/var/cache}/shipway-tests
 set -euo pipefail
@@ -155,7 +155,7 @@ inside() {
     *) mount_ext4 "$work" ;;
   esac
   run=$work/run
-  mkdir "$run" "$work/scratch"
+  mkdir "$run" "$work/scratch" "$work/temporary"
   start_engine "$run/dockerd.pid" "$work/dockerd.log" "$run/docker.sock" \
     --data-root "$work/docker" --exec-root "$run/docker" --pidfile "$run/engine.pid" \
     --containerd-namespace "shipway-tests" --containerd-plugins-namespace "shipway-tests-plugins" \
@@ -163,7 +163,7 @@ inside() {
   start_registry "$run/registry.pid" "$work/registry.log" "$work/registry" 127.0.0.1:5000
   fill_engine_and_registry "$run/docker.sock"
   export SHIPWAY_TEST_ALL=1 SHIPWAY_TEST_DOCKER_HOST=unix://$run/docker.sock SHIPWAY_TEST_REGISTRY=127.0.0.1:5000 \
-    SHIPWAY_TEST_SCRATCH=$work/scratch
+    SHIPWAY_TEST_SCRATCH=$work/scratch TMPDIR=$work/temporary
   # Neither the user's Engine nor the user's store.
   unset DOCKER_HOST DOCKER_CONTEXT SHIPWAY_STORE
   if [ "${1:-}" = --shell ]; then
