@@ -43,3 +43,9 @@ pub(crate) fn golden(path: &str, actual: &str) {
     let expected = expected.unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     assert!(actual == expected, "{} expects\n{expected}\nbut this came:\n{actual}", path.display());
 }
+
+/// The variable's value, where a test needs an address from outside: `SHIPWAY_TEST_REGISTRY`.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment how to run")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

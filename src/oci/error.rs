@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::digest::Digest;
 use crate::base::fs::PathError;
+use crate::store::StoreError;
 
 use super::tarball::DamagedTar;
 
@@ -45,6 +46,18 @@ pub enum OciError {
         /// Why.
         source: std::io::Error,
     },
+    /// An archive is not what it claims to be.
+    #[error("the archive cannot be used: {problem}")]
+    Archive {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Bytes that should be in the store are not there.
+    #[error("the blob {0} is not in the store")]
+    MissingBlob(Digest),
     /// Bytes are in a compression that is not understood.
     #[error("not supported yet: {0} compression")]
     Compression(&'static str),

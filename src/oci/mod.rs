@@ -2,21 +2,33 @@
 //!
 //! The data of an image comes in by [`Reference`] and is described by [`Manifest`], [`ImageConfig`] and
 //! [`Descriptor`]. [`write_layer`] and [`unpack_layer`] are the two ways between a snapshot's tree and a
-//! layer's tar. Nothing here decides what to build or what to hand over, nothing mounts, and every path
-//! inside a layer goes through `base::fs::RootDir`.
+//! layer's tar; [`publish_layer`] and [`measured_layer`] are the same for the store's snapshots.
+//! [`import_rootfs`] makes an image of a root file system, [`write_archive`] and [`read_archive`] are the
+//! two ways between images and what an engine loads and saves. Nothing here decides what to build or what
+//! to hand over, nothing mounts, and every path inside a layer goes through `base::fs::RootDir`.
 
+mod archive;
+mod compress;
 mod error;
 mod image;
+mod import;
 mod layer;
 mod platform;
 mod reference;
+mod snapshot;
 mod tarball;
 
+pub use archive::{
+    ArchiveImage, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive, write_archive,
+};
+pub use compress::{Encoding, GzipWriter, decompressed};
 pub use error::OciError;
 pub use image::{
     ContainerConfig, Descriptor, Healthcheck, History, ImageConfig, Index, Manifest, RootFs, media, timestamp,
 };
+pub use import::{Imported, import_rootfs};
 pub use layer::{LayerOptions, LayerTar, UnpackLimits, unpack_layer, write_layer};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
+pub use snapshot::{known_layer, layer_blob, measured_layer, publish_layer};
 pub use tarball::DamagedTar;

@@ -9,6 +9,7 @@ mod unpack;
 mod write;
 mod xattrs;
 
+pub(super) use unpack::unpack_dated;
 pub use unpack::{UnpackLimits, unpack_layer};
 pub use write::{LayerOptions, write_layer};
 

@@ -55,18 +55,30 @@ pub fn unpack_layer(
     lower: Option<&RootDir>,
     limits: &UnpackLimits,
 ) -> Result<LayerTar, OciError> {
+    unpack_dated(reader, tree, lower, limits).map(|(tar, _)| tar)
+}
+
+/// [`unpack_layer`] that also returns the latest modification time in the tar.
+pub(in crate::oci) fn unpack_dated(
+    reader: &mut dyn Read,
+    tree: &RootDir,
+    lower: Option<&RootDir>,
+    limits: &UnpackLimits,
+) -> Result<(LayerTar, i64), OciError> {
     let digested = Digested { inner: reader, digest: DigestWriter::new(io::sink()) };
     let mut reader = Reader::new(io::BufReader::with_capacity(1 << 17, digested));
     let (folders, parent) = (BTreeMap::new(), None);
     let mut unpacker = Unpacker { tree, lower, limits: *limits, folders, parent, bytes: 0, entries: 0 };
     unpacker.root()?;
+    let mut latest = 0;
     while let Some(member) = reader.next().map_err(unreadable)? {
+        latest = member.mtime.max(latest);
         unpacker.member(&member, &mut reader)?;
     }
     let digested = reader.drain().map_err(unreadable)?.into_inner();
     unpacker.set_folder_times()?;
     let (_, digest, size) = digested.digest.finish();
-    Ok(LayerTar { diff_id: DiffId(digest), size })
+    Ok((LayerTar { diff_id: DiffId(digest), size }, latest))
 }
 
 fn unreadable(source: DamagedTar) -> OciError {
