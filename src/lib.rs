@@ -33,3 +33,4 @@ pub mod engine;
 pub mod oci;
 pub mod sandbox;
 pub mod store;
+pub mod up;

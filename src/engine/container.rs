@@ -430,6 +430,10 @@ pub enum MountKind {
         propagation: Option<String>,
         /// Whether mounts below it are left out.
         non_recursive: bool,
+        /// Whether mounts below it stay writable where it is read-only.
+        read_only_non_recursive: bool,
+        /// Whether it is an error that mounts below it cannot be made read-only too.
+        read_only_force_recursive: bool,
         /// Whether a missing path is made as a folder.
         create_source: bool,
     },

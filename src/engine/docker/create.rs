@@ -296,9 +296,9 @@ fn with_kind(
     kind: &MountKind,
 ) -> Result<bollard::models::Mount> {
     Ok(match kind {
-        MountKind::Bind { propagation, non_recursive, create_source } => bollard::models::Mount {
+        MountKind::Bind { .. } => bollard::models::Mount {
             typ: Some(MountType::BIND),
-            bind_options: bind_options(container, propagation.as_ref(), *non_recursive, *create_source)?,
+            bind_options: bind_options(container, kind)?,
             ..mount
         },
         MountKind::Volume { no_copy, subpath, labels } => bollard::models::Mount {
@@ -323,17 +323,24 @@ fn with_kind(
     })
 }
 
-fn bind_options(
-    container: &str,
-    propagation: Option<&String>,
-    non_recursive: bool,
-    create_source: bool,
-) -> Result<Option<MountBindOptions>> {
+fn bind_options(container: &str, kind: &MountKind) -> Result<Option<MountBindOptions>> {
+    let MountKind::Bind {
+        propagation,
+        create_source,
+        non_recursive,
+        read_only_non_recursive,
+        read_only_force_recursive,
+    } = kind
+    else {
+        return Ok(None);
+    };
+    let propagation = propagation.as_ref();
     let options = MountBindOptions {
         propagation: choice::<MountBindOptionsPropagationEnum>(container, "bind.propagation", propagation)?,
         non_recursive: non_recursive.then_some(true),
         create_mountpoint: create_source.then_some(true),
-        ..MountBindOptions::default()
+        read_only_non_recursive: read_only_non_recursive.then_some(true),
+        read_only_force_recursive: read_only_force_recursive.then_some(true),
     };
     Ok((options != MountBindOptions::default()).then_some(options))
 }

@@ -1,0 +1,475 @@
+//! Plans from literal projects and observations; a simulated engine shows that a plan reaches its goal.
+
+use serde_json::{Value, json};
+
+use crate::base::digest::Digest;
+use crate::compose::Project;
+use crate::engine::{Container, Network, State, Volume};
+
+use super::super::plan::{Action, Handle, Plan, Until};
+use super::super::{Files, Observed};
+use super::*;
+
+/// A project from the form that `config` prints.
+fn project(services: Value) -> Project {
+    let mut whole =
+        json!({"name": "p", "services": services, "networks": {"default": {"name": "p_default"}}});
+    for service in whole["services"].as_object_mut().unwrap().values_mut() {
+        let service = service.as_object_mut().unwrap();
+        if !service.contains_key("networks") && !service.contains_key("network_mode") {
+            service.insert("networks".to_owned(), json!({"default": null}));
+        }
+        for on in service.get_mut("depends_on").and_then(Value::as_object_mut).into_iter().flatten() {
+            let on = on.1.as_object_mut().unwrap();
+            on.entry("condition").or_insert(json!("service_started"));
+            on.entry("required").or_insert(json!(true));
+        }
+    }
+    serde_json::from_value(whole).unwrap()
+}
+
+fn images(project: &Project) -> Images {
+    let image = |name: &String| {
+        let reference = project.image_of(name).unwrap();
+        (name.clone(), Image { id: Digest::of(&reference), reference })
+    };
+    project.services.keys().map(image).collect()
+}
+
+fn plan(project: &Project, seen: &Observed, options: &Options) -> Plan {
+    reconcile(project, &images(project), &Files::default(), seen, options).unwrap()
+}
+
+/// What an engine has after a plan.
+fn apply(seen: &mut Observed, plan: &Plan) {
+    let mut made = BTreeMap::new();
+    let id_of = |handle: &Handle, made: &BTreeMap<StepId, String>| match handle {
+        Handle::Id(id) => id.clone(),
+        Handle::MadeBy(step) => made[step].clone(),
+    };
+    for (index, step) in plan.steps.iter().enumerate() {
+        assert!(step.after.iter().all(|before| before.0 < index), "a step waits for a later one:\n{plan}");
+        let fresh = format!("{:064x}", seen.containers.len() * 100 + index + 1);
+        match &step.action {
+            Action::CreateNetwork(spec) => {
+                assert!(!seen.networks.iter().any(|network| network.name == spec.name), "{plan}");
+                let (name, labels) = (spec.name.clone(), spec.labels.clone());
+                seen.networks.push(Network { id: fresh, name, driver: "bridge".to_owned(), labels });
+            }
+            Action::RemoveNetwork { id, .. } => seen.networks.retain(|network| network.id != *id),
+            Action::CreateVolume(spec) => seen.volumes.push(Volume {
+                name: spec.name.clone(),
+                driver: "local".to_owned(),
+                labels: spec.labels.clone(),
+            }),
+            Action::RemoveVolume { name, .. } => seen.volumes.retain(|volume| volume.name != *name),
+            Action::Create(creation) => {
+                let name = creation.temporary.clone().unwrap_or_else(|| creation.name.clone());
+                assert!(
+                    !seen.containers.iter().any(|container| container.name == name),
+                    "{name} twice:\n{plan}"
+                );
+                let mut labels = creation.spec.labels.clone();
+                let shares = |(service, target): &(String, super::super::plan::Target)| {
+                    format!("{service}={}", id_of(&target.handle, &made))
+                };
+                let shares: Vec<_> = creation.shares.iter().map(shares).collect();
+                labels.insert("dev.shipway.shares".to_owned(), shares.join(","));
+                let networks = creation.spec.networks.iter().map(|attachment| {
+                    let network = seen.networks.iter().find(|network| network.name == attachment.network);
+                    (attachment.network.clone(), network.expect("the network is there").id.clone())
+                });
+                made.insert(StepId(index), fresh.clone());
+                seen.containers.push(Container {
+                    networks: networks.collect(),
+                    labels,
+                    ..container(&fresh, &name, State::Created)
+                });
+            }
+            Action::Start(target) => state(seen, &id_of(&target.handle, &made), State::Running),
+            Action::Stop { container, .. } => state(seen, &id_of(&container.handle, &made), State::Exited),
+            Action::Remove(target) => {
+                let id = id_of(&target.handle, &made);
+                let gone = seen.containers.iter().position(|container| container.id == id).unwrap();
+                assert_ne!(
+                    seen.containers.remove(gone).state,
+                    State::Running,
+                    "removed while running:\n{plan}"
+                );
+            }
+            Action::Rename { container, to } => {
+                assert!(!seen.containers.iter().any(|one| one.name == *to), "{to} is taken:\n{plan}");
+                find(seen, &id_of(&container.handle, &made)).name.clone_from(to);
+            }
+            Action::Disconnect { container, network } => {
+                find(seen, &id_of(&container.handle, &made)).networks.remove(network);
+            }
+            Action::Connect { container, attachment } => {
+                let network = seen.networks.iter().find(|network| network.name == attachment.network);
+                let network = network.unwrap().id.clone();
+                let container = find(seen, &id_of(&container.handle, &made));
+                container.networks.insert(attachment.network.clone(), network);
+            }
+            Action::Kill { .. } | Action::Wait { .. } | Action::Hook { .. } | Action::RemoveImage { .. } => {}
+        }
+    }
+}
+
+fn find<'a>(seen: &'a mut Observed, id: &str) -> &'a mut Container {
+    seen.containers.iter_mut().find(|container| container.id == id).unwrap()
+}
+
+fn state(seen: &mut Observed, id: &str, state: State) {
+    find(seen, id).state = state;
+}
+
+fn container(id: &str, name: &str, state: State) -> Container {
+    Container {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        image: String::new(),
+        image_id: None,
+        command: String::new(),
+        created: 0,
+        state,
+        status: String::new(),
+        labels: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        ports: Vec::new(),
+        mounts: Vec::new(),
+    }
+}
+
+/// What is there when everything is as the project says; a second plan is empty.
+fn converged(project: &Project) -> Observed {
+    let mut seen = Observed::default();
+    settle(project, &mut seen);
+    seen
+}
+
+fn settle(project: &Project, seen: &mut Observed) {
+    let first = plan(project, seen, &Options::default());
+    apply(seen, &first);
+    let second = plan(project, seen, &Options::default());
+    assert!(second.is_empty(), "the plan\n{first}leaves\n{second}");
+}
+
+/// The plan from the state of one project to another.
+fn change(before: Value, after: Value) -> String {
+    let mut seen = converged(&project(before));
+    let after = project(after);
+    let text = plan(&after, &seen, &Options::default()).to_string();
+    settle(&after, &mut seen);
+    text
+}
+
+fn two() -> Value {
+    json!({
+        "web": {"image": "web", "depends_on": {"db": {}}},
+        "db": {"image": "db"},
+    })
+}
+
+fn edited(mut services: Value, path: &str, value: Value) -> Value {
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    services.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
+    services
+}
+
+#[test]
+fn from_nothing_everything_is_made_in_the_order_of_dependencies() {
+    insta::assert_snapshot!(plan(&project(two()), &Observed::default(), &Options::default()), @r"
+    1. network p_default: create (it does not exist)
+    2. container p-db-1: create (it does not exist) after 1
+    3. container p-db-1: start (it is new) after 2
+    4. container p-web-1: create (it does not exist) after 1
+    5. container p-web-1: start (it is new) after 3, 4
+    ");
+}
+
+#[test]
+fn what_is_as_it_should_be_is_not_touched() {
+    converged(&project(two()));
+}
+
+#[test]
+fn only_the_changed_service_is_replaced() {
+    insta::assert_snapshot!(change(two(), edited(two(), "/web/environment", json!({"A": "1"}))), @r"
+    1. container p-web-1: create as 000000000000_p-web-1 (environment changed)
+    2. container p-web-1: stop (it is replaced) after 1
+    3. container p-web-1: start (it replaces 000000000000) after 1, 2
+    4. container p-web-1: remove (it is replaced) after 3
+    5. container p-web-1: rename to p-web-1 (it replaces 000000000000) after 4
+    ");
+}
+
+#[test]
+fn a_new_image_replaces_and_dependents_stay() {
+    insta::assert_snapshot!(change(two(), edited(two(), "/db/image", json!("db:2"))), @r"
+    1. container p-db-1: create as 000000000000_p-db-1 (its image changed)
+    2. container p-db-1: stop (it is replaced) after 1
+    3. container p-db-1: start (it replaces 000000000000) after 1, 2
+    4. container p-db-1: remove (it is replaced) after 3
+    5. container p-db-1: rename to p-db-1 (it replaces 000000000000) after 4
+    ");
+}
+
+#[test]
+fn the_same_image_under_another_name_touches_nothing() {
+    let project = project(two());
+    let seen = converged(&project);
+    let mut images = images(&project);
+    images.get_mut("web").unwrap().reference = "renamed".to_owned();
+    let plan = reconcile(&project, &images, &Files::default(), &seen, &Options::default()).unwrap();
+    assert!(plan.is_empty(), "{plan}");
+}
+
+#[test]
+fn keys_that_a_container_does_not_see_touch_nothing() {
+    let after =
+        edited(edited(two(), "/web/pull_policy", json!("always")), "/web/deploy", json!({"replicas": 1}));
+    assert_eq!(change(two(), after), "");
+    assert_eq!(change(two(), edited(two(), "/web/depends_on", json!({}))), "");
+}
+
+#[test]
+fn a_dependent_that_asks_for_it_is_restarted() {
+    let restart = edited(two(), "/web/depends_on", json!({"db": {"restart": true}}));
+    insta::assert_snapshot!(change(restart.clone(), edited(restart, "/db/image", json!("db:2"))), @r"
+    1. container p-web-1: stop (db is replaced)
+    2. container p-db-1: create as 000000000000_p-db-1 (its image changed)
+    3. container p-db-1: stop (it is replaced) after 1, 2
+    4. container p-db-1: start (it replaces 000000000000) after 2, 3
+    5. container p-db-1: remove (it is replaced) after 4
+    6. container p-db-1: rename to p-db-1 (it replaces 000000000000) after 5
+    7. container p-web-1: start (db is replaced) after 1, 4, 6
+    ");
+}
+
+#[test]
+fn a_container_that_shares_a_namespace_is_replaced_with_its_owner() {
+    let services = json!({
+        "app": {"image": "app"},
+        "side": {"image": "side", "network_mode": "service:app", "depends_on": {"app": {"restart": true}}},
+    });
+    insta::assert_snapshot!(change(services.clone(), edited(services, "/app/image", json!("app:2"))), @r"
+    1. container p-app-1: create as 000000000000_p-app-1 (its image changed)
+    2. container p-app-1: stop (it is replaced) after 1
+    3. container p-app-1: start (it replaces 000000000000) after 1, 2
+    4. container p-app-1: remove (it is replaced) after 3
+    5. container p-app-1: rename to p-app-1 (it replaces 000000000000) after 4
+    6. container p-side-1: create as 000000000000_p-side-1 (it shares with app, which is replaced) after 1
+    7. container p-side-1: stop (it is replaced) after 3, 5, 6
+    8. container p-side-1: start (it replaces 000000000000) after 6, 7
+    9. container p-side-1: remove (it is replaced) after 8
+    10. container p-side-1: rename to p-side-1 (it replaces 000000000000) after 9
+    ");
+}
+
+#[test]
+fn scaling_makes_the_next_numbers_and_removes_the_highest() {
+    let one = json!({"web": {"image": "web"}});
+    let three = edited(one.clone(), "/web/scale", json!(3));
+    insta::assert_snapshot!(change(one.clone(), three.clone()), @r"
+    1. container p-web-2: create (it does not exist)
+    2. container p-web-2: start (it is new) after 1
+    3. container p-web-3: create (it does not exist)
+    4. container p-web-3: start (it is new) after 3
+    ");
+    insta::assert_snapshot!(change(three, one), @r"
+    1. container p-web-2: stop (there are more than 1)
+    2. container p-web-2: remove (there are more than 1) after 1
+    3. container p-web-3: stop (there are more than 1)
+    4. container p-web-3: remove (there are more than 1) after 3
+    ");
+}
+
+#[test]
+fn a_container_that_ended_is_started() {
+    let project = project(two());
+    let mut seen = converged(&project);
+    find_by_name(&mut seen, "p-db-1").state = State::Exited;
+    insta::assert_snapshot!(plan(&project, &seen, &Options::default()), @"1. container p-db-1: start (it is exited)");
+}
+
+#[test]
+fn conditions_are_waited_for_once_and_only_where_something_starts() {
+    let healthy = json!({"db": {"condition": "service_healthy"}, "job": {"condition": "service_completed_successfully", "required": false}});
+    let services = json!({
+        "a": {"image": "a", "depends_on": healthy.clone()},
+        "b": {"image": "b", "depends_on": healthy},
+        "db": {"image": "db"},
+        "job": {"image": "job"},
+    });
+    let project = project(services);
+    insta::assert_snapshot!(plan(&project, &Observed::default(), &Options::default()), @r"
+    1. network p_default: create (it does not exist)
+    2. container p-db-1: create (it does not exist) after 1
+    3. container p-db-1: start (it is new) after 2
+    4. container p-job-1: create (it does not exist) after 1
+    5. container p-job-1: start (it is new) after 4
+    6. service db: wait until healthy (a depends on it) after 3
+    7. service job: wait until completed, if possible (a depends on it) after 5
+    8. container p-a-1: create (it does not exist) after 1
+    9. container p-a-1: start (it is new) after 6, 7, 8
+    10. container p-b-1: create (it does not exist) after 1
+    11. container p-b-1: start (it is new) after 6, 7, 10
+    ");
+    let mut seen = converged(&project);
+    find_by_name(&mut seen, "p-a-1").state = State::Exited;
+    find_by_name(&mut seen, "p-db-1").status = "Up 3 minutes (healthy)".to_owned();
+    let job = find_by_name(&mut seen, "p-job-1");
+    (job.state, job.status) = (State::Exited, "Exited (0) 2 minutes ago".to_owned());
+    insta::assert_snapshot!(plan(&project, &seen, &Options::default()), @r"
+    1. container p-job-1: start (it is exited)
+    2. service job: wait until completed, if possible (a depends on it) after 1
+    3. container p-a-1: start (it is exited) after 2
+    ");
+}
+
+#[test]
+fn orphans_are_remarked_upon_or_removed() {
+    let mut seen = converged(&project(two()));
+    let only = project(json!({"db": {"image": "db"}}));
+    let options = Options { remove_orphans: true, ..Options::default() };
+    insta::assert_snapshot!(plan(&only, &seen, &Options::default()), @"warning: found orphan containers (p-web-1) of this project; if you removed or renamed their service, --remove-orphans cleans them up");
+    let removal = plan(&only, &seen, &options);
+    insta::assert_snapshot!(removal, @r"
+    1. container p-web-1: stop (the project has no such service)
+    2. container p-web-1: remove (the project has no such service) after 1
+    ");
+    apply(&mut seen, &removal);
+    assert_eq!(seen.containers.len(), 1);
+}
+
+#[test]
+fn a_container_of_docker_compose_is_adopted_by_one_replacement() {
+    let project = project(json!({"db": {"image": "db"}}));
+    let mut seen = converged(&project);
+    find_by_name(&mut seen, "p-db-1").labels.retain(|name, _| !name.starts_with("dev.shipway."));
+    insta::assert_snapshot!(plan(&project, &seen, &Options::default()), @r"
+    1. container p-db-1: create as 000000000000_p-db-1 (it was made by Docker Compose)
+    2. container p-db-1: stop (it is replaced) after 1
+    3. container p-db-1: start (it replaces 000000000000) after 1, 2
+    4. container p-db-1: remove (it is replaced) after 3
+    5. container p-db-1: rename to p-db-1 (it replaces 000000000000) after 4
+    ");
+    settle(&project, &mut seen);
+}
+
+#[test]
+fn a_replacement_that_was_cut_short_is_finished() {
+    let project = project(json!({"db": {"image": "db"}}));
+    let mut seen = converged(&project);
+    // The new one runs under its temporary name; the old one is stopped.
+    let new = find_by_name(&mut seen, "p-db-1");
+    let old = Container { id: "old".to_owned(), state: State::Exited, ..new.clone() };
+    new.name = "0123456789ab_p-db-1".to_owned();
+    seen.containers.push(old);
+    find(&mut seen, "old").labels.insert("dev.shipway.identity".to_owned(), "another".to_owned());
+    insta::assert_snapshot!(plan(&project, &seen, &Options::default()), @r"
+    1. container p-db-1: remove (it is replaced)
+    2. container 0123456789ab_p-db-1: rename to p-db-1 (it is called 0123456789ab_p-db-1) after 1
+    ");
+    settle(&project, &mut seen);
+}
+
+#[test]
+fn a_network_with_other_options_is_made_anew_and_its_containers_come_back() {
+    let mut after = project(two());
+    let mut seen = converged(&after);
+    after.networks.get_mut("default").unwrap().internal = true;
+    insta::assert_snapshot!(plan(&after, &seen, &Options::default()), @r"
+    1. container p-db-1: stop (network p_default is made anew)
+    2. container p-db-1: disconnect from network p_default (network p_default is made anew) after 1
+    3. container p-web-1: stop (network p_default is made anew)
+    4. container p-web-1: disconnect from network p_default (network p_default is made anew) after 3
+    5. network p_default: remove (its options changed) after 2, 4
+    6. network p_default: create (it is replaced) after 5
+    7. container p-db-1: connect to network p_default (network p_default is made anew) after 6
+    8. container p-web-1: connect to network p_default (network p_default is made anew) after 6
+    9. container p-db-1: start (network p_default is made anew) after 1, 7
+    10. container p-web-1: start (network p_default is made anew) after 3, 8, 9
+    ");
+    settle(&after, &mut seen);
+}
+
+#[test]
+fn volumes_are_made_first_and_never_made_anew() {
+    let mut whole = project(json!({"db": {"image": "db",
+        "volumes": [{"type": "volume", "source": "data", "target": "/data"}]}}));
+    let volume =
+        |options: Value| serde_json::from_value(json!({"name": "p_data", "driver_opts": options})).unwrap();
+    whole.volumes.insert("data".to_owned(), volume(json!({})));
+    insta::assert_snapshot!(plan(&whole, &Observed::default(), &Options::default()), @r"
+    1. network p_default: create (it does not exist)
+    2. volume p_data: create (it does not exist)
+    3. container p-db-1: create (it does not exist) after 1, 2
+    4. container p-db-1: start (it is new) after 3
+    ");
+    let mut seen = Observed::default();
+    settle(&whole, &mut seen);
+    whole.volumes.insert("data".to_owned(), volume(json!({"type": "tmpfs"})));
+    insta::assert_snapshot!(plan(&whole, &seen, &Options::default()), @"warning: volume p_data was made with other options; it stays as it is, because making it anew would lose its data (remove it to apply them)");
+}
+
+#[test]
+fn external_things_must_be_there() {
+    let mut whole = project(two());
+    whole.networks.get_mut("default").unwrap().external = true;
+    let problems =
+        reconcile(&whole, &images(&whole), &Files::default(), &Observed::default(), &Options::default());
+    insta::assert_snapshot!(problems.unwrap_err()[0].render(false), @r"
+    error: the external network `p_default` does not exist
+     |
+     = help: make it with `docker network create p_default`, or take `external` away
+    ");
+}
+
+#[test]
+fn named_services_bring_their_dependencies_unless_told_not_to() {
+    let services = edited(two(), "/other", json!({"image": "other"}));
+    let project = project(services);
+    let named = Options { services: vec!["web".to_owned()], ..Options::default() };
+    let all = plan(&project, &Observed::default(), &named).to_string();
+    assert!(all.contains("p-db-1") && !all.contains("p-other-1"), "{all}");
+    let alone = plan(&project, &Observed::default(), &Options { no_dependencies: true, ..named }).to_string();
+    assert!(alone.contains("p-web-1") && !alone.contains("p-db-1"), "{alone}");
+}
+
+#[test]
+fn options_force_forbid_and_only_create() {
+    let project = project(json!({"db": {"image": "db"}}));
+    let seen = converged(&project);
+    let forced = Options { recreate: Recreate::Always, start: false, ..Options::default() };
+    insta::assert_snapshot!(plan(&project, &seen, &forced), @r"
+    1. container p-db-1: create as 000000000000_p-db-1 (recreation was asked for)
+    2. container p-db-1: stop (it is replaced) after 1
+    3. container p-db-1: remove (it is replaced) after 1, 2
+    4. container p-db-1: rename to p-db-1 (it replaces 000000000000) after 3
+    ");
+    let never = Options { recreate: Recreate::Never, ..Options::default() };
+    let changed = self::project(json!({"db": {"image": "db:2"}}));
+    assert!(plan(&changed, &seen, &never).is_empty());
+    let waiting = Options { wait: true, ..Options::default() };
+    let text = plan(&project, &Observed::default(), &waiting).to_string();
+    assert!(text.contains("service db: wait until running or healthy"), "{text}");
+}
+
+#[test]
+fn a_wait_knows_every_container_of_the_service() {
+    let services = json!({
+        "a": {"image": "a", "depends_on": {"db": {"condition": "service_healthy"}}},
+        "db": {"image": "db", "scale": 2},
+    });
+    let plan = plan(&project(services), &Observed::default(), &Options::default());
+    let waits = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Wait { containers, until: Until::Healthy, .. } => Some(containers.len()),
+        _ => None,
+    });
+    assert_eq!(waits.collect::<Vec<_>>(), [2]);
+}
+
+fn find_by_name<'a>(seen: &'a mut Observed, name: &str) -> &'a mut Container {
+    seen.containers.iter_mut().find(|container| container.name == name).unwrap()
+}
