@@ -30,6 +30,7 @@ pub mod compose;
 pub mod context;
 pub mod dockerfile;
 pub mod engine;
+pub mod graph;
 pub mod oci;
 pub mod sandbox;
 pub mod store;

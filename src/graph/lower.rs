@@ -1,0 +1,387 @@
+//! Lowering: all Dockerfiles of a command to one graph.
+//!
+//! [`lower`] walks each requested target and only the stages that it reaches. A name after `FROM` or
+//! `COPY --from=` is looked up in this order: an earlier stage; an image that another request of the same
+//! command builds (an edge, built first); the images handed in. Names that none of these knows come back
+//! as [`Lowered::Wanted`]: the caller resolves them and lowers again, until a graph comes out. All
+//! mistakes of all Dockerfiles are collected before any is returned.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::Root;
+use super::instruction;
+use super::op::{BaseImage, ContextSpec, Graph, Local, Node, NodeId, Op, Origin, Pull};
+use super::request::BuildRequest;
+use super::stage::StageState;
+use crate::base::diag::{Diagnostic, Span};
+use crate::dockerfile::{Dockerfile, Word, words};
+use crate::oci::{Platform, Reference};
+
+/// A request with its Dockerfile.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What is to be built.
+    pub request: BuildRequest,
+    /// Its Dockerfile.
+    pub dockerfile: Dockerfile,
+    /// The ignore file's shown name and text.
+    pub ignore: Option<(String, String)>,
+    /// Whether its image is wanted for itself, or only if another one stands on it.
+    pub selected: bool,
+}
+
+/// Base images by normalised name.
+pub type Images = BTreeMap<Reference, BaseImage>;
+
+/// An image that a Dockerfile names and nobody has handed in.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Wanted {
+    /// Its normalised name.
+    pub name: Reference,
+}
+
+/// What lowering came to.
+#[derive(Debug)]
+pub enum Lowered {
+    /// The graph, and what is worth saying about the Dockerfiles.
+    Graph(Box<Graph>, Vec<Diagnostic>),
+    /// These images are needed first; each with the first place that names it.
+    Wanted(BTreeMap<Wanted, Span>),
+}
+
+/// Lowers every selected source and what it stands on.
+pub fn lower(sources: &[Source], images: &Images) -> Result<Lowered, Vec<Diagnostic>> {
+    let mut lowering = Lowering {
+        sources,
+        images,
+        graph: Graph::default(),
+        wanted: BTreeMap::new(),
+        mistakes: Vec::new(),
+        warnings: Vec::new(),
+        finished: HashMap::new(),
+        path: Vec::new(),
+    };
+    for (index, source) in sources.iter().enumerate().filter(|(_, source)| source.selected) {
+        lowering.root(index, source);
+    }
+    if !lowering.mistakes.is_empty() {
+        return Err(lowering.mistakes);
+    }
+    if !lowering.wanted.is_empty() {
+        return Ok(Lowered::Wanted(lowering.wanted));
+    }
+    Ok(Lowered::Graph(Box::new(lowering.graph), lowering.warnings))
+}
+
+/// A stage of a source.
+type StageId = (usize, usize);
+
+pub(super) struct Lowering<'a> {
+    sources: &'a [Source],
+    images: &'a Images,
+    pub(super) graph: Graph,
+    wanted: BTreeMap<Wanted, Span>,
+    mistakes: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    /// Stages that are done; `None` where something in them is wrong or wanted.
+    finished: HashMap<StageId, Option<Rc<StageState>>>,
+    /// Stages that are being lowered, outermost first, to see cycles between services.
+    path: Vec<StageId>,
+}
+
+impl<'a> Lowering<'a> {
+    fn root(&mut self, index: usize, source: &'a Source) {
+        let Some(target) = self.target(source) else { return };
+        if let Some(state) = self.stage((index, target)) {
+            let draft = state.draft(&source.request.labels);
+            self.graph.roots.push(Root { source: index, node: state.node, draft });
+        }
+        self.unused_arguments(source);
+    }
+
+    /// The stage that a request asks for.
+    fn target(&mut self, source: &Source) -> Option<usize> {
+        let Some(wanted) = &source.request.target else {
+            return source.dockerfile.stages.len().checked_sub(1);
+        };
+        let found = source.dockerfile.stage(wanted);
+        if found.is_none() {
+            let names = source.dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
+            let names: Vec<&str> = names.map(|name| name.text.as_str()).collect();
+            let service = &source.request.service;
+            let message =
+                format!("{service}: there is no stage `{wanted}` in {}", source.dockerfile.file.name);
+            let place = source.request.span.clone();
+            let mistake = Diagnostic::error(message).did_you_mean(wanted, names.iter().copied());
+            let mistake = match names.is_empty() {
+                true => mistake.note("no stage of it has a name"),
+                false => mistake.note(format!("its stages: {}", names.join(", "))),
+            };
+            self.mistakes.push(match place {
+                Some(span) => mistake.at(span, ""),
+                None => mistake,
+            });
+        }
+        found
+    }
+
+    /// A stage's final state; `None` where something is wrong or wanted, which has been noted.
+    fn stage(&mut self, id: StageId) -> Option<Rc<StageState>> {
+        if let Some(done) = self.finished.get(&id) {
+            return done.clone();
+        }
+        if self.path.contains(&id) {
+            self.cycle(id);
+            return None;
+        }
+        self.path.push(id);
+        let state = self.lower_stage(id).map(Rc::new);
+        self.path.pop();
+        self.finished.insert(id, state.clone());
+        state
+    }
+
+    fn lower_stage(&mut self, id: StageId) -> Option<StageState> {
+        let source = self.source(id.0);
+        let stage = &source.dockerfile.stages[id.1];
+        let mut state = self.base(id)?;
+        let triggers = std::mem::take(&mut state.config.on_build);
+        let mut whole = true;
+        for trigger in triggers {
+            let parsed = instruction::trigger(&trigger).map_err(|mistakes| self.mistakes.extend(mistakes));
+            for instruction in parsed.into_iter().flatten() {
+                whole &= instruction::apply(self, id, &mut state, &instruction);
+            }
+        }
+        for instruction in &stage.instructions {
+            whole &= instruction::apply(self, id, &mut state, instruction);
+        }
+        whole.then_some(state)
+    }
+
+    /// What `FROM` names.
+    fn base(&mut self, id: StageId) -> Option<StageState> {
+        let source = self.source(id.0);
+        let stage = &source.dockerfile.stages[id.1];
+        let globals = self.globals(source);
+        let lookup = |name: &str| globals.get(name).cloned();
+        if let Some(platform) = &stage.platform {
+            let text = self.expand(source, platform, &lookup)?;
+            self.check_platform(source, platform, &text)?;
+        }
+        let name = self.expand(source, &stage.base, &lookup)?;
+        if name.is_empty() {
+            let message =
+                format!("the base image `{}` is empty once its variables are put in", stage.base.text);
+            let help = "give the ARG before the first FROM a default value, or pass it as a build argument";
+            self.mistake(Diagnostic::error(message).at(stage.base.span.clone(), "").help(help));
+            return None;
+        }
+        if let Some(earlier) = earlier_stage(&source.dockerfile, id.1, &name) {
+            return self.stage((id.0, earlier)).map(|state| state.child());
+        }
+        if name == "scratch" {
+            return Some(StageState::scratch(&source.request.platform));
+        }
+        self.image(id, &name, &stage.base.span, &stage.text)
+    }
+
+    /// The state that an image by name begins with: another request's, or one that was handed in.
+    fn image(&mut self, id: StageId, name: &str, span: &Span, text: &str) -> Option<StageState> {
+        let reference = match Reference::parse(name) {
+            Ok(reference) => reference.with_default_tag(),
+            Err(error) => {
+                self.mistake(Diagnostic::error(error.to_string()).at(span.clone(), ""));
+                return None;
+            }
+        };
+        if let Some(other) = self.builder_of(&reference, id.0) {
+            let target = self.target(self.source(other))?;
+            return self.stage((other, target)).map(|state| state.child());
+        }
+        let Some(image) = self.images.get(&reference) else {
+            self.wanted.entry(Wanted { name: reference }).or_insert_with(|| span.clone());
+            return None;
+        };
+        let node = image.chain().map(|chain| {
+            let origin = self.origin(id, 0, text, Some(span.clone()));
+            self.graph.add(Node {
+                op: Op::Pull(Pull { chain }),
+                parent: None,
+                source: None,
+                platform: image.config.platform(),
+                origins: vec![origin],
+                unkeyed_environment: BTreeMap::new(),
+            })
+        });
+        Some(StageState::image(node, image))
+    }
+
+    /// The request that builds an image, unless it is the one that asks.
+    fn builder_of(&self, reference: &Reference, asking: usize) -> Option<usize> {
+        let builds = |source: &Source| source.request.names.contains(reference);
+        (0..self.sources.len()).find(|&index| index != asking && builds(&self.sources[index]))
+    }
+
+    /// What `COPY --from=` names: its node, or `Some(None)` for an image without layers.
+    pub(super) fn copy_source(&mut self, id: StageId, from: &Word, text: &str) -> Option<Option<NodeId>> {
+        let source = self.source(id.0);
+        let earlier = earlier_stage(&source.dockerfile, id.1, &from.text)
+            .or_else(|| from.text.parse().ok().filter(|&number: &usize| number < id.1));
+        if let Some(earlier) = earlier {
+            return self.stage((id.0, earlier)).map(|state| state.node);
+        }
+        if let Ok(number) = from.text.parse::<usize>() {
+            let message = format!("COPY --from={number}: there is no earlier stage with that number");
+            self.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
+            return None;
+        }
+        self.image(id, &from.text, &from.span, text).map(|state| state.node)
+    }
+
+    /// The node of a source's build context.
+    pub(super) fn context(&mut self, id: StageId, origin: Origin) -> NodeId {
+        let source = self.source(id.0);
+        let folder = source.request.context.clone();
+        let context = self.graph.context(ContextSpec { folder, ignore: source.ignore.clone() });
+        self.graph.add(Node {
+            op: Op::Local(Local { context }),
+            parent: None,
+            source: None,
+            platform: source.request.platform.clone(),
+            origins: vec![origin],
+            unkeyed_environment: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn source(&self, index: usize) -> &'a Source {
+        &self.sources[index]
+    }
+
+    pub(super) fn origin(&self, id: StageId, ordinal: usize, text: &str, span: Option<Span>) -> Origin {
+        let source = self.source(id.0);
+        let stage = &source.dockerfile.stages[id.1];
+        let name = stage.name.as_ref().map_or_else(|| id.1.to_string(), |name| name.text.to_lowercase());
+        Origin { service: source.request.service.clone(), stage: name, ordinal, text: text.to_owned(), span }
+    }
+
+    /// The variables that FROM sees, and that an ARG without a value takes: the platform's, then the
+    /// global arguments with what the request gives (dockerfile reference, "Understand how ARG and FROM
+    /// interact").
+    pub(super) fn globals(&mut self, source: &Source) -> BTreeMap<String, String> {
+        let mut globals = platform_arguments(&source.request.platform);
+        for (name, default) in &source.dockerfile.global_args {
+            let given = source.request.arguments.get(&name.text).cloned();
+            let value = match (given, default) {
+                (Some(given), _) => Some(given),
+                (None, Some(word)) => {
+                    let known = globals.clone();
+                    self.expand(source, word, &|name| known.get(name).cloned())
+                }
+                (None, None) => continue,
+            };
+            if let Some(value) = value {
+                globals.insert(name.text.clone(), value);
+            }
+        }
+        globals
+    }
+
+    /// Puts variables into a word; a mistake is noted.
+    pub(super) fn expand(
+        &mut self,
+        source: &Source,
+        word: &Word,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        match words::expand(&word.text, lookup, source.dockerfile.escape()) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.mistake(error.diagnostic(word));
+                None
+            }
+        }
+    }
+
+    fn check_platform(&mut self, source: &Source, word: &Word, text: &str) -> Option<()> {
+        let wanted = &source.request.platform;
+        let message = match text.parse::<Platform>() {
+            Ok(platform) if wanted.accepts(&platform) => return Some(()),
+            Ok(platform) => format!("not supported yet: a stage for {platform} in a build for {wanted}"),
+            Err(error) => error.to_string(),
+        };
+        self.mistake(Diagnostic::error(message).at(word.span.clone(), ""));
+        None
+    }
+
+    /// Notes a mistake, once.
+    pub(super) fn mistake(&mut self, mistake: Diagnostic) {
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// Notes something worth saying, once.
+    pub(super) fn warning(&mut self, warning: Diagnostic) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Stages of one file refer to earlier ones only, so a cycle runs through images of several requests.
+    fn cycle(&mut self, id: StageId) {
+        let start = self.path.iter().position(|known| *known == id).unwrap_or(0);
+        let mut services: Vec<&str> = Vec::new();
+        for (source, _) in self.path[start..].iter().chain([&id]) {
+            let service = self.sources[*source].request.service.as_str();
+            if services.last() != Some(&service) {
+                services.push(service);
+            }
+        }
+        let text = format!("images are built from each other in a circle: {}", services.join(" → "));
+        let stage = &self.source(id.0).dockerfile.stages[id.1];
+        let place = stage.base.span.clone();
+        self.mistake(Diagnostic::error(text).at(place, "").help("make one of them start from another image"));
+    }
+
+    /// BuildKit: "One or more build-args were not consumed".
+    fn unused_arguments(&mut self, source: &Source) {
+        let globals = source.dockerfile.global_args.iter();
+        let in_stages = source.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        let declared: BTreeSet<&str> = globals
+            .chain(in_stages.flat_map(instruction::declared))
+            .map(|(name, _)| name.text.as_str())
+            .collect();
+        for name in source.request.arguments.keys() {
+            if !declared.contains(name.as_str()) && !instruction::is_predefined(name) {
+                let service = &source.request.service;
+                let message = format!("{service}: the build argument `{name}` is declared by no ARG");
+                self.warning(Diagnostic::warning(message).did_you_mean(name, declared.iter().copied()));
+            }
+        }
+    }
+}
+
+/// The last stage before `before` that bears the name.
+fn earlier_stage(dockerfile: &Dockerfile, before: usize, name: &str) -> Option<usize> {
+    let named = |index: &usize| {
+        let stage = &dockerfile.stages[*index];
+        stage.name.as_ref().is_some_and(|word| word.text.eq_ignore_ascii_case(name))
+    };
+    (0..before).rev().find(named)
+}
+
+/// `TARGETPLATFORM` and its kin (dockerfile reference, "Automatic platform ARGs in the global scope").
+fn platform_arguments(target: &Platform) -> BTreeMap<String, String> {
+    let mut arguments = BTreeMap::new();
+    for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
+        let variant = platform.variant.clone().unwrap_or_default();
+        let mut add = |suffix: &str, value: String| arguments.insert(format!("{prefix}{suffix}"), value);
+        add("PLATFORM", platform.to_string());
+        add("OS", platform.os.clone());
+        add("ARCH", platform.architecture.clone());
+        add("VARIANT", variant);
+    }
+    arguments
+}

@@ -1,0 +1,47 @@
+//! L3: from requests and Dockerfiles to one build graph; what a key contains; why a step ran. All pure.
+//!
+//! [`requests_of`] reads a compose project, [`lower`] turns parsed Dockerfiles into a [`Graph`] of
+//! operations with one [`Root`] a request, [`recipe`] says what a node's keys contain, and
+//! [`MissReason`]s come from comparing two [`Recipe`]s. Nothing here touches disk, network or clock.
+
+use std::sync::Arc;
+
+use crate::base::diag::{Diagnostic, SourceFile};
+use crate::dockerfile::Dockerfile;
+
+mod instruction;
+mod lower;
+mod op;
+mod reason;
+mod recipe;
+mod request;
+mod stage;
+
+#[cfg(test)]
+mod tests;
+
+pub use lower::{Images, Lowered, Source, Wanted, lower};
+pub use op::{
+    BaseImage, ContextSpec, Copy, Graph, Local, Node, NodeId, Op, Origin, Pull, Run, RunNetwork, Write,
+    WrittenFile, chain_id,
+};
+pub use reason::{MissReason, first_cause};
+pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};
+pub use request::{BuildRequest, DockerfileSource, requests_of};
+pub use stage::{HistoryStep, ImageDraft, Made};
+
+/// Parses a Dockerfile for a [`Source`]; every mistake in it, or the file with its warnings.
+pub fn parse_dockerfile(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
+    crate::dockerfile::parse(file)
+}
+
+/// What one request results in.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// Index into the sources that were lowered.
+    pub source: usize,
+    /// The node whose file system the image has; none for an image without layers.
+    pub node: Option<NodeId>,
+    /// The image but for its layers.
+    pub draft: ImageDraft,
+}

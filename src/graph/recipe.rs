@@ -1,0 +1,385 @@
+//! What a key contains.
+//!
+//! A [`Recipe`] is a stored value; both keys of a step are derived from it, and so is the reason why a
+//! step had to run ([`super::reason`] compares two of them). What is not in a recipe can not change a
+//! result: mtimes, paths of the host, names of stages and services, comments, limits, the clock, secrets.
+//!
+//! Each input has two identities. The *definition* is known before anything runs: the definition key of
+//! the step that makes the input, or the digest of what a COPY selects from a context. The *canonical*
+//! one is known when the input is there: its result's identifier, or the digest of what a COPY selects
+//! from a stage's file system. [`Recipe::definition_key`] uses the first, [`Recipe::canonical_key`] the
+//! second.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::op::{Copy, Graph, Node, NodeId, Op, RunNetwork};
+use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, Digest, FieldHasher, ResultId};
+
+/// Raised when equal recipes begin to mean another result.
+pub const FORMAT: u32 = 1;
+
+/// The hostname that every RUN sees.
+pub const HOSTNAME: &str = "shipway";
+
+/// Everything that decides a step's result.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Recipe {
+    /// [`FORMAT`] when it was written.
+    pub format: u32,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// The operation.
+    pub op: OpRecipe,
+    /// What it stands on and reads.
+    pub inputs: Vec<Input>,
+}
+
+/// The operation's part of a recipe; see [`Op`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum OpRecipe {
+    /// A base image's file system.
+    Pull {
+        /// The chain ID of its layers.
+        chain: Digest,
+    },
+    /// A command.
+    Run {
+        /// The command with its arguments.
+        argv: Vec<String>,
+        /// Its environment, without undeclared proxy variables.
+        environment: BTreeMap<String, String>,
+        /// The working directory.
+        directory: String,
+        /// The user, as written.
+        user: String,
+        /// The network mode.
+        network: RunNetwork,
+        /// The hostname.
+        hostname: String,
+        /// Names and addresses added to `/etc/hosts`.
+        extra_hosts: Vec<(String, String)>,
+        /// Size of `/dev/shm` in bytes.
+        shm_size: u64,
+    },
+    /// Files from a context or another stage.
+    Copy {
+        /// Where they go.
+        destination: String,
+        /// Their owner, as written.
+        owner: Option<String>,
+        /// Their mode, as written.
+        mode: Option<String>,
+        /// Whether archives are unpacked.
+        unpack: bool,
+    },
+    /// Directories or files of the Dockerfile.
+    Write {
+        /// Where they go.
+        destination: String,
+        /// The files: name and content.
+        files: Vec<(String, String)>,
+        /// Their owner, as written.
+        owner: Option<String>,
+        /// Their mode, as written.
+        mode: Option<String>,
+    },
+}
+
+/// One input with its two identities.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Input {
+    /// What it is to the step.
+    pub role: Role,
+    /// Its identity before anything runs.
+    pub definition: Digest,
+    /// Its identity once it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canonical: Option<Digest>,
+    /// The blob that lists what was selected, to explain a difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listing: Option<BlobId>,
+}
+
+/// What an input is to its step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The file system that it starts from.
+    Parent,
+    /// What a COPY selects from a build context.
+    Context,
+    /// What a COPY selects from another stage or image.
+    Stage,
+}
+
+impl Recipe {
+    /// The key under which the step is known before anything runs.
+    pub fn definition_key(&self) -> DefinitionKey {
+        DefinitionKey(self.hash("definition", |input| input.definition))
+    }
+
+    /// The key over the inputs as they are; `None` while one of them is not there yet.
+    pub fn canonical_key(&self) -> Option<CanonicalKey> {
+        let known = self.inputs.iter().all(|input| input.canonical.is_some());
+        known.then(|| {
+            CanonicalKey(self.hash("canonical", |input| input.canonical.unwrap_or(input.definition)))
+        })
+    }
+
+    fn hash(&self, domain: &str, identity: impl Fn(&Input) -> Digest) -> Digest {
+        let mut hasher = FieldHasher::new(domain);
+        hasher.number(u64::from(self.format)).field(&self.platform);
+        self.op.hash(&mut hasher);
+        hasher.number(self.inputs.len() as u64);
+        for input in &self.inputs {
+            hasher.field(input.role.name()).field(identity(input).as_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// The recipe of a base image's layers up to the one whose chain ID is `chain`.
+    pub fn of_chain(chain: Digest, platform: &str) -> Self {
+        Self {
+            format: FORMAT,
+            platform: platform.to_owned(),
+            op: OpRecipe::Pull { chain },
+            inputs: Vec::new(),
+        }
+    }
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Parent => "parent",
+            Self::Context => "context",
+            Self::Stage => "stage",
+        }
+    }
+}
+
+impl OpRecipe {
+    fn hash(&self, hasher: &mut FieldHasher) {
+        match self {
+            Self::Pull { chain } => {
+                hasher.field("pull").field(chain.as_bytes());
+            }
+            Self::Run { argv, environment, directory, user, network, hostname, extra_hosts, shm_size } => {
+                hasher.field("run");
+                list(hasher, argv);
+                pairs(hasher, environment.iter());
+                hasher.field(directory).field(user).field(network.name()).field(hostname);
+                pairs(hasher, extra_hosts.iter().map(|(name, address)| (name, address)));
+                hasher.number(*shm_size);
+            }
+            Self::Copy { destination, owner, mode, unpack } => {
+                hasher.field("copy").field(destination).number(u64::from(*unpack));
+                optional(hasher, owner.as_ref());
+                optional(hasher, mode.as_ref());
+            }
+            Self::Write { destination, files, owner, mode } => {
+                hasher.field("write").field(destination);
+                pairs(hasher, files.iter().map(|(name, content)| (name, content)));
+                optional(hasher, owner.as_ref());
+                optional(hasher, mode.as_ref());
+            }
+        }
+    }
+}
+
+impl RunNetwork {
+    /// Its name in Dockerfiles.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::None => "none",
+        }
+    }
+}
+
+fn list(hasher: &mut FieldHasher, items: &[String]) {
+    hasher.number(items.len() as u64);
+    for item in items {
+        hasher.field(item);
+    }
+}
+
+fn pairs<'a>(hasher: &mut FieldHasher, items: impl ExactSizeIterator<Item = (&'a String, &'a String)>) {
+    hasher.number(items.len() as u64);
+    for (name, value) in items {
+        hasher.field(name).field(value);
+    }
+}
+
+fn optional(hasher: &mut FieldHasher, item: Option<&String>) {
+    match item {
+        Some(item) => hasher.number(1).field(item),
+        None => hasher.number(0),
+    };
+}
+
+/// What a COPY selects from its context: the digest and the blob that lists it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Selected {
+    /// Digest of exactly what will be written.
+    pub digest: Digest,
+    /// The blob that lists it, where it was kept.
+    pub listing: Option<BlobId>,
+}
+
+/// The recipe of a node, with the definitions of its inputs alone. `definitions` answers for nodes that
+/// have a result of their own, `selected` for what a COPY takes from a context.
+///
+/// A COPY from a stage has no selection before that stage is there: its definition is the stage's key
+/// with the patterns.
+pub fn recipe(
+    graph: &Graph,
+    id: NodeId,
+    definitions: &dyn Fn(NodeId) -> DefinitionKey,
+    selected: &dyn Fn(NodeId) -> Selected,
+) -> Option<Recipe> {
+    let node = graph.node(id);
+    let op = op_recipe(node)?;
+    let input = |role, definition, canonical, listing| Input { role, definition, canonical, listing };
+    let parent = node.parent.map(|parent| input(Role::Parent, definitions(parent).0, None, None));
+    let source = node.source.map(|source| match (&graph.node(source).op, &node.op) {
+        (Op::Local(_), _) => {
+            let Selected { digest, listing } = selected(id);
+            input(Role::Context, digest, Some(digest), listing)
+        }
+        (_, Op::Copy(copy)) => input(Role::Stage, patterns_of(definitions(source), copy), None, None),
+        _ => input(Role::Stage, definitions(source).0, None, None),
+    });
+    let inputs = parent.into_iter().chain(source).collect();
+    Some(Recipe { format: FORMAT, platform: node.platform.to_string(), op, inputs })
+}
+
+fn patterns_of(stage: DefinitionKey, copy: &Copy) -> Digest {
+    let mut hasher = FieldHasher::new("stage selection");
+    hasher.field(stage.0.as_bytes());
+    list(&mut hasher, &copy.sources);
+    list(&mut hasher, &copy.excludes);
+    hasher.number(u64::from(copy.parents)).finish()
+}
+
+/// `None` for a context, which has no result of its own.
+fn op_recipe(node: &Node) -> Option<OpRecipe> {
+    Some(match node.op.clone() {
+        Op::Local(_) => return None,
+        Op::Pull(pull) => OpRecipe::Pull { chain: pull.chain },
+        Op::Run(run) => OpRecipe::Run {
+            argv: run.argv,
+            environment: run.environment,
+            directory: run.directory,
+            user: run.user,
+            network: run.network,
+            hostname: HOSTNAME.to_owned(),
+            extra_hosts: run.extra_hosts,
+            shm_size: run.shm_size,
+        },
+        Op::Copy(copy) => {
+            let Copy { destination, owner, mode, unpack, .. } = copy;
+            OpRecipe::Copy { destination, owner, mode, unpack }
+        }
+        Op::Write(write) => OpRecipe::Write {
+            destination: write.destination,
+            files: write.files.into_iter().map(|file| (file.name, file.content)).collect(),
+            owner: write.owner,
+            mode: write.mode,
+        },
+    })
+}
+
+/// Fills in what the inputs turned out to be: the parent's result, and what was selected from a stage.
+#[must_use]
+pub fn with_results(mut recipe: Recipe, parent: Option<ResultId>, stage: Option<Selected>) -> Recipe {
+    for input in &mut recipe.inputs {
+        match input.role {
+            Role::Parent => input.canonical = parent.map(|result| result.0),
+            Role::Context => {}
+            Role::Stage => {
+                input.canonical = stage.map(|selected| selected.digest);
+                input.listing = stage.and_then(|selected| selected.listing);
+            }
+        }
+    }
+    recipe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(argv: &[&str]) -> Recipe {
+        let op = OpRecipe::Run {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            environment: BTreeMap::new(),
+            directory: "/".into(),
+            user: String::new(),
+            network: RunNetwork::Default,
+            hostname: HOSTNAME.into(),
+            extra_hosts: Vec::new(),
+            shm_size: 1,
+        };
+        let parent =
+            Input { role: Role::Parent, definition: Digest::of("parent"), canonical: None, listing: None };
+        Recipe { format: FORMAT, platform: "linux/amd64".into(), op, inputs: vec![parent] }
+    }
+
+    #[test]
+    fn every_part_of_a_command_counts() {
+        let key = |change: &dyn Fn(&mut Recipe)| {
+            let mut recipe = run(&["a", "b"]);
+            change(&mut recipe);
+            recipe.definition_key()
+        };
+        let all = [
+            key(&|_| {}),
+            key(&|recipe| *recipe = run(&["ab"])),
+            key(&|recipe| recipe.platform = "linux/arm64".into()),
+            key(&|recipe| recipe.format += 1),
+            key(&|recipe| recipe.inputs[0].definition = Digest::of("other")),
+            key(&|recipe| recipe.inputs[0].role = Role::Stage),
+            key(&|recipe| recipe.inputs.clear()),
+            key(&|recipe| {
+                let OpRecipe::Run { environment, .. } = &mut recipe.op else { unreachable!() };
+                environment.insert("a".into(), "b".into());
+            }),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all[..index].iter().all(|other| other != one), "{index}");
+        }
+    }
+
+    #[test]
+    fn canonical_key_waits_for_every_input_and_ignores_definitions() {
+        let recipe = run(&["a"]);
+        assert_eq!(recipe.canonical_key(), None);
+        let result = ResultId::fresh();
+        let first = with_results(recipe.clone(), Some(result), None);
+        let mut other = recipe;
+        other.inputs[0].definition = Digest::of("another way to the same result");
+        let second = with_results(other, Some(result), None);
+        assert!(first.canonical_key().is_some());
+        assert_eq!(first.canonical_key(), second.canonical_key());
+        assert_ne!(first.definition_key(), second.definition_key());
+    }
+
+    #[test]
+    fn listings_are_outside_every_key() {
+        let mut recipe = run(&["a"]);
+        let before = recipe.definition_key();
+        recipe.inputs[0].listing = Some(BlobId(Digest::of("listing")));
+        assert_eq!(recipe.definition_key(), before);
+    }
+
+    #[test]
+    fn stored_form_round_trips() {
+        let recipe = with_results(run(&["a"]), Some(ResultId::fresh()), None);
+        let text = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
+    }
+}

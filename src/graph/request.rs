@@ -1,0 +1,182 @@
+//! What is to be built: one [`BuildRequest`] a service, or one for a Dockerfile without a project.
+//!
+//! [`requests_of`] reads them from a compose project; `image build` makes its own. Paths are absolute
+//! here and nothing has been read from disk yet: `build` reads the Dockerfiles and ignore files that the
+//! requests name and hands them to [`super::lower`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::op::RunNetwork;
+use crate::base::diag::{Diagnostic, Span};
+use crate::compose::{Build, Project};
+use crate::oci::{Platform, Reference};
+
+/// The size of `/dev/shm` in bytes where nothing else is said, as Docker has it.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
+/// One image to build.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// The service, or the name under which steps are shown.
+    pub service: String,
+    /// The build context, absolute.
+    pub context: PathBuf,
+    /// Where the Dockerfile is.
+    pub dockerfile: DockerfileSource,
+    /// Build arguments that have a value.
+    pub arguments: BTreeMap<String, String>,
+    /// The stage to build; none is the last.
+    pub target: Option<String>,
+    /// Labels for the image, beyond the Dockerfile's.
+    pub labels: BTreeMap<String, String>,
+    /// The image's names; the first is the main one.
+    pub names: Vec<Reference>,
+    /// The platform to build for.
+    pub platform: Platform,
+    /// The network of every RUN that names none.
+    pub network: RunNetwork,
+    /// Names and addresses for `/etc/hosts`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// Build every step again.
+    pub no_cache: bool,
+    /// Ask the registry for newer base images.
+    pub pull: bool,
+    /// Where the request stands in the user's files.
+    pub span: Option<Span>,
+}
+
+/// Where a Dockerfile is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DockerfileSource {
+    /// In a file, absolute.
+    Path(PathBuf),
+    /// In the compose file itself.
+    Inline(String),
+}
+
+impl BuildRequest {
+    /// A request with nothing but a context and names; the Dockerfile is `Dockerfile` in the context.
+    pub fn new(service: &str, context: &Path, names: Vec<Reference>) -> Self {
+        Self {
+            service: service.to_owned(),
+            context: context.to_owned(),
+            dockerfile: DockerfileSource::Path(context.join("Dockerfile")),
+            arguments: BTreeMap::new(),
+            target: None,
+            labels: BTreeMap::new(),
+            names,
+            platform: Platform::host(),
+            network: RunNetwork::Default,
+            extra_hosts: Vec::new(),
+            shm_size: DEFAULT_SHM_SIZE,
+            no_cache: false,
+            pull: false,
+            span: None,
+        }
+    }
+}
+
+/// The requests of all services that have a `build` section, in the order of their names, with every
+/// mistake in them. Relative paths in the model are resolved against the project's directory.
+pub fn requests_of(project: &Project) -> Result<Vec<BuildRequest>, Vec<Diagnostic>> {
+    let (mut requests, mut mistakes) = (Vec::new(), Vec::new());
+    for (name, service) in &project.services {
+        let Some(build) = &service.build else { continue };
+        match request(project, name, build, service.platform.as_deref()) {
+            Ok(request) => requests.push(request),
+            Err(more) => mistakes.extend(more),
+        }
+    }
+    if mistakes.is_empty() { Ok(requests) } else { Err(mistakes) }
+}
+
+fn request(
+    project: &Project,
+    service: &str,
+    build: &Build,
+    platform: Option<&str>,
+) -> Result<BuildRequest, Vec<Diagnostic>> {
+    let mut mistakes = Vec::new();
+    let mut mistake = |key: &str, message: String| {
+        let place = project.spans.nearest(&["services", service, "build", key]).cloned();
+        let diagnostic = Diagnostic::error(message);
+        mistakes.push(match place {
+            Some(span) => diagnostic.at(span, ""),
+            None => diagnostic,
+        });
+    };
+    if build.is_remote() {
+        mistake("context", "not supported yet: a build context that is not a local folder".to_owned());
+    }
+    let context = project.working_dir.join(build.context.as_deref().unwrap_or("."));
+    let mut names = Vec::new();
+    let all = project.image_of(service).into_iter().chain(build.tags.iter().cloned());
+    for name in all {
+        match Reference::parse(&name) {
+            Ok(reference) => names.push(reference.with_default_tag()),
+            Err(error) => mistake("tags", error.to_string()),
+        }
+    }
+    let network = match build.network.as_deref() {
+        None | Some("default" | "host") => RunNetwork::Default,
+        Some("none") => RunNetwork::None,
+        Some(other) => {
+            mistake("network", format!("not supported yet: `build.network: {other}`"));
+            RunNetwork::Default
+        }
+    };
+    let platform = platform_of(build, platform).unwrap_or_else(|message| {
+        mistake("platforms", message);
+        Platform::host()
+    });
+    let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
+    let dockerfile = match &build.dockerfile_inline {
+        Some(text) => DockerfileSource::Inline(text.clone()),
+        None => DockerfileSource::Path(context.join(build.dockerfile.as_deref().unwrap_or("Dockerfile"))),
+    };
+    let request = BuildRequest {
+        dockerfile,
+        arguments: build
+            .args
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+            .collect(),
+        target: build.target.clone(),
+        labels: build.labels.clone(),
+        platform,
+        network,
+        extra_hosts,
+        shm_size: build
+            .shm_size
+            .map_or(DEFAULT_SHM_SIZE, |size| u64::try_from(size.0).unwrap_or(DEFAULT_SHM_SIZE)),
+        no_cache: build.no_cache,
+        pull: build.pull,
+        span: project.spans.nearest(&["services", service, "build"]).cloned(),
+        ..BuildRequest::new(service, &context, names)
+    };
+    if mistakes.is_empty() { Ok(request) } else { Err(mistakes) }
+}
+
+/// The one platform of a service: `platform`, else the only one of `build.platforms`, else the host's.
+fn platform_of(build: &Build, platform: Option<&str>) -> Result<Platform, String> {
+    let wanted = match (platform, build.platforms.as_slice()) {
+        (Some(platform), _) => platform,
+        (None, []) => return Ok(Platform::host()),
+        (None, [one]) => one,
+        (None, _) => return Err("not supported yet: an image of several platforms".to_owned()),
+    };
+    let parsed: Platform = wanted.parse().map_err(|error| format!("{error}"))?;
+    if Platform::host().accepts(&parsed) {
+        return Ok(Platform::host());
+    }
+    Err(format!("not supported yet: building for {parsed} on {}", Platform::host()))
+}
+
+/// `name:address` or `name=address`.
+fn host(line: &str) -> Option<(String, String)> {
+    let (name, address) = line.split_once(['=', ':'])?;
+    Some((name.to_owned(), address.to_owned()))
+}

@@ -1,0 +1,110 @@
+//! Golden folders: `testdata/graph/CASE/SERVICE/Dockerfile` and `expected` beside the services.
+//!
+//! A case's `request` file gives arguments and targets, a line each: `SERVICE argument NAME=value`,
+//! `SERVICE target NAME`, `SERVICE image NAME`, `SERVICE unselected`. Every image that no service builds is
+//! a base with one layer. `UPDATE_GOLDEN=1` writes what came out.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::*;
+use crate::base::digest::{DiffId, Digest};
+use crate::oci::{ImageConfig, Platform, Reference};
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the switch that rewrites golden files")]
+fn golden_folders() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/graph");
+    let mut wrong = Vec::new();
+    for case in folders(&root) {
+        let actual = lowered(&case);
+        let expected = case.join("expected");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&expected, &actual).unwrap();
+        }
+        if std::fs::read_to_string(&expected).unwrap_or_default() != actual {
+            wrong.push(format!("{}:\n{actual}", case.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn folders(path: &Path) -> Vec<std::path::PathBuf> {
+    let mut folders: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.is_dir());
+    folders.sort();
+    folders
+}
+
+fn lowered(case: &Path) -> String {
+    let mut sources = Vec::new();
+    for folder in folders(case) {
+        let service = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
+        match parse_dockerfile(&SourceFile::new(format!("{service}/Dockerfile"), text)) {
+            Ok(dockerfile) => sources.push(source(case, &service, dockerfile)),
+            Err(mistakes) => return said(&mistakes),
+        }
+    }
+    let mut images = Images::new();
+    loop {
+        match lower(&sources, &images) {
+            Err(mistakes) => return said(&mistakes),
+            Ok(Lowered::Wanted(wanted)) => {
+                images.extend(wanted.into_keys().map(|Wanted { name }| (name.clone(), base(&name))));
+            }
+            Ok(Lowered::Graph(graph, warnings)) => return text(&sources, &graph, &warnings),
+        }
+    }
+}
+
+fn source(case: &Path, service: &str, dockerfile: crate::dockerfile::Dockerfile) -> Source {
+    let name = Reference::parse(&format!("case-{service}")).unwrap().with_default_tag();
+    let mut request = BuildRequest::new(service, &Path::new("/case").join(service), vec![name]);
+    request.platform = Platform::new("linux", "amd64", None);
+    let mut selected = true;
+    for line in std::fs::read_to_string(case.join("request")).unwrap_or_default().lines() {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [who, "argument", pair] if who == service => {
+                let (name, value) = pair.split_once('=').unwrap();
+                request.arguments.insert(name.into(), value.into());
+            }
+            [who, "target", target] if who == service => request.target = Some(target.into()),
+            [who, "image", image] if who == service => {
+                request.names = vec![Reference::parse(image).unwrap().with_default_tag()];
+            }
+            [who, "unselected"] if who == service => selected = false,
+            _ => {}
+        }
+    }
+    Source { request, dockerfile, ignore: None, selected }
+}
+
+fn base(name: &Reference) -> BaseImage {
+    let mut config = ImageConfig::empty(&Platform::new("linux", "amd64", None));
+    config.rootfs.diff_ids = vec![DiffId(Digest::of(name.to_string()))];
+    config.config.env = vec!["PATH=/bin".into(), format!("BASE={}", name.familiar())];
+    config.config.cmd = vec!["base-command".into()];
+    if name.repository().ends_with("triggers") {
+        config.config.on_build = vec!["COPY . /src".into(), "RUN make".into()];
+    }
+    BaseImage { config, layers: Vec::new() }
+}
+
+fn said(mistakes: &[Diagnostic]) -> String {
+    mistakes.iter().map(|mistake| mistake.render(false) + "\n").collect()
+}
+
+fn text(sources: &[Source], graph: &Graph, warnings: &[Diagnostic]) -> String {
+    let mut text = graph.to_string();
+    for root in &graph.roots {
+        let node = root.node.map_or_else(|| "nothing".to_owned(), |node| node.to_string());
+        writeln!(text, "\n{} is {node}", sources[root.source].request.service).unwrap();
+        writeln!(text, "config {}", serde_json::to_string(&root.draft.config).unwrap()).unwrap();
+        for step in &root.draft.history {
+            let made = if step.made == Made::Layer { "layer" } else { "     " };
+            writeln!(text, "{made} {}", step.created_by).unwrap();
+        }
+    }
+    text + &said(warnings)
+}
