@@ -3,8 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = shipway::sandbox::dispatch() {
-        return code;
-    }
-    ExitCode::SUCCESS
+    shipway::cli::main(std::env::args_os())
 }

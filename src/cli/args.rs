@@ -1,0 +1,528 @@
+//! The command line, as types. Names, short forms and defaults are compose's, and `docker build`'s for
+//! `image build`; what goes beyond them says so in its help.
+//!
+//! Nothing is decided here: [`settings`](super::settings) adds the environment. Flags and commands of
+//! compose that are missing stand in [`refused`](super::refused), so that they are refused by name.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Builds the images of a compose project and launches its containers.
+#[derive(Debug, Parser)]
+#[command(name = "shipway", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What holds for every command. These stand before the command's name, as with compose.
+#[derive(Debug, Args, Default)]
+pub(super) struct Global {
+    /// Compose files, the later over the earlier (`-` reads standard input)
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Project name
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) project_name: Option<String>,
+    /// Profile to enable
+    #[arg(long = "profile", value_name = "NAME")]
+    pub(super) profiles: Vec<String>,
+    /// Environment file to use instead of .env
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(super) env_files: Vec<PathBuf>,
+    /// Folder that relative paths start from (default: that of the first compose file)
+    #[arg(long, value_name = "DIR")]
+    pub(super) project_directory: Option<PathBuf>,
+    /// How many steps run at once, -1 for no limit (default: one a core)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) parallel: Option<i64>,
+    /// How progress is shown
+    #[arg(long, value_enum, value_name = "KIND", global = true)]
+    pub(super) progress: Option<Progress>,
+    /// Whether control sequences are printed
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(super) ansi: Option<Ansi>,
+    /// Show what would be done and do nothing
+    #[arg(long, global = true)]
+    pub(super) dry_run: bool,
+    /// Ask no registry and no address on the network (shipway's own)
+    #[arg(long, global = true)]
+    pub(super) offline: bool,
+    /// The container engine that gets the images (shipway's own)
+    #[arg(long, value_enum, value_name = "ENGINE", global = true)]
+    pub(super) engine: Option<EngineChoice>,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Progress {
+    /// `tty` on a terminal, else lines without the output of steps that succeed
+    #[default]
+    Auto,
+    /// A live view
+    Tty,
+    /// Lines, with the output of every step
+    Plain,
+    /// One JSON object a line
+    Json,
+    /// Errors only
+    Quiet,
+}
+
+/// Whether control sequences are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Ansi {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Never
+    Never,
+    /// Always
+    Always,
+}
+
+/// Which engine gets the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum EngineChoice {
+    /// The one that answers
+    #[default]
+    Auto,
+    /// Docker
+    Docker,
+    /// None: images stay in the store
+    None,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Build or rebuild services
+    Build(Build),
+    /// Build what changed, create and start containers
+    Up(Up),
+    /// Stop and remove containers, networks
+    Down(Down),
+    /// List containers
+    Ps(Ps),
+    /// View output from containers
+    Logs(Logs),
+    /// Parse, resolve and render the compose file
+    Config(Config),
+    /// Show the build graph: each step with its key, hit or miss, and the reason (shipway's own)
+    Plan(Plan),
+    /// Say why the steps of the last build ran, or would run (shipway's own)
+    Why(Why),
+    /// Build, import and list images without a compose file
+    #[command(subcommand)]
+    Image(Image),
+    /// The store of results
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Show the version and what this machine offers
+    Version(Version),
+}
+
+/// `build`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Build {
+    /// Set build-time variables for services
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(super) build_args: Vec<String>,
+    /// Do not use results of earlier builds
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Ask the registry again for every base image
+    #[arg(long)]
+    pub(super) pull: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Also build dependencies
+    #[arg(long)]
+    pub(super) with_dependencies: bool,
+    /// Services to build (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// `up`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Up {
+    /// Run containers in the background
+    #[arg(short, long)]
+    pub(super) detach: bool,
+    /// Build images whatever the engine has under their names
+    #[arg(long, conflicts_with = "no_build")]
+    pub(super) build: bool,
+    /// Do not build, even where an image is missing
+    #[arg(long)]
+    pub(super) no_build: bool,
+    /// Create the containers but do not start them
+    #[arg(long)]
+    pub(super) no_start: bool,
+    /// Recreate containers even if nothing changed
+    #[arg(long, conflicts_with = "no_recreate")]
+    pub(super) force_recreate: bool,
+    /// Leave containers that exist as they are
+    #[arg(long)]
+    pub(super) no_recreate: bool,
+    /// Recreate dependent containers too
+    #[arg(long, conflicts_with = "no_recreate")]
+    pub(super) always_recreate_deps: bool,
+    /// Do not start linked services
+    #[arg(long)]
+    pub(super) no_deps: bool,
+    /// Pull images before running
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(super) pull: Option<Pull>,
+    /// Print nothing while building
+    #[arg(long)]
+    pub(super) quiet_build: bool,
+    /// Remove containers of services that are not in the compose file
+    #[arg(long)]
+    pub(super) remove_orphans: bool,
+    /// Recreate anonymous volumes instead of keeping their data
+    #[arg(short = 'V', long, conflicts_with = "no_recreate")]
+    pub(super) renew_anon_volumes: bool,
+    /// Seconds that a container may take to stop
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(super) timeout: Option<i64>,
+    /// Do not colour the names in front of log lines
+    #[arg(long)]
+    pub(super) no_color: bool,
+    /// Print log lines without a name in front
+    #[arg(long)]
+    pub(super) no_log_prefix: bool,
+    /// Show the time of each log line
+    #[arg(long)]
+    pub(super) timestamps: bool,
+    /// Answer yes to every question
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Keep the image that a new one takes the place of (shipway's own)
+    #[arg(long)]
+    pub(super) keep_old: bool,
+    /// Services to start (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// When images are pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Pull {
+    /// Always
+    Always,
+    /// If the engine has none of that name
+    Missing,
+    /// Never
+    Never,
+}
+
+/// `down`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Down {
+    /// Remove images too: `local` those without a name of their own, or `all`
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(super) rmi: Option<RemoveImages>,
+    /// Remove named volumes of the compose file and anonymous volumes
+    #[arg(short, long)]
+    pub(super) volumes: bool,
+    /// Remove containers of services that are not in the compose file
+    #[arg(long)]
+    pub(super) remove_orphans: bool,
+    /// Seconds that a container may take to stop
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(super) timeout: Option<i64>,
+    /// Services to remove (default: the whole project)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// Which images `down` removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RemoveImages {
+    /// Images that have only the name that was made for them
+    Local,
+    /// Every image of a service
+    All,
+}
+
+/// `ps`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Ps {
+    /// Show stopped containers too
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Print as a table or as JSON
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: TableFormat,
+    /// Print only the containers' ids
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Print only the services' names
+    #[arg(long = "services")]
+    pub(super) only_services: bool,
+    /// Show only containers in this state
+    #[arg(long, value_name = "STATE")]
+    pub(super) status: Vec<String>,
+    /// Show containers of services that are not in the compose file
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(super) orphans: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    pub(super) no_trunc: bool,
+    /// Services to list (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// Forms of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum TableFormat {
+    /// Columns
+    #[default]
+    Table,
+    /// JSON
+    Json,
+}
+
+/// `logs`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Logs {
+    /// Go on until the containers end
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Show lines since a time (2026-01-02T13:23:37Z) or a duration before now (42m)
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Show lines before a time or a duration before now
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+    /// Lines to show from the end of each container's log
+    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    pub(super) tail: String,
+    /// Show the time of each line
+    #[arg(short, long)]
+    pub(super) timestamps: bool,
+    /// Do not colour the names
+    #[arg(long)]
+    pub(super) no_color: bool,
+    /// Print lines without a name in front
+    #[arg(long)]
+    pub(super) no_log_prefix: bool,
+    /// Number of the container, where a service has several
+    #[arg(long, value_name = "N")]
+    pub(super) index: Option<u32>,
+    /// Services to show (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// `config`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Config {
+    /// Form of the output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "yaml")]
+    pub(super) format: ConfigFormat,
+    /// Print the services' names only
+    #[arg(long)]
+    pub(super) services: bool,
+    /// Print the images' names only
+    #[arg(long)]
+    pub(super) images: bool,
+    /// Print the volumes' names only
+    #[arg(long)]
+    pub(super) volumes: bool,
+    /// Print the networks' names only
+    #[arg(long)]
+    pub(super) networks: bool,
+    /// Print the profiles' names only
+    #[arg(long)]
+    pub(super) profiles: bool,
+    /// Check the files and print nothing
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Write to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Services to show (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) only: Vec<String>,
+}
+
+/// Forms of `config`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum ConfigFormat {
+    /// YAML
+    #[default]
+    Yaml,
+    /// JSON
+    Json,
+}
+
+/// `plan`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Plan {
+    /// Form of the output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: PlanFormat,
+    /// Services to plan (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// Forms of `plan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum PlanFormat {
+    /// A line a step
+    #[default]
+    Text,
+    /// JSON
+    Json,
+    /// Graphviz
+    Dot,
+}
+
+/// `why`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Why {
+    /// Services to explain (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// `image …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Image {
+    /// Build one image from a Dockerfile
+    Build(ImageBuild),
+    /// Make a base image of a root file system
+    Import(ImageImport),
+    /// List the images of the store
+    #[command(visible_alias = "list")]
+    Ls(ImageLs),
+}
+
+/// `image build`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageBuild {
+    /// The Dockerfile (default: DIR/Dockerfile)
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) file: Option<PathBuf>,
+    /// Name of the image
+    #[arg(short = 't', long = "tag", value_name = "NAME")]
+    pub(super) tags: Vec<String>,
+    /// The stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// Set build-time variables
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(super) build_args: Vec<String>,
+    /// Further contexts: name=path, name=docker-image://image
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub(super) build_contexts: Vec<String>,
+    /// Set labels
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(super) labels: Vec<String>,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Do not use results of earlier builds
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Ask the registry again for every base image
+    #[arg(long)]
+    pub(super) pull: bool,
+    /// Print the image's id only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// The build context
+    #[arg(value_name = "DIR")]
+    pub(super) context: PathBuf,
+}
+
+/// `image import`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageImport {
+    /// The root file system: tar, plain or compressed (`-` reads standard input)
+    #[arg(value_name = "ROOTFS.tar")]
+    pub(super) archive: PathBuf,
+    /// The image's name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// Apply a Dockerfile instruction to the image's config: `CMD ["bash"]`, `ENV A=b`
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    pub(super) changes: Vec<String>,
+    /// Platform of the image (default: this machine's)
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+}
+
+/// `image ls`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageLs {
+    /// Print as a table or as JSON
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: TableFormat,
+    /// Print only the images' ids
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub(super) no_trunc: bool,
+}
+
+/// `cache …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Cache {
+    /// Show what the store takes on the disk
+    Du(CacheDu),
+    /// Remove what no image name holds
+    Prune(CachePrune),
+}
+
+/// `cache du`.
+#[derive(Debug, Args, Default)]
+pub(super) struct CacheDu {
+    /// Print as a table or as JSON
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: TableFormat,
+}
+
+/// `cache prune`.
+#[derive(Debug, Args, Default)]
+pub(super) struct CachePrune {
+    /// Keep so much of what was used last: 512MB, 20GB
+    #[arg(long, value_name = "BYTES")]
+    pub(super) keep_storage: Option<String>,
+    /// Remove only what was not used for so long: `until=24h`
+    #[arg(long, value_name = "until=DURATION")]
+    pub(super) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) force: bool,
+}
+
+/// `version`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Version {
+    /// Form of the output
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "pretty")]
+    pub(super) format: VersionFormat,
+    /// Print the version only
+    #[arg(long)]
+    pub(super) short: bool,
+}
+
+/// Forms of `version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum VersionFormat {
+    /// For reading
+    #[default]
+    Pretty,
+    /// JSON
+    Json,
+}

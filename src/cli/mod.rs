@@ -1,0 +1,102 @@
+//! L5: the command line. One short function a command; everything that prints is in `render`.
+//!
+//! [`main`] reads the arguments and the environment once, resolves them to settings, and calls the
+//! command. Errors of every layer become text and an exit code here: 0 for success, 1 for any failure
+//! (mistakes in the command line included), 130 when the user stopped the command, and a container's own
+//! code where a command stands for it.
+
+mod args;
+mod commands;
+mod failure;
+mod quantity;
+mod refused;
+mod render;
+mod settings;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use args::{Arguments, Command};
+use commands::Context;
+use failure::Failure;
+use render::Screen;
+use settings::{Caller, Settings};
+
+/// Runs the command that `arguments` (the program's name first) ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = refused::with_refused(Arguments::command());
+    let matches = match command.try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            render::usage(&error);
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    let refusals = refused::refusals(&matches);
+    if !refusals.is_empty() {
+        return refuse(&refusals);
+    }
+    match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => run(arguments),
+        Err(error) => {
+            render::usage(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(sentences: &[String]) -> ExitCode {
+    let screen = Screen::default();
+    sentences.iter().for_each(|sentence| screen.failure(sentence));
+    ExitCode::FAILURE
+}
+
+fn run(arguments: Arguments) -> ExitCode {
+    let environment = environment();
+    let caller = Caller { root: rustix::process::geteuid().is_root() };
+    let settings = match Settings::resolve(&arguments.global, &environment, caller) {
+        Ok(settings) => settings,
+        Err(sentence) => return refuse(&[sentence]),
+    };
+    let screen = Screen::new(settings.progress, settings.ansi, settings.status_on_stdout);
+    settings.warnings.iter().for_each(|warning| screen.warning(warning));
+    let context = Context { settings, environment, screen: &screen };
+    let ended = call(&context, arguments.command);
+    screen.finish();
+    match ended {
+        Ok(code) => code,
+        Err(failure) => failure.report(&screen),
+    }
+}
+
+fn call(context: &Context<'_>, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Cache(args::Cache::Du(flags)) => commands::cache_du(context, &flags),
+        Command::Cache(args::Cache::Prune(flags)) => commands::cache_prune(context, &flags),
+        Command::Version(flags) => commands::version(context, &flags),
+        Command::Build(_) => missing("build"),
+        Command::Up(_) => missing("up"),
+        Command::Down(_) => missing("down"),
+        Command::Ps(_) => missing("ps"),
+        Command::Logs(_) => missing("logs"),
+        Command::Config(_) => missing("config"),
+        Command::Plan(_) => missing("plan"),
+        Command::Why(_) => missing("why"),
+        Command::Image(_) => missing("image"),
+    }
+}
+
+fn missing(name: &str) -> Result<ExitCode, Failure> {
+    Err(Failure::Usage(format!("not supported yet: `shipway {name}`")))
+}
+
+/// The process's environment; what is not UTF-8 is kept as far as it is.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn environment() -> BTreeMap<String, String> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}

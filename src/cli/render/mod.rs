@@ -1,0 +1,210 @@
+//! The only code that prints.
+//!
+//! A [`Screen`] takes [`Event`]s from any thread and shows them as lines, as a live view, as JSON, or not
+//! at all. Results (tables, plans, ids) go to standard output as whole texts; progress, warnings and errors
+//! go to standard error. How text looks is decided in pure functions beside this file; here it is only
+//! written.
+
+mod json;
+mod lines;
+mod live;
+mod logs;
+mod style;
+mod summary;
+mod table;
+pub(super) mod text;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::ProgressDrawTarget;
+
+use crate::base::diag::Diagnostic;
+use crate::base::event::{Event, Events};
+use crate::base::fs::{AtPath, PathError};
+
+use super::args::{Ansi, Progress};
+
+pub(super) use table::Table;
+
+/// Where a command's text goes. Made once a command.
+pub(super) struct Screen {
+    view: Mutex<View>,
+    progress_on_stdout: bool,
+    colour: Colour,
+}
+
+/// Whether text on a stream may hold control sequences.
+#[derive(Debug, Clone, Copy)]
+struct Colour {
+    stdout: bool,
+    stderr: bool,
+}
+
+enum View {
+    Quiet,
+    Lines(lines::Lines),
+    Live(live::Live),
+    Json,
+}
+
+/// Which view `progress` means on this stream.
+fn chosen(progress: Progress, ansi: Ansi, terminal: bool) -> Progress {
+    match progress {
+        Progress::Auto if terminal && ansi != Ansi::Never => Progress::Tty,
+        Progress::Auto => Progress::Auto,
+        chosen => chosen,
+    }
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        Self::new(Progress::Auto, Ansi::Auto, false)
+    }
+}
+
+impl Screen {
+    /// A screen that shows progress in the form `progress` on standard error, or on standard output.
+    pub(super) fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool) -> Self {
+        let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let may = |terminal| ansi == Ansi::Always || terminal && ansi != Ansi::Never;
+        let colour = Colour { stdout: may(stdout), stderr: may(stderr) };
+        let on = if progress_on_stdout { (stdout, colour.stdout) } else { (stderr, colour.stderr) };
+        let target =
+            if progress_on_stdout { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::stderr() };
+        let view = match chosen(progress, ansi, on.0) {
+            Progress::Quiet => View::Quiet,
+            Progress::Json => View::Json,
+            Progress::Plain => View::Lines(lines::Lines::new(true)),
+            Progress::Auto => View::Lines(lines::Lines::new(false)),
+            Progress::Tty => View::Live(live::Live::new(target, on.1)),
+        };
+        Self { view: Mutex::new(view), progress_on_stdout, colour }
+    }
+
+    /// Whether names in front of log lines may be coloured.
+    #[expect(dead_code, reason = "read by commands that are being wired")]
+    pub(super) const fn colours_stdout(&self) -> bool {
+        self.colour.stdout
+    }
+
+    /// Ends the view and prints the summary. Nothing may be emitted afterwards.
+    pub(super) fn finish(&self) {
+        match &mut *self.view() {
+            View::Lines(lines) => self.progress(&lines.finish()),
+            View::Live(live) => live.finish(),
+            View::Quiet | View::Json => {}
+        }
+    }
+
+    /// Prints a command's result on standard output. A reader that has gone away ends the output and is no
+    /// error.
+    pub(super) fn result(&self, text: &str) {
+        self.result_bytes(text.as_bytes());
+    }
+
+    /// Prints bytes on standard output.
+    pub(super) fn result_bytes(&self, bytes: &[u8]) {
+        self.beside(|| {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        });
+    }
+
+    /// Prints bytes on standard error: a container's own.
+    pub(super) fn error_bytes(&self, bytes: &[u8]) {
+        self.beside(|| {
+            // Where standard error is gone there is nobody to tell.
+            let _ = io::stderr().lock().write_all(bytes);
+        });
+    }
+
+    /// Prints mistakes in the user's files with their excerpts.
+    pub(super) fn diagnostics(&self, diagnostics: &[Diagnostic]) {
+        if let View::Quiet = *self.view()
+            && diagnostics.iter().all(|diagnostic| diagnostic.severity < crate::base::diag::Severity::Error)
+        {
+            return;
+        }
+        for diagnostic in diagnostics {
+            self.error_bytes(format!("{}\n", diagnostic.render(self.colour.stderr)).as_bytes());
+        }
+    }
+
+    /// Shows a warning of the command line itself.
+    pub(super) fn warning(&self, text: &str) {
+        self.emit(Event::Warning(text.to_owned()));
+    }
+
+    /// Asks a question that is answered with `y` or not; the end of input is no.
+    pub(super) fn confirm(&self, question: &str) -> Result<bool, PathError> {
+        self.error_bytes(question.as_bytes());
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).at_path("read the answer from", "standard input")?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
+    /// Prints why the command failed.
+    pub(super) fn failure(&self, message: &str) {
+        let json = matches!(*self.view(), View::Json);
+        let text = if json { json::failure(message).to_string() } else { format!("error: {message}") };
+        self.error_bytes(format!("{text}\n").as_bytes());
+    }
+
+    fn view(&self) -> std::sync::MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes while no live view is in the way.
+    fn beside(&self, write: impl FnOnce()) {
+        match &*self.view() {
+            View::Live(live) => live.suspend(write),
+            _ => write(),
+        }
+    }
+
+    fn progress(&self, text: &str) {
+        let colour = if self.progress_on_stdout { self.colour.stdout } else { self.colour.stderr };
+        let text: String = text.lines().map(|line| style::line(line, colour) + "\n").collect();
+        // Progress that nobody reads any more is no reason to stop.
+        let _ = if self.progress_on_stdout {
+            io::stdout().lock().write_all(text.as_bytes())
+        } else {
+            io::stderr().lock().write_all(text.as_bytes())
+        };
+    }
+}
+
+impl Events for Screen {
+    fn emit(&self, event: Event) {
+        match &mut *self.view() {
+            View::Quiet => {}
+            View::Lines(lines) => {
+                let text = lines.take(&event);
+                self.progress(&text);
+            }
+            View::Live(live) => live.take(&event),
+            View::Json => self.progress(&format!("{}\n", json::object(&event))),
+        }
+    }
+}
+
+/// Prints what the command line's parser has to say: help on standard output, mistakes on standard error.
+pub(super) fn usage(error: &clap::Error) {
+    // clap chooses the stream and the colours; where it is gone there is nobody to tell.
+    let _ = error.print();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_view_follows_the_terminal_unless_it_is_named() {
+        assert_eq!(chosen(Progress::Auto, Ansi::Auto, true), Progress::Tty);
+        assert_eq!(chosen(Progress::Auto, Ansi::Never, true), Progress::Auto);
+        assert_eq!(chosen(Progress::Auto, Ansi::Auto, false), Progress::Auto);
+        assert_eq!(chosen(Progress::Tty, Ansi::Never, false), Progress::Tty);
+        assert_eq!(chosen(Progress::Json, Ansi::Auto, true), Progress::Json);
+    }
+}

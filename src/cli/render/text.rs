@@ -1,0 +1,130 @@
+//! Small pieces of text as people read them: durations, ages, sizes, clean lines. Pure.
+
+use std::time::Duration;
+
+/// `0.3s`, `12.4s`, `3m 05s`, `2h 05m`.
+pub(in crate::cli) fn duration(took: Duration) -> String {
+    let seconds = took.as_secs();
+    match seconds {
+        0..60 => format!("{:.1}s", (took.as_secs_f64() * 10.0).floor() / 10.0),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// An age in the words of docker's tables, without `ago`: `Less than a second`, `About a minute`, `3 weeks`.
+#[cfg_attr(not(test), expect(dead_code, reason = "read by commands that are being wired"))]
+pub(in crate::cli) fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match () {
+        () if seconds < 1 => "Less than a second".to_owned(),
+        () if seconds == 1 => "1 second".to_owned(),
+        () if seconds < 60 => format!("{seconds} seconds"),
+        () if minutes == 1 => "About a minute".to_owned(),
+        () if minutes < 60 => format!("{minutes} minutes"),
+        () if hours == 1 => "About an hour".to_owned(),
+        () if hours < 48 => format!("{hours} hours"),
+        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        () => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// A size in decimal units with docker's precision: `0B`, `1.24kB`, `117MB`.
+pub(in crate::cli) fn size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        value if unit == 0 || value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        _ => 2,
+    };
+    let number = format!("{value:.decimals$}");
+    let number =
+        if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    format!("{number}{}", units[unit])
+}
+
+/// What a terminal would show of a line: escape sequences and other control characters gone, and of parts
+/// that overwrite each other (`\r`) the last.
+pub(in crate::cli) fn clean(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches(['\r', '\n']);
+    let last = text.rsplit('\r').next().unwrap_or_default();
+    let mut clean = String::with_capacity(last.len());
+    let mut letters = last.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\u{1b}' => skip_sequence(&mut letters),
+            '\t' => clean.push('\t'),
+            letter if letter.is_control() => {}
+            letter => clean.push(letter),
+        }
+    }
+    clean
+}
+
+/// Passes over the rest of an escape sequence (ECMA-48: CSI to its final byte, OSC to BEL or ESC \).
+fn skip_sequence(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match letters.next() {
+        Some('[') => {
+            letters.find(|letter| ('\u{40}'..='\u{7e}').contains(letter));
+        }
+        Some(']') => while letters.next_if(|letter| !matches!(letter, '\u{7}' | '\u{1b}')).is_some() {},
+        _ => {}
+    }
+}
+
+/// At most `width` characters, the last an ellipsis if something was cut off.
+pub(in crate::cli) fn shorten(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_ages_and_sizes() {
+        let seconds = Duration::from_secs_f64;
+        let shown = [0.04, 0.36, 59.99, 65.0, 7500.0].map(|time| duration(seconds(time)));
+        assert_eq!(shown, ["0.0s", "0.3s", "59.9s", "1m 05s", "2h 05m"]);
+        let ages =
+            [0.5, 1.0, 59.0, 61.0, 130.0, 3600.0, 9000.0, 86400.0 * 3.0, 86400.0 * 20.0, 86400.0 * 90.0];
+        let shown = ages.map(|time| age(seconds(time)));
+        let expected = [
+            "Less than a second",
+            "1 second",
+            "59 seconds",
+            "About a minute",
+            "2 minutes",
+            "About an hour",
+            "3 hours",
+            "3 days",
+            "2 weeks",
+            "3 months",
+        ];
+        assert_eq!(shown, expected);
+        let shown = [0, 999, 1240, 1500, 116_700_000, 2_000_000_000].map(size);
+        assert_eq!(shown, ["0B", "999B", "1.24kB", "1.5kB", "117MB", "2GB"]);
+    }
+
+    #[test]
+    fn lines_are_clean() {
+        assert_eq!(clean(b"\x1b[31;1mred\x1b[0m \x1b]0;title\x07done\r\n"), "red done");
+        assert_eq!(clean(b"10%\r50%\r100%\n"), "100%");
+        assert_eq!(clean(b"a\x00\x08b\tc\xff"), "ab\tc\u{fffd}");
+        assert_eq!(shorten("abcdef", 4), "abc…");
+    }
+}

@@ -1,0 +1,356 @@
+//! The command line and the environment, resolved to one value: the flag, else the variable, else the
+//! default. Pure; what must be said about a variable is returned with it.
+//!
+//! Variables are compose's (`COMPOSE_*`), docker's (`DOCKER_*`, `BUILDKIT_PROGRESS`), `NO_COLOR`, and
+//! `SHIPWAY_STORE`. The caller has merged the project's `.env` under the process's environment.
+
+#![cfg_attr(not(test), expect(dead_code, reason = "read by commands that are being wired"))]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::args::{Ansi, EngineChoice, Global, Progress};
+
+/// Everything that commands need to know about how they were called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Settings {
+    /// Compose files as written; empty: to be looked for.
+    pub(super) files: Vec<PathBuf>,
+    /// The project's name, where it was given.
+    pub(super) project_name: Option<String>,
+    /// Enabled profiles.
+    pub(super) profiles: Vec<String>,
+    /// The project's folder, where it was given.
+    pub(super) project_directory: Option<PathBuf>,
+    /// How many steps run at once; `None`: one a core.
+    pub(super) parallel: Option<usize>,
+    /// How progress is shown.
+    pub(super) progress: Progress,
+    /// Whether control sequences are printed.
+    pub(super) ansi: Ansi,
+    /// Whether progress goes to standard output.
+    pub(super) status_on_stdout: bool,
+    /// Show what would be done and do nothing.
+    pub(super) dry_run: bool,
+    /// Ask nobody on the network.
+    pub(super) offline: bool,
+    /// Which engine gets the images.
+    pub(super) engine: EngineChoice,
+    /// The engine's address, where it was given.
+    pub(super) docker_host: Option<String>,
+    /// The folder of docker's own configuration.
+    pub(super) docker_config: Option<PathBuf>,
+    /// The platform of images that name none.
+    pub(super) default_platform: Option<String>,
+    /// Remove containers of unknown services.
+    pub(super) remove_orphans: bool,
+    /// Say nothing about containers of unknown services.
+    pub(super) ignore_orphans: bool,
+    /// Where results are kept.
+    pub(super) store: PathBuf,
+    /// What the user should know about the variables.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Which files hold the environment of the project; they are read before the rest is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum EnvFiles {
+    /// None is read.
+    Disabled,
+    /// `.env` in the project's folder, if there is one.
+    Default,
+    /// These, which must exist.
+    Named(Vec<PathBuf>),
+}
+
+/// Who calls: what decides about the store's place beside the variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// Whether it is root.
+    pub(super) root: bool,
+}
+
+type Environment = BTreeMap<String, String>;
+
+/// Which files hold the environment.
+pub(super) fn env_files(global: &Global, environment: &Environment) -> EnvFiles {
+    if !global.env_files.is_empty() {
+        return EnvFiles::Named(global.env_files.clone());
+    }
+    if is_true(environment, "COMPOSE_DISABLE_ENV_FILE") {
+        return EnvFiles::Disabled;
+    }
+    match get(environment, "COMPOSE_ENV_FILES") {
+        Some(files) => EnvFiles::Named(files.split(',').map(PathBuf::from).collect()),
+        None => EnvFiles::Default,
+    }
+}
+
+impl Settings {
+    /// Resolves flags and variables; the error is a sentence for the user.
+    pub(super) fn resolve(
+        global: &Global,
+        environment: &Environment,
+        caller: Caller,
+    ) -> Result<Self, String> {
+        refuse(environment)?;
+        Ok(Self {
+            files: files(global, environment),
+            project_name: global.project_name.clone().or_else(|| owned(environment, "COMPOSE_PROJECT_NAME")),
+            profiles: profiles(global, environment),
+            project_directory: global.project_directory.clone(),
+            parallel: parallel(global, environment)?,
+            progress: progress(global, environment)?,
+            ansi: ansi(global, environment)?,
+            status_on_stdout: is_true(environment, "COMPOSE_STATUS_STDOUT"),
+            dry_run: global.dry_run,
+            offline: global.offline,
+            engine: global.engine.unwrap_or_default(),
+            docker_host: owned(environment, "DOCKER_HOST"),
+            docker_config: owned(environment, "DOCKER_CONFIG")
+                .map(PathBuf::from)
+                .or_else(|| Some(Path::new(get(environment, "HOME")?).join(".docker"))),
+            default_platform: owned(environment, "DOCKER_DEFAULT_PLATFORM"),
+            remove_orphans: is_true(environment, "COMPOSE_REMOVE_ORPHANS"),
+            ignore_orphans: is_true(environment, "COMPOSE_IGNORE_ORPHANS"),
+            store: store(environment, caller)?,
+            warnings: warnings(environment),
+        })
+    }
+
+    /// Whether containers of unknown services go: the flag or the variable, which must not contradict.
+    pub(super) fn orphans_go(&self, flag: bool) -> Result<bool, String> {
+        if flag && self.ignore_orphans {
+            return Err("cannot combine COMPOSE_IGNORE_ORPHANS and --remove-orphans".to_owned());
+        }
+        Ok(flag || self.remove_orphans)
+    }
+}
+
+fn refuse(environment: &Environment) -> Result<(), String> {
+    for name in
+        ["COMPOSE_COMPATIBILITY", "COMPOSE_EXPERIMENTAL_GIT_REMOTE", "COMPOSE_EXPERIMENTAL_OCI_REMOTE"]
+    {
+        if is_true(environment, name) {
+            return Err(format!("not supported yet: {name}"));
+        }
+    }
+    let contexts = get(environment, "DOCKER_CONTEXT").filter(|context| *context != "default");
+    match contexts {
+        Some(_) if get(environment, "DOCKER_HOST").is_none() => {
+            Err("not supported yet: DOCKER_CONTEXT (set DOCKER_HOST to the engine's address)".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn warnings(environment: &Environment) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if is_true(environment, "COMPOSE_MENU") {
+        warnings.push("COMPOSE_MENU has no effect: there is no menu yet".to_owned());
+    }
+    warnings
+}
+
+fn files(global: &Global, environment: &Environment) -> Vec<PathBuf> {
+    if !global.files.is_empty() {
+        return global.files.clone();
+    }
+    let separator = get(environment, "COMPOSE_PATH_SEPARATOR").unwrap_or(":");
+    let files = get(environment, "COMPOSE_FILE").into_iter().flat_map(|files| files.split(separator));
+    files.filter(|file| !file.is_empty()).map(PathBuf::from).collect()
+}
+
+fn profiles(global: &Global, environment: &Environment) -> Vec<String> {
+    if !global.profiles.is_empty() {
+        return global.profiles.clone();
+    }
+    let profiles = get(environment, "COMPOSE_PROFILES").into_iter().flat_map(|profiles| profiles.split(','));
+    profiles.map(|profile| profile.trim().to_owned()).filter(|profile| !profile.is_empty()).collect()
+}
+
+fn parallel(global: &Global, environment: &Environment) -> Result<Option<usize>, String> {
+    let limit = match (global.parallel, get(environment, "COMPOSE_PARALLEL_LIMIT")) {
+        (Some(limit), _) => limit,
+        (None, None) => return Ok(None),
+        (None, Some(text)) => text
+            .parse()
+            .map_err(|_| format!("COMPOSE_PARALLEL_LIMIT must be a whole number, not `{text}`"))?,
+    };
+    match limit {
+        -1 => Ok(Some(usize::MAX)),
+        0 => Ok(None),
+        limit => usize::try_from(limit)
+            .map(Some)
+            .map_err(|_| format!("the parallel limit must be -1 or more, not {limit}")),
+    }
+}
+
+fn progress(global: &Global, environment: &Environment) -> Result<Progress, String> {
+    let named = ["COMPOSE_PROGRESS", "BUILDKIT_PROGRESS"];
+    match global.progress {
+        Some(progress) => Ok(progress),
+        None => choice(environment, &named).map(Option::unwrap_or_default),
+    }
+}
+
+fn ansi(global: &Global, environment: &Environment) -> Result<Ansi, String> {
+    if let Some(ansi) = global.ansi {
+        return Ok(ansi);
+    }
+    let named = choice(environment, &["COMPOSE_ANSI"])?;
+    let refused = get(environment, "NO_COLOR").map(|_| Ansi::Never);
+    Ok(named.or(refused).unwrap_or_default())
+}
+
+/// The value of the first of these variables that is set.
+fn choice<T: ValueEnum>(environment: &Environment, names: &[&str]) -> Result<Option<T>, String> {
+    let set = names.iter().find_map(|name| Some((*name, get(environment, name)?)));
+    let Some((name, text)) = set else { return Ok(None) };
+    T::from_str(text, true).map(Some).map_err(|_| {
+        let known: Vec<_> = T::value_variants()
+            .iter()
+            .filter_map(|variant| Some(variant.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        format!("{name} must be one of {}, not `{text}`", known.join(", "))
+    })
+}
+
+/// `$SHIPWAY_STORE`, else `/var/lib/shipway` for root, else `$XDG_DATA_HOME/shipway`.
+fn store(environment: &Environment, caller: Caller) -> Result<PathBuf, String> {
+    if let Some(store) = get(environment, "SHIPWAY_STORE") {
+        return Ok(PathBuf::from(store));
+    }
+    if caller.root {
+        return Ok(PathBuf::from("/var/lib/shipway"));
+    }
+    if let Some(data) = get(environment, "XDG_DATA_HOME") {
+        return Ok(Path::new(data).join("shipway"));
+    }
+    match get(environment, "HOME") {
+        Some(home) => Ok(Path::new(home).join(".local/share/shipway")),
+        None => Err("set SHIPWAY_STORE or HOME: there is no place for the store".to_owned()),
+    }
+}
+
+/// A variable that is set to something.
+fn get<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn owned(environment: &Environment, name: &str) -> Option<String> {
+    get(environment, name).map(str::to_owned)
+}
+
+fn is_true(environment: &Environment, name: &str) -> bool {
+    let value = get(environment, name).map(str::to_ascii_lowercase);
+    matches!(value.as_deref(), Some("1" | "t" | "true" | "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: Caller = Caller { root: true };
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn resolve(pairs: &[(&str, &str)]) -> Result<Settings, String> {
+        Settings::resolve(&Global::default(), &environment(pairs), ROOT)
+    }
+
+    #[test]
+    fn variables_stand_in_for_flags() {
+        let settings = resolve(&[
+            ("COMPOSE_FILE", "a.yml;b.yml;"),
+            ("COMPOSE_PATH_SEPARATOR", ";"),
+            ("COMPOSE_PROJECT_NAME", "pack"),
+            ("COMPOSE_PROFILES", "dev, test"),
+            ("COMPOSE_PARALLEL_LIMIT", "3"),
+            ("COMPOSE_PROGRESS", "plain"),
+            ("COMPOSE_ANSI", "always"),
+            ("COMPOSE_STATUS_STDOUT", "1"),
+            ("COMPOSE_REMOVE_ORPHANS", "true"),
+            ("SHIPWAY_STORE", "/store"),
+            ("COMPOSE_MENU", "true"),
+        ]);
+        let settings = settings.unwrap();
+        assert_eq!(settings.files, [Path::new("a.yml"), Path::new("b.yml")]);
+        assert_eq!(settings.profiles, ["dev", "test"]);
+        assert_eq!((settings.parallel, settings.progress), (Some(3), Progress::Plain));
+        assert_eq!((settings.ansi, settings.status_on_stdout), (Ansi::Always, true));
+        assert!(settings.orphans_go(false).unwrap());
+        assert_eq!(settings.store, Path::new("/store"));
+        assert_eq!(settings.warnings.len(), 1);
+    }
+
+    #[test]
+    fn flags_beat_variables() {
+        let global = Global {
+            files: vec!["c.yml".into()],
+            profiles: vec!["one".to_owned()],
+            parallel: Some(-1),
+            progress: Some(Progress::Json),
+            ansi: Some(Ansi::Auto),
+            ..Global::default()
+        };
+        let variables = environment(&[
+            ("COMPOSE_FILE", "a.yml"),
+            ("COMPOSE_PROFILES", "two"),
+            ("COMPOSE_PARALLEL_LIMIT", "nonsense"),
+            ("COMPOSE_PROGRESS", "plain"),
+            ("NO_COLOR", "1"),
+        ]);
+        let settings = Settings::resolve(&global, &variables, ROOT).unwrap();
+        assert_eq!(settings.files, [Path::new("c.yml")]);
+        assert_eq!(settings.profiles, ["one"]);
+        assert_eq!((settings.parallel, settings.progress), (Some(usize::MAX), Progress::Json));
+        assert_eq!(settings.ansi, Ansi::Auto);
+    }
+
+    #[test]
+    fn values_that_mean_nothing_and_variables_that_are_missing_are_refused() {
+        for (pair, expected) in [
+            (("COMPOSE_PARALLEL_LIMIT", "many"), "COMPOSE_PARALLEL_LIMIT must be a whole number, not `many`"),
+            (("COMPOSE_PARALLEL_LIMIT", "-7"), "the parallel limit must be -1 or more, not -7"),
+            (
+                ("COMPOSE_PROGRESS", "loud"),
+                "COMPOSE_PROGRESS must be one of auto, tty, plain, json, quiet, not `loud`",
+            ),
+            (("COMPOSE_COMPATIBILITY", "true"), "not supported yet: COMPOSE_COMPATIBILITY"),
+            (
+                ("DOCKER_CONTEXT", "far"),
+                "not supported yet: DOCKER_CONTEXT (set DOCKER_HOST to the engine's address)",
+            ),
+        ] {
+            assert_eq!(resolve(&[pair]).unwrap_err(), expected);
+        }
+        let ignoring = resolve(&[("COMPOSE_IGNORE_ORPHANS", "true")]).unwrap();
+        assert!(ignoring.orphans_go(true).is_err() && !ignoring.orphans_go(false).unwrap());
+    }
+
+    #[test]
+    fn the_store_lies_where_the_caller_may_write() {
+        let store = |pairs: &[(&str, &str)], root| store(&environment(pairs), Caller { root });
+        assert_eq!(store(&[("HOME", "/h")], true).unwrap(), Path::new("/var/lib/shipway"));
+        assert_eq!(store(&[("HOME", "/h")], false).unwrap(), Path::new("/h/.local/share/shipway"));
+        assert_eq!(store(&[("XDG_DATA_HOME", "/d")], false).unwrap(), Path::new("/d/shipway"));
+        assert!(store(&[], false).is_err());
+    }
+
+    #[test]
+    fn env_files_come_from_the_flag_then_the_variables() {
+        let named = |names: &[&str]| EnvFiles::Named(names.iter().map(PathBuf::from).collect());
+        let global = Global { env_files: vec!["x".into()], ..Global::default() };
+        let variables = environment(&[("COMPOSE_ENV_FILES", "a,b")]);
+        assert_eq!(env_files(&global, &variables), named(&["x"]));
+        assert_eq!(env_files(&Global::default(), &variables), named(&["a", "b"]));
+        assert_eq!(env_files(&Global::default(), &environment(&[])), EnvFiles::Default);
+        let disabled = environment(&[("COMPOSE_DISABLE_ENV_FILE", "1")]);
+        assert_eq!(env_files(&Global::default(), &disabled), EnvFiles::Disabled);
+    }
+}
