@@ -8,18 +8,65 @@
 //!
 //! This folder knows no Dockerfile syntax and no OCI: who parses flags or unpacks archives is above it.
 
+mod attributes;
+mod cache;
 mod chmod;
+mod content;
+mod copy;
+mod destination;
 mod ignore;
+mod keep;
+mod locate;
 mod pattern;
 mod select;
+mod stamp;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use chmod::{Chmod, InvalidChmod};
 pub use ignore::{Ignore, Rule, ignore_file};
-pub use select::{Context, Selection, Source};
+pub use select::{Selection, Source};
+pub use transfer::Verified;
 
-use crate::base::fs::PathError;
+use cache::Cache;
+use tree::Tree;
+
+use crate::base::digest::Digest;
+use crate::base::fs::{AtPath, PathError, RootDir};
+
+/// A tree that COPY reads. Threads may share it; a folder is looked at once, until [`Context::forget`].
+#[derive(Debug)]
+pub struct Context {
+    tree: Tree,
+    cache_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// The folder `folder` as `ignore` shows it. `stat_cache` is the folder that holds the stat cache's
+    /// files, one a context; without it every selected file is read.
+    pub fn open(folder: &Path, ignore: Ignore, stat_cache: Option<PathBuf>) -> Result<Self, ContextError> {
+        let real = std::fs::canonicalize(folder).at_path("open", folder)?;
+        let root = RootDir::open(&real)?;
+        let name = Digest::of(real.as_os_str().as_encoded_bytes()).hex();
+        let cache_file = stat_cache.map(|caches| caches.join(name));
+        let cache = cache_file.as_deref().map(Cache::load).unwrap_or_default();
+        Ok(Self { tree: Tree::of_context(root, folder.to_owned(), ignore, cache), cache_file })
+    }
+
+    /// A root file system: nothing is ignored; owners, modes and extended attributes are kept.
+    pub fn rootfs(root: RootDir) -> Self {
+        Self { tree: Tree::of_rootfs(root), cache_file: None }
+    }
+
+    /// Forgets what was seen, so that the next selection walks again: after [`CopyError::Changed`].
+    pub fn forget(&self) {
+        self.tree.forget();
+    }
+}
 
 /// The sources of one COPY, ADD or bind mount.
 #[derive(Clone, Debug, Default)]

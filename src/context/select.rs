@@ -1,84 +1,403 @@
 //! Selecting: the sources of one instruction become the entries that it writes, digested.
-use std::path::{Path, PathBuf};
+//!
+//! `locate` finds what a source names, `tree` what is below it, `content` what files hold; this module
+//! decides which entries count, with which mode and owner, and hashes them in their order. What is hashed
+//! is exactly what a copy writes, except mtimes: no name of a copied folder itself (its content is copied),
+//! no host path, no inode number; hard links as the groups that they form inside one source. A selection
+//! is a value; `copy` writes it.
 
-use super::pattern::{Dialect, Pattern, has_wildcard};
-use super::{ContextError, CopyError, Ignore, Placement, Request};
-use crate::base::digest::Digest;
-use crate::base::fs::{PathError, RootDir};
-use crate::base::listing::Listing;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-/// A tree that COPY reads. Shared between threads; a folder is walked once.
-#[derive(Debug)]
-pub struct Context {
-    root: RootDir,
-}
+use rayon::prelude::*;
+use rustix::fs::{FileType, major, minor};
+
+use super::attributes::{self, Attributes};
+use super::chmod::Chmod;
+use super::content::{self, Content};
+use super::ignore::Ignore;
+use super::locate::Located;
+use super::stamp::Meta;
+use super::tree::{Branch, Node, Tree, join, split};
+use super::{Context, ContextError, Request};
+use crate::base::digest::{Digest, FieldHasher};
+use crate::base::listing::{self, Item, Kind, Listing, escape};
 
 /// What one instruction will write.
 #[derive(Clone, Debug)]
 pub struct Selection {
     digest: Digest,
-    sources: Vec<Source>,
+    pub(super) parts: Vec<Arc<Part>>,
 }
 
-/// One thing that a source stands for after wildcards and links.
+/// One thing that a source stands for after wildcards.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
-    /// Its path below the root of the tree, as matched (links not resolved).
+    /// Its path below the root of the tree, as matched, links not resolved; empty for the tree itself.
     pub path: PathBuf,
-    /// Whether it is a folder: its content is copied, not itself.
+    /// Whether it is a folder: then what is in it is copied, not itself.
     pub folder: bool,
 }
 
+/// What is written for one [`Source`].
+#[derive(Debug)]
+pub(super) struct Part {
+    source: Source,
+    /// Folders before what is in them, siblings by name.
+    pub(super) entries: Vec<Picked>,
+}
+
+/// One entry that is written.
+#[derive(Debug)]
+pub(super) struct Picked {
+    /// Below the root of the tree.
+    pub(super) path: Vec<u8>,
+    /// Below the destination folder, or the name of a single file.
+    pub(super) relative: Vec<u8>,
+    pub(super) kind: Kind,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Of a file: under which it was digested.
+    pub(super) meta: Meta,
+    pub(super) held: Held,
+    pub(super) attributes: Attributes,
+    /// The first entry of its hard-link group, if it is a further one.
+    pub(super) same_as: Option<usize>,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    Nothing,
+    Bytes { digest: Digest, settled: bool },
+    Target(Vec<u8>),
+    Device(u64),
+}
+
+/// An entry that counts, before its content is known.
+struct Candidate {
+    path: Vec<u8>,
+    relative: Vec<u8>,
+    node: Arc<Node>,
+}
+
 impl Context {
-    /// The folder `folder` as `ignore` shows it. `stat_cache` is the folder of the stat cache's files.
-    pub fn open(folder: &Path, _ignore: Ignore, _stat_cache: Option<PathBuf>) -> Result<Self, ContextError> {
-        Ok(Self { root: RootDir::open(folder)? })
-    }
-
-    /// A root file system: nothing is ignored; owners, modes and extended attributes are kept.
-    pub fn rootfs(root: RootDir) -> Self {
-        Self { root }
-    }
-
-    /// What `request` selects.
+    /// What `request` selects, in the order of its sources. The digests of files come from the stat cache
+    /// where their stamps stand.
     pub fn select(&self, request: &Request) -> Result<Selection, ContextError> {
-        let invalid = |(pattern, reason)| ContextError::Pattern { pattern, reason };
-        Ignore::from_patterns(&request.excludes).map_err(invalid)?;
-        for source in request.sources.iter().filter(|source| has_wildcard(source)) {
-            let invalid = |reason| ContextError::Pattern { pattern: source.clone(), reason };
-            Pattern::compile(source, Dialect::Match).map_err(invalid)?;
+        let filter = Filter::new(request)?;
+        let mut parts = Vec::new();
+        for source in &request.sources {
+            if request.parents {
+                parts.push(self.with_parents(source, request, &filter)?);
+                continue;
+            }
+            for located in self.tree.matches(source)? {
+                parts.extend(self.part(&located, source, request, &filter)?);
+            }
         }
-        Err(PathError::new("select from", "/", std::io::ErrorKind::Unsupported).into())
+        Ok(Selection::new(parts.into_iter().map(Arc::new).collect()))
     }
 
-    /// Writes `selection` into `into`.
-    pub fn copy(&self, _: &Selection, _into: &RootDir, _: &Placement) -> Result<(), CopyError> {
-        let _ = &self.root;
-        Err(PathError::new("copy", "/", std::io::ErrorKind::Unsupported).into())
+    /// What `located` stands for; nothing if it is a file that `--exclude` names.
+    fn part(
+        &self,
+        located: &Located,
+        pattern: &str,
+        request: &Request,
+        filter: &Filter,
+    ) -> Result<Option<Part>, ContextError> {
+        let folder = located.node.meta.is_folder();
+        let source = Source { path: PathBuf::from(OsStr::from_bytes(&located.path)), folder };
+        let mut candidates = Vec::new();
+        if folder {
+            let skip = |path: &[u8]| filter.skips(below(path, &located.real));
+            let branch = self.tree.below(&located.real, &located.node.matched, &skip)?;
+            flatten(&branch, b"", filter, &mut candidates);
+            if candidates.is_empty() && located.node.excluded {
+                return Err(self.tree.missing(&located.real, pattern));
+            }
+        } else {
+            let relative = split(&located.path).1.to_vec();
+            if filter.exclude.excludes(&relative) {
+                return Ok(None);
+            }
+            let node = Arc::clone(&located.node);
+            candidates.push(Candidate { path: located.real.clone(), relative, node });
+        }
+        let entries = pick(&self.tree, candidates, request)?;
+        if entries.is_empty() && !folder {
+            return Err(self.tree.missing(&located.real, pattern));
+        }
+        Ok(Some(Part { source, entries }))
     }
 
-    /// Forgets what was seen, so that the next selection walks again: after [`CopyError::Changed`].
-    pub fn forget(&self) {}
+    /// `--parents`: what the pattern matches below the pivot, with the folders above it.
+    fn with_parents(&self, source: &str, request: &Request, filter: &Filter) -> Result<Part, ContextError> {
+        let (base, pattern) = source.split_once("/./").unwrap_or(("", source));
+        let cleaned = super::ignore::clean(&format!("/{pattern}"));
+        let include = vec![cleaned.trim_start_matches('/').to_owned()];
+        let include = Ignore::from_patterns(&include).map_err(invalid)?;
+        let include = if cleaned == "/" { None } else { Some(include) };
+        let base_path = super::ignore::clean(&format!("/{base}"));
+        let located = self.tree.locate(base_path.trim_start_matches('/').as_bytes(), source)?;
+        if !located.node.meta.is_folder() {
+            return Err(self.tree.missing(&join(&located.real, pattern.as_bytes()), source));
+        }
+        let filter = Filter { include, exclude: filter.exclude.clone() };
+        let skip = |path: &[u8]| filter.skips(below(path, &located.real));
+        let branch = self.tree.below(&located.real, &located.node.matched, &skip)?;
+        let mut candidates = Vec::new();
+        flatten(&branch, b"", &filter, &mut candidates);
+        if candidates.is_empty() && !super::pattern::has_wildcard(pattern) {
+            return Err(self
+                .tree
+                .missing(&join(&located.real, cleaned.trim_start_matches('/').as_bytes()), source));
+        }
+        let source = Source { path: PathBuf::from(source.trim_start_matches('/')), folder: true };
+        Ok(Part { source, entries: pick(&self.tree, candidates, request)? })
+    }
+}
 
-    /// Writes the stat cache, if something worth keeping was learned.
-    pub fn save_cache(&self) -> Result<(), PathError> {
-        Ok(())
+fn invalid((pattern, reason): (String, &'static str)) -> ContextError {
+    ContextError::Pattern { pattern, reason }
+}
+
+/// `path` relative to the folder `base`, in which it lies.
+fn below<'a>(path: &'a [u8], base: &[u8]) -> &'a [u8] {
+    let start = if base.is_empty() { 0 } else { base.len() + 1 };
+    path.get(start..).unwrap_or_default()
+}
+
+/// `--exclude` and `--parents`, over paths relative to a source.
+struct Filter {
+    /// Only what matches counts.
+    include: Option<Ignore>,
+    exclude: Ignore,
+}
+
+impl Filter {
+    fn new(request: &Request) -> Result<Self, ContextError> {
+        let exclude = Ignore::from_patterns(&request.excludes).map_err(invalid)?;
+        Ok(Self { include: None, exclude })
+    }
+
+    fn shows(&self, relative: &[u8]) -> bool {
+        let included = self.include.as_ref().is_none_or(|include| include.excludes(relative));
+        included && (self.exclude.is_empty() || !self.exclude.excludes(relative))
+    }
+
+    /// Whether nothing in the folder `relative` can count.
+    fn skips(&self, relative: &[u8]) -> bool {
+        let include = |include: &Ignore| include.excludes(relative) || include.may_match_below(relative);
+        let out = !self.exclude.is_empty()
+            && self.exclude.excludes(relative)
+            && !self.exclude.may_reach_below(relative);
+        out || !self.include.as_ref().is_none_or(include)
+    }
+}
+
+/// Adds what counts of `branch`, whose folder is `relative` below the source. A folder that does not count
+/// itself is there only for what does in it.
+fn flatten(branch: &Branch, relative: &[u8], filter: &Filter, found: &mut Vec<Candidate>) {
+    let mut below = branch.below.iter().peekable();
+    for (index, entry) in branch.folder.entries.iter().enumerate() {
+        let inner = below.next_if(|(at, _)| *at == index);
+        let Some(node) = &entry.node else { continue };
+        let relative = join(relative, &entry.name);
+        let counts = !node.excluded && filter.shows(&relative);
+        if !counts && inner.is_none() {
+            continue;
+        }
+        let path = join(&branch.folder.path, &entry.name);
+        let before = found.len();
+        found.push(Candidate { path, relative: relative.clone(), node: Arc::clone(node) });
+        if let Some((_, inner)) = inner {
+            flatten(inner, &relative, filter, found);
+        }
+        if !counts && found.len() == before + 1 {
+            found.pop();
+        }
+    }
+}
+
+/// Reads what has to be read, in parallel, and makes the entries. What vanished meanwhile is left out.
+fn pick(tree: &Tree, candidates: Vec<Candidate>, request: &Request) -> Result<Vec<Picked>, ContextError> {
+    let unread: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| candidate.node.meta.kind() == FileType::RegularFile)
+        .filter(|candidate| candidate.node.content.get().is_none())
+        .collect();
+    unread
+        .par_iter()
+        .try_for_each(|candidate| content::content(tree, &candidate.path, &candidate.node).map(drop))?;
+    let mut picked: Vec<Picked> = Vec::with_capacity(candidates.len());
+    let mut groups: HashMap<(u64, u64), usize> = HashMap::new();
+    for candidate in candidates {
+        let Some(mut entry) = picked_entry(tree, candidate, request)? else { continue };
+        if entry.kind == Kind::File && entry.meta.links > 1 {
+            let inode = (entry.meta.stamp.dev, entry.meta.stamp.ino);
+            let first = *groups.entry(inode).or_insert(picked.len());
+            if first != picked.len() {
+                entry.same_as = Some(first);
+                entry.held = picked[first].held.clone();
+                entry.meta = picked[first].meta;
+            }
+        }
+        picked.push(entry);
+    }
+    Ok(picked)
+}
+
+fn picked_entry(
+    tree: &Tree,
+    candidate: Candidate,
+    request: &Request,
+) -> Result<Option<Picked>, ContextError> {
+    let Candidate { path, relative, node } = candidate;
+    let mut meta = node.meta;
+    let (kind, held) = match meta.kind() {
+        FileType::Directory => (Kind::Directory, Held::Nothing),
+        FileType::Fifo => (Kind::Fifo, Held::Nothing),
+        FileType::CharacterDevice => (Kind::CharacterDevice, Held::Device(meta.device)),
+        FileType::BlockDevice => (Kind::BlockDevice, Held::Device(meta.device)),
+        FileType::Symlink => match tree.read_link(&path) {
+            Ok(target) => (Kind::Link, Held::Target(target)),
+            Err(_) => return Ok(None),
+        },
+        FileType::RegularFile => {
+            let Some(content) = content::content(tree, &path, &node)? else { return Ok(None) };
+            let Content { digest, settled, .. } = content;
+            meta = content.meta;
+            (Kind::File, Held::Bytes { digest, settled })
+        }
+        FileType::Socket | FileType::Unknown => return Ok(None),
+    };
+    let mode = effective_mode(&meta, kind, request.chmod.as_ref());
+    let (uid, gid) = if tree.rootfs && !request.chown { (meta.uid, meta.gid) } else { (0, 0) };
+    let attributes = if tree.rootfs { attributes::read(tree, &path)? } else { Attributes::default() };
+    Ok(Some(Picked { path, relative, kind, mode, uid, gid, meta, held, attributes, same_as: None }))
+}
+
+/// Links have no mode of their own.
+fn effective_mode(meta: &Meta, kind: Kind, chmod: Option<&Chmod>) -> u32 {
+    match (kind, chmod) {
+        (Kind::Link, _) => 0o777,
+        (_, Some(chmod)) => chmod.apply(meta.permissions(), kind == Kind::Directory),
+        (_, None) => meta.permissions(),
     }
 }
 
 impl Selection {
-    /// The digest of exactly what a copy writes, except mtimes.
+    fn new(parts: Vec<Arc<Part>>) -> Self {
+        let mut hasher = FieldHasher::new("shipway selection 1");
+        let mut bytes = Vec::new();
+        for part in &parts {
+            bytes.clear();
+            part.entries.iter().for_each(|entry| entry.encode(part, &mut bytes));
+            hasher.number(u64::from(part.source.folder)).field(&bytes);
+        }
+        Self { digest: hasher.finish(), parts }
+    }
+
+    /// The digest of exactly what a copy writes, except mtimes. Equal on every machine, for every user, umask
+    /// and checkout path.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The entries, by their paths in the source tree: to explain with.
+    /// The entries, by their paths below the root of the tree: to explain a changed digest with.
     pub fn listing(&self) -> Listing {
-        Listing::default()
+        let entries = self.parts.iter().flat_map(|part| part.entries.iter().map(move |entry| (part, entry)));
+        Listing::new(entries.map(|(part, entry)| entry.item(part)).collect())
     }
 
-    /// What the sources stand for, in the order of copying.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    /// What the sources stand for, in the order of copying. Empty if wildcards matched nothing.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.parts.iter().map(|part| &part.source)
+    }
+
+    /// One selection a source, for an instruction that treats some of them differently (ADD of an archive).
+    pub fn split(&self) -> Vec<Self> {
+        self.parts.iter().map(|part| Self::new(vec![Arc::clone(part)])).collect()
+    }
+
+    /// Bytes in its files.
+    pub fn size(&self) -> u64 {
+        let entries = self.parts.iter().flat_map(|part| &part.entries);
+        entries
+            .filter(|entry| entry.kind == Kind::File && entry.same_as.is_none())
+            .map(|entry| entry.meta.stamp.size)
+            .sum()
+    }
+}
+
+impl Part {
+    /// Whether it is one regular file.
+    pub(super) fn single_file(&self) -> Option<&Picked> {
+        let first = self.entries.first().filter(|_| !self.source.folder)?;
+        (first.kind == Kind::File).then_some(first)
+    }
+
+    /// Whether it is the content of a folder.
+    pub(super) fn is_folder(&self) -> bool {
+        self.source.folder
+    }
+}
+
+impl Picked {
+    fn size(&self) -> u64 {
+        if self.kind == Kind::File { self.meta.stamp.size } else { 0 }
+    }
+
+    /// Its canonical bytes: every field with its length or of fixed length.
+    fn encode(&self, part: &Part, bytes: &mut Vec<u8>) {
+        fn field(bytes: &mut Vec<u8>, value: &[u8]) {
+            bytes.extend((value.len() as u64).to_le_bytes());
+            bytes.extend(value);
+        }
+        field(bytes, &self.relative);
+        bytes.push(self.kind.letter() as u8);
+        [self.mode, self.uid, self.gid].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        if let Some(first) = self.same_as {
+            bytes.push(b'=');
+            return field(bytes, &part.entries[first].relative);
+        }
+        bytes.push(b' ');
+        match &self.held {
+            Held::Nothing => {}
+            Held::Bytes { digest, .. } => bytes.extend(digest.as_bytes()),
+            Held::Target(target) => field(bytes, target),
+            Held::Device(device) => bytes.extend(device.to_le_bytes()),
+        }
+        bytes.extend((self.attributes.len() as u64).to_le_bytes());
+        for (name, value) in &self.attributes {
+            field(bytes, name);
+            field(bytes, value);
+        }
+    }
+
+    fn item(&self, part: &Part) -> Item {
+        let content = match &self.held {
+            Held::Nothing => listing::Content::Nothing,
+            Held::Bytes { digest, .. } => listing::Content::Bytes(*digest),
+            Held::Target(target) => listing::Content::Target(escape(target)),
+            Held::Device(device) => listing::Content::Device(major(*device), minor(*device)),
+        };
+        Item {
+            path: escape(&self.path),
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            size: self.size(),
+            content,
+            attributes: attributes::digest(&self.attributes),
+            same_as: self.same_as.map(|first| escape(&part.entries[first].path)),
+        }
     }
 }

@@ -1,0 +1,254 @@
+//! Writing a selection into a root file system, by BuildKit's rules for COPY.
+//!
+//! The destination is resolved inside the target (`destination`), folders are made from the top down, files
+//! are written in parallel, hard links after them, and folders get their attributes last, from the bottom
+//! up, because every entry made in them changes their time. Below the destination no link of the target is
+//! ever followed. An existing destination folder keeps its attributes; folders below it take the source's.
+//! Everything but the bytes of files comes from the selection, so only those need to be verified
+//! (`transfer`). A failed copy leaves its target half written: the caller throws that away.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::io::Errno;
+
+use super::attributes;
+use super::destination::Destination;
+use super::select::{Held, Part, Picked};
+use super::stamp::Meta;
+use super::transfer::{Transfer, shown_source};
+use super::tree::{open_beneath, split};
+use super::{Context, CopyError, Placement, Selection};
+use crate::base::fs::{AtPath, PathError, RootDir};
+use crate::base::listing::Kind;
+
+/// Files that one thread writes at a stretch.
+const STRETCH: usize = 32;
+
+impl Context {
+    /// Writes `selection`, which this context made, into `into`. Fails with [`CopyError::Changed`] if a file
+    /// no longer holds what was digested.
+    pub fn copy(
+        &self,
+        selection: &Selection,
+        into: &RootDir,
+        placement: &Placement,
+    ) -> Result<(), CopyError> {
+        let transfer = Transfer::new(self);
+        selection.parts.iter().try_for_each(|part| {
+            let destination = Destination::of(into, placement);
+            let copier = match part.is_folder() {
+                true => {
+                    let (folder, shown) = destination.folder()?;
+                    Copier {
+                        context: self,
+                        transfer: &transfer,
+                        part,
+                        placement,
+                        folder,
+                        shown,
+                        renamed: None,
+                    }
+                }
+                false => {
+                    let name = part.entries.first().map_or(b"".as_slice(), |entry| &entry.relative);
+                    let (folder, shown, name) = destination.file(name)?;
+                    Copier {
+                        context: self,
+                        transfer: &transfer,
+                        part,
+                        placement,
+                        folder,
+                        shown,
+                        renamed: Some(name),
+                    }
+                }
+            };
+            copier.run()
+        })
+    }
+}
+
+/// Writing one part.
+struct Copier<'a> {
+    context: &'a Context,
+    transfer: &'a Transfer<'a>,
+    part: &'a Part,
+    placement: &'a Placement,
+    /// In the target.
+    folder: OwnedFd,
+    shown: PathBuf,
+    /// The name that a single file gets.
+    renamed: Option<Vec<u8>>,
+}
+
+impl Copier<'_> {
+    fn run(&self) -> Result<(), CopyError> {
+        let folders = || self.part.entries.iter().filter(|entry| entry.kind == Kind::Directory);
+        folders().try_for_each(|entry| self.make_folder(entry))?;
+        let mut groups: BTreeMap<&[u8], Vec<&Picked>> = BTreeMap::new();
+        for entry in &self.part.entries {
+            if entry.kind != Kind::Directory && entry.same_as.is_none() {
+                groups.entry(split(self.relative(entry)).0).or_default().push(entry);
+            }
+        }
+        let stretches: Vec<_> = groups.values().flat_map(|group| group.chunks(STRETCH)).collect();
+        match stretches.as_slice() {
+            [single] => self.write(single)?,
+            many => many.par_iter().try_for_each(|group| self.write(group))?,
+        }
+        self.part.entries.iter().try_for_each(|entry| self.link(entry))?;
+        let mut folders: Vec<&Picked> = folders().collect();
+        folders.reverse();
+        folders.into_iter().try_for_each(|entry| self.finish_folder(entry))
+    }
+
+    /// Where `entry` comes to lie below the target folder.
+    fn relative<'e>(&'e self, entry: &'e Picked) -> &'e [u8] {
+        self.renamed.as_deref().unwrap_or(&entry.relative)
+    }
+
+    fn shown(&self, entry: &Picked) -> PathBuf {
+        self.shown.join(OsStr::from_bytes(self.relative(entry)))
+    }
+
+    /// The folder of the target that `entry` lies in, and its name there.
+    fn place<'e>(&'e self, entry: &'e Picked) -> Result<(OwnedFd, &'e [u8]), CopyError> {
+        let (parent, name) = split(self.relative(entry));
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let folder = open_beneath(&self.folder, parent, flags).at_path("open", self.shown(entry))?;
+        Ok((folder, name))
+    }
+
+    fn make_folder(&self, entry: &Picked) -> Result<(), CopyError> {
+        let (parent, name) = self.place(entry)?;
+        match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) if is_folder(&parent, name) => Ok(()),
+            Err(Errno::EXIST) => Err(CopyError::NotAFolder { path: self.shown(entry) }),
+            Err(error) => Err(PathError::new("create", self.shown(entry), error).into()),
+        }
+    }
+
+    /// Writes entries of one folder.
+    fn write(&self, entries: &[&Picked]) -> Result<(), CopyError> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        let (target, _) = self.place(first)?;
+        let parent = split(&first.path).0;
+        let source = self.context.tree.open(parent, OFlags::PATH | OFlags::DIRECTORY);
+        let source = source.map_err(|_| CopyError::Changed { path: shown_source(first) })?;
+        entries.iter().try_for_each(|entry| self.write_one(&source, &target, entry))
+    }
+
+    fn write_one(&self, source: &OwnedFd, target: &OwnedFd, entry: &Picked) -> Result<(), CopyError> {
+        let name = split(self.relative(entry)).1;
+        let create = |action: &dyn Fn() -> Result<(), Errno>| self.create(target, entry, action);
+        match (&entry.kind, &entry.held) {
+            (Kind::File, _) => return self.write_file(source, target, entry),
+            (Kind::Link, Held::Target(link)) => {
+                create(&|| rustix::fs::symlinkat(&**link, target, name))?;
+            }
+            (Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo, held) => {
+                let device = if let Held::Device(device) = held { *device } else { 0 };
+                let kind = match entry.kind {
+                    Kind::Fifo => FileType::Fifo,
+                    Kind::BlockDevice => FileType::BlockDevice,
+                    _ => FileType::CharacterDevice,
+                };
+                create(&|| rustix::fs::mknodat(target, name, kind, Mode::RUSR, device))?;
+            }
+            _ => return Ok(()),
+        }
+        self.dress(target, name, entry).at_path("set the attributes of", self.shown(entry))?;
+        Ok(())
+    }
+
+    /// Makes an entry with `action`, in the place of one that is there and is no folder.
+    fn create(
+        &self,
+        target: &OwnedFd,
+        entry: &Picked,
+        action: &dyn Fn() -> Result<(), Errno>,
+    ) -> Result<(), CopyError> {
+        let name = split(self.relative(entry)).1;
+        match action() {
+            Err(Errno::EXIST) if is_folder(target, name) => {
+                Err(CopyError::ReplacesFolder { path: self.shown(entry) })
+            }
+            Err(Errno::EXIST) => {
+                let replaced = rustix::fs::unlinkat(target, name, AtFlags::empty()).and_then(|()| action());
+                Ok(replaced.at_path("replace", self.shown(entry))?)
+            }
+            result => Ok(result.at_path("create", self.shown(entry))?),
+        }
+    }
+
+    fn write_file(&self, source: &OwnedFd, target: &OwnedFd, entry: &Picked) -> Result<(), CopyError> {
+        let name = split(self.relative(entry)).1;
+        let made = std::cell::RefCell::new(None);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.create(target, entry, &|| {
+            let file = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
+            made.replace(Some(File::from(file)));
+            Ok(())
+        })?;
+        let Some(file) = made.into_inner() else { return Ok(()) };
+        let shown = self.shown(entry);
+        self.transfer.file(source, entry, &file, &shown)?;
+        let (uid, gid) = self.owner(entry);
+        let dressed = rustix::fs::fchown(&file, Some(uid), Some(gid))
+            .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)))
+            .and_then(|()| attributes::write(target, name, &entry.attributes))
+            .and_then(|()| rustix::fs::futimens(&file, &times(&entry.meta)));
+        Ok(dressed.at_path("set the attributes of", shown)?)
+    }
+
+    fn link(&self, entry: &Picked) -> Result<(), CopyError> {
+        let Some(first) = entry.same_as.map(|first| &self.part.entries[first]) else { return Ok(()) };
+        let (from, from_name) = self.place(first)?;
+        let (to, to_name) = self.place(entry)?;
+        self.create(&to, entry, &|| rustix::fs::linkat(&from, from_name, &to, to_name, AtFlags::empty()))
+    }
+
+    fn finish_folder(&self, entry: &Picked) -> Result<(), CopyError> {
+        let (parent, name) = self.place(entry)?;
+        Ok(self.dress(&parent, name, entry).at_path("set the attributes of", self.shown(entry))?)
+    }
+
+    fn owner(&self, entry: &Picked) -> (Uid, Gid) {
+        let (uid, gid) = self.placement.owner.unwrap_or((entry.uid, entry.gid));
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    /// Owner, mode, extended attributes and times of what is no regular file, in this order: each may undo
+    /// one before it.
+    fn dress(&self, folder: &OwnedFd, name: &[u8], entry: &Picked) -> Result<(), Errno> {
+        let (uid, gid) = self.owner(entry);
+        rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        if entry.kind != Kind::Link {
+            rustix::fs::chmodat(folder, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+        }
+        attributes::write(folder, name, &entry.attributes)?;
+        rustix::fs::utimensat(folder, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+/// The modification time of the source; the access time stays.
+fn times(meta: &Meta) -> Timestamps {
+    let (seconds, nanos) = meta.stamp.mtime;
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
+    }
+}
+
+fn is_folder(parent: &OwnedFd, name: &[u8]) -> bool {
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| Meta::from(&stat).is_folder())
+}

@@ -1,0 +1,427 @@
+//! The walk: a tree as the ignore rules show it, each folder looked at once.
+//!
+//! [`Tree::folder`] reads one folder (its names from the stat cache where its own stamp stands), stats
+//! what the rules show relative to the held descriptor, and keeps the result for all later selections.
+//! [`Tree::below`] does so for everything below a folder, in parallel. Ignored folders are entered only if
+//! a `!` rule may bring something back. Names that mean deletion in a layer (`.wh.…`) are not shown: in an
+//! image they would vanish with what they name. Contents are `content`'s matter; links are never followed
+//! here, `locate` does that.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::io::Errno;
+
+use super::cache::{Cache, KnownEntry};
+use super::content::Content;
+use super::ignore::{Ignore, Matched};
+use super::stamp::{self, Meta};
+use crate::base::fs::{AtPath, PathError, RootDir};
+
+/// A tree and what was seen of it.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: RootDir,
+    /// To show paths with: a host folder, or `/`.
+    shown: PathBuf,
+    pub(super) ignore: Ignore,
+    /// Whether owners and extended attributes count: a root file system, not a build context.
+    pub(super) rootfs: bool,
+    pub(super) cache: Cache,
+    folders: Mutex<HashMap<Vec<u8>, Slot>>,
+    devices: Mutex<HashMap<u64, bool>>,
+    single: Mutex<HashMap<Vec<u8>, Arc<Node>>>,
+    /// Whether something was seen that the stat cache did not know and can keep.
+    pub(super) learned: AtomicBool,
+}
+
+/// Held while a folder is looked at, so that nobody else looks at it at the same time.
+type Slot = Arc<Mutex<Option<Arc<Folder>>>>;
+
+/// One folder, as it was when it was looked at.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// Below the root, without slashes at the ends; empty for the root.
+    pub(super) path: Vec<u8>,
+    pub(super) meta: Meta,
+    /// Whether `meta` was settled when the names were read: they can be kept under it.
+    pub(super) settled: bool,
+    /// All names, sorted, also those that are not shown.
+    pub(super) entries: Vec<Entry>,
+}
+
+/// One name of a folder.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: Box<[u8]>,
+    pub(super) kind: FileType,
+    /// `None` if it is not shown.
+    pub(super) node: Option<Arc<Node>>,
+}
+
+/// What a name that is shown stands for.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) meta: Meta,
+    /// An excluded folder, shown only as the way to what a `!` rule brings back.
+    pub(super) excluded: bool,
+    /// For what is in it.
+    pub(super) matched: Matched,
+    /// Of a regular file, once it is known.
+    pub(super) content: OnceLock<Content>,
+}
+
+/// A path that was looked at without its folder.
+pub(super) type Single = (Vec<u8>, Arc<Node>);
+
+/// A folder and what is below it.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) folder: Arc<Folder>,
+    /// By the index of the entry.
+    pub(super) below: Vec<(usize, Branch)>,
+}
+
+/// Which folders a walk need not enter: paths below the root of the tree.
+pub(super) type Skip<'a> = dyn Fn(&[u8]) -> bool + Sync + 'a;
+
+impl Tree {
+    /// The folder `shown` of the host, as `ignore` shows it.
+    pub(super) fn of_context(root: RootDir, shown: PathBuf, ignore: Ignore, cache: Cache) -> Self {
+        let (folders, devices, single, learned) = Default::default();
+        Self { root, shown, ignore, rootfs: false, cache, folders, devices, single, learned }
+    }
+
+    /// A root file system: all of it is shown.
+    pub(super) fn of_rootfs(root: RootDir) -> Self {
+        let tree = Self::of_context(root, PathBuf::from("/"), Ignore::default(), Cache::default());
+        Self { rootfs: true, ..tree }
+    }
+
+    /// Forgets what was seen.
+    pub(super) fn forget(&self) {
+        lock(&self.folders).clear();
+        lock(&self.single).clear();
+    }
+
+    /// A path for messages.
+    pub(super) fn shown(&self, path: &[u8]) -> PathBuf {
+        if path.is_empty() { self.shown.clone() } else { self.shown.join(OsStr::from_bytes(path)) }
+    }
+
+    /// Opens `path`, none of whose components may be a link.
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        open_beneath(&self.root, path, flags)
+    }
+
+    /// What lies at `path`, all of whose folders are known to be no links; `None` if nothing does.
+    pub(super) fn stat(&self, path: &[u8]) -> Result<Option<Meta>, PathError> {
+        let path_or_dot = if path.is_empty() { b".".as_slice() } else { path };
+        match rustix::fs::statat(&self.root, path_or_dot, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Meta::from(&stat))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(PathError::new("stat", self.shown(path), error)),
+        }
+    }
+
+    /// The target of the link at `path`.
+    pub(super) fn read_link(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        rustix::fs::readlinkat(&self.root, path, Vec::new()).map(std::ffi::CString::into_bytes)
+    }
+
+    /// Whether stamps of `meta`'s file system mean anything; `file` lies on it.
+    pub(super) fn keeps_change_times(&self, meta: &Meta, file: BorrowedFd<'_>) -> bool {
+        let mut devices = lock(&self.devices);
+        *devices.entry(meta.stamp.dev).or_insert_with(|| stamp::keeps_change_times(file))
+    }
+
+    /// The node of one path, looked at alone unless its folder was looked at already. Links are not
+    /// followed; what the rules do not show is given as well.
+    pub(super) fn node(&self, path: &[u8], above: Option<&[bool]>) -> Result<Option<Arc<Node>>, PathError> {
+        let (parent, name) = split(path);
+        if let Some(folder) = self.seen(parent)
+            && let Some(entry) = folder.entry(name)
+            && entry.node.is_some()
+        {
+            return Ok(entry.node.clone());
+        }
+        if let Some(node) = lock(&self.single).get(path) {
+            return Ok(Some(Arc::clone(node)));
+        }
+        let Some(meta) = self.stat(path)? else { return Ok(None) };
+        let verdict = self.ignore.verdict(path, above);
+        let (excluded, matched) = (verdict.excluded, verdict.matched);
+        let node = Arc::new(Node { meta, excluded, matched, content: OnceLock::new() });
+        self.recall(path, &node);
+        lock(&self.single).insert(path.to_vec(), Arc::clone(&node));
+        Ok(Some(node))
+    }
+
+    /// Takes the content of a single file from the stat cache.
+    fn recall(&self, path: &[u8], node: &Node) {
+        let (parent, name) = split(path);
+        let known = self.cache.folder(parent).and_then(|mut known| known.find(|entry| entry.name == name));
+        if let Some((_, digest)) =
+            known.and_then(|known| known.content.filter(|(at, _)| *at == node.meta.stamp))
+        {
+            // What the cache holds was settled, on a file system that keeps change times.
+            node.content.get_or_init(|| Content { digest, meta: node.meta, settled: true });
+        }
+    }
+
+    fn seen(&self, path: &[u8]) -> Option<Arc<Folder>> {
+        let slot = lock(&self.folders).get(path).map(Arc::clone)?;
+        lock(&slot).clone()
+    }
+
+    /// Everything that was looked at: whole folders, and single paths.
+    pub(super) fn all_seen(&self) -> (Vec<Arc<Folder>>, Vec<Single>) {
+        let slots: Vec<Slot> = lock(&self.folders).values().map(Arc::clone).collect();
+        let folders = slots.iter().filter_map(|slot| lock(slot).clone()).collect();
+        let single = lock(&self.single).iter().map(|(path, node)| (path.clone(), Arc::clone(node))).collect();
+        (folders, single)
+    }
+
+    /// The folder at `path`, `matched` by the rules as its node says.
+    pub(super) fn folder(&self, path: &[u8], matched: &[bool]) -> Result<Arc<Folder>, PathError> {
+        self.folder_at(None, path, matched).map(|(folder, _)| folder)
+    }
+
+    /// The folder, and its descriptor if it was opened just now. `parent` is the descriptor of the folder
+    /// that it is in.
+    fn folder_at(
+        &self,
+        parent: Option<BorrowedFd<'_>>,
+        path: &[u8],
+        matched: &[bool],
+    ) -> Result<(Arc<Folder>, Option<OwnedFd>), PathError> {
+        let slot = Arc::clone(lock(&self.folders).entry(path.to_vec()).or_default());
+        let mut slot = lock(&slot);
+        if let Some(folder) = &*slot {
+            return Ok((Arc::clone(folder), None));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let opened = match parent {
+            Some(parent) => rustix::fs::openat(parent, split(path).1, flags, Mode::empty()),
+            None => self.open(path, flags),
+        };
+        let file = opened.at_path("open", self.shown(path))?;
+        let folder = Arc::new(self.look(&file, path, matched)?);
+        *slot = Some(Arc::clone(&folder));
+        Ok((folder, Some(file)))
+    }
+
+    fn look(&self, file: &OwnedFd, path: &[u8], matched: &[bool]) -> Result<Folder, PathError> {
+        let moment = stamp::now();
+        let meta = Meta::from(&rustix::fs::fstat(file).at_path("stat", self.shown(path))?);
+        let trusted = self.keeps_change_times(&meta, file.as_fd());
+        let known = if trusted { self.cache.folder(path) } else { None };
+        let names = known.as_ref().is_some_and(|known| known.complete && known.stamp == meta.stamp);
+        let known: Vec<KnownEntry<'_>> = known.map(Iterator::collect).unwrap_or_default();
+        let look = Look {
+            tree: self,
+            file,
+            path,
+            above: (!path.is_empty()).then_some(matched),
+            dev: meta.stamp.dev,
+        };
+        if names {
+            let entries =
+                known.iter().map(|entry| look.entry(entry.name.into(), from_raw(entry.kind), Some(entry)));
+            let entries = entries.collect::<Result<_, _>>()?;
+            // They were complete and settled when they were kept.
+            return Ok(Folder { path: path.to_vec(), meta, settled: true, entries });
+        }
+        let listed = list(file).at_path("read", self.shown(path))?;
+        let mut known = known.iter().peekable();
+        let entries = listed.into_iter().map(|(name, kind)| {
+            while known.next_if(|entry| entry.name < &*name).is_some() {}
+            let entry = known.next_if(|entry| entry.name == &*name);
+            look.entry(name, kind, entry)
+        });
+        let settled = trusted && meta.stamp.settled(moment);
+        self.learned.fetch_or(settled, Ordering::Relaxed);
+        Ok(Folder { path: path.to_vec(), meta, settled, entries: entries.collect::<Result<_, _>>()? })
+    }
+
+    /// The folder at `path` and all that is shown below it, except what `skip` names.
+    pub(super) fn below(&self, path: &[u8], matched: &[bool], skip: &Skip<'_>) -> Result<Branch, PathError> {
+        self.branch(None, path, matched, skip)
+    }
+
+    fn branch(
+        &self,
+        parent: Option<BorrowedFd<'_>>,
+        path: &[u8],
+        matched: &[bool],
+        skip: &Skip<'_>,
+    ) -> Result<Branch, PathError> {
+        let (folder, file) = self.folder_at(parent, path, matched)?;
+        let inner = |(index, entry): (usize, &Entry)| {
+            let node = entry.node.as_ref().filter(|node| node.meta.is_folder())?;
+            let path = join(path, &entry.name);
+            (!skip(&path)).then_some((index, path, Arc::clone(node)))
+        };
+        let folders: Vec<_> = folder.entries.iter().enumerate().filter_map(inner).collect();
+        let file = file.as_ref().map(AsFd::as_fd);
+        let walk = |(index, path, node): (usize, Vec<u8>, Arc<Node>)| match self.branch(
+            file,
+            &path,
+            &node.matched,
+            skip,
+        ) {
+            Ok(branch) => Some(Ok((index, branch))),
+            Err(error) if gone(&error.source) => None,
+            Err(error) => Some(Err(error)),
+        };
+        let below = match folders.len() {
+            0 => Vec::new(),
+            1 => folders.into_iter().filter_map(walk).collect::<Result<_, _>>()?,
+            _ => folders.into_par_iter().filter_map(walk).collect::<Result<_, _>>()?,
+        };
+        Ok(Branch { folder, below })
+    }
+}
+
+impl Folder {
+    /// The entry of that name.
+    pub(super) fn entry(&self, name: &[u8]) -> Option<&Entry> {
+        let found = self.entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok()?;
+        Some(&self.entries[found])
+    }
+}
+
+/// Looking at the entries of one folder.
+struct Look<'a> {
+    tree: &'a Tree,
+    file: &'a OwnedFd,
+    path: &'a [u8],
+    above: Option<&'a [bool]>,
+    dev: u64,
+}
+
+impl Look<'_> {
+    fn entry(
+        &self,
+        name: Box<[u8]>,
+        kind: FileType,
+        known: Option<&KnownEntry<'_>>,
+    ) -> Result<Entry, PathError> {
+        if name.starts_with(b".wh.") {
+            return Ok(Entry { name, kind, node: None });
+        }
+        let path = join(self.path, &name);
+        let verdict = self.tree.ignore.verdict(&path, self.above);
+        let folder = matches!(kind, FileType::Directory | FileType::Unknown);
+        if verdict.excluded && !(folder && self.tree.ignore.may_reach_below(&path)) {
+            return Ok(Entry { name, kind, node: None });
+        }
+        let meta = match rustix::fs::statat(self.file, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Meta::from(&stat),
+            Err(Errno::NOENT) => return Ok(Entry { name, kind, node: None }),
+            Err(error) => return Err(PathError::new("stat", self.tree.shown(&path), error)),
+        };
+        let kind = meta.kind();
+        if kind == FileType::Socket || (verdict.excluded && kind != FileType::Directory) {
+            return Ok(Entry { name, kind, node: None });
+        }
+        let content = OnceLock::new();
+        if let Some((stamp, digest)) = known.and_then(|known| known.content)
+            && stamp == meta.stamp
+            && stamp.dev == self.dev
+        {
+            content.get_or_init(|| Content { digest, meta, settled: true });
+        }
+        let matched = if meta.is_folder() { verdict.matched } else { Matched::default() };
+        let node = Node { meta, excluded: verdict.excluded, matched, content };
+        Ok(Entry { name, kind, node: Some(Arc::new(node)) })
+    }
+}
+
+/// All names of a folder with their types, sorted.
+fn list(file: &OwnedFd) -> io::Result<Vec<(Box<[u8]>, FileType)>> {
+    let mut buffer = [MaybeUninit::uninit(); 16384];
+    let mut reader = RawDir::new(file, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = reader.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.into(), entry.file_type()));
+        }
+    }
+    names.sort_unstable_by(|(left, _): &(Box<[u8]>, _), (right, _)| left.cmp(right));
+    Ok(names)
+}
+
+/// Whether a folder was removed or replaced since its name was read.
+fn gone(error: &io::Error) -> bool {
+    let codes = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
+    codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
+/// Opens `path` below `root`; no component may be a link, `..` does not occur.
+pub(super) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.is_empty() { b".".as_slice() } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// `folder/name`, or `name` in the root.
+pub(super) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, name].join(&b'/') }
+}
+
+/// The folder of a path, and the last component.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A type as the cache keeps it, `DT_…`.
+pub(super) fn to_raw(kind: FileType) -> u8 {
+    match kind {
+        FileType::Fifo => 1,
+        FileType::CharacterDevice => 2,
+        FileType::Directory => 4,
+        FileType::BlockDevice => 6,
+        FileType::RegularFile => 8,
+        FileType::Symlink => 10,
+        FileType::Socket => 12,
+        FileType::Unknown => 0,
+    }
+}
+
+fn from_raw(kind: u8) -> FileType {
+    match kind {
+        1 => FileType::Fifo,
+        2 => FileType::CharacterDevice,
+        4 => FileType::Directory,
+        6 => FileType::BlockDevice,
+        8 => FileType::RegularFile,
+        10 => FileType::Symlink,
+        12 => FileType::Socket,
+        _ => FileType::Unknown,
+    }
+}
+
+/// A lock that a panicking thread may have held: what it guards is complete at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
