@@ -167,9 +167,10 @@ pub(super) fn refusals(matches: &ArgMatches) -> Vec<String> {
                 }
             }
         }
-        level = matches.subcommand().map(|(name, matches)| {
-            path.extend(known(name));
-            matches
+        // A command that no table names has nothing below it that one does.
+        level = matches.subcommand().and_then(|(name, matches)| {
+            path.push(known(name)?);
+            Some(matches)
         });
     }
     found
@@ -238,7 +239,9 @@ mod tests {
     #[test]
     fn what_is_there_is_not_refused() {
         assert_eq!(refused("shipway build --force-rm --parallel --no-cache web"), Vec::<String>::new());
-        assert_eq!(refused("shipway -f a.yml up -d --no-deps"), Vec::<String>::new());
+        for line in ["up -d --no-deps", "version", "cache du", "-f a.yml why web", "image ls -q"] {
+            assert_eq!(refused(&format!("shipway {line}")), Vec::<String>::new());
+        }
     }
 
     #[test]
