@@ -175,7 +175,8 @@ mod tests {
         let tree = folder.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
         std::fs::write(tree.join(".moved-1"), "in the way").unwrap();
-        let mut reached = open_folder(CWD, &CString::new(tree.as_os_str().as_bytes()).unwrap()).unwrap();
+        let top = std::fs::File::open(folder.path()).unwrap();
+        let mut reached = open_folder(top.as_fd(), c"tree").unwrap();
         for _ in 0..3000 {
             rustix::fs::mkdirat(&reached, "sub", Mode::RWXU).unwrap();
             rustix::fs::mkdirat(&reached, "sibling", Mode::RWXU).unwrap();
