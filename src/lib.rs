@@ -26,6 +26,7 @@
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 pub mod base;
+pub mod build;
 pub mod cli;
 pub mod compose;
 pub mod context;

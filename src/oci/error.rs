@@ -11,6 +11,9 @@ use super::tarball::DamagedTar;
 /// An operation on an image that failed. No variant ever holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
+    /// What lies below a layer could not be shown.
+    #[error("cannot show what lies below the layer: {0}")]
+    Lower(String),
     /// The file system refused.
     #[error(transparent)]
     Path(#[from] PathError),

@@ -1,0 +1,164 @@
+//! Why a build did not come to its end.
+//!
+//! Mistakes in the user's files are diagnostics; everything else has a variant named by what failed.
+//! [`StepFailure`] is a failed step with its place and the last of its output: `cli` renders it.
+
+use crate::base::diag::{Diagnostic, Span};
+use crate::base::fs::PathError;
+use crate::context::{ContextError, CopyError};
+use crate::engine::EngineError;
+use crate::oci::OciError;
+use crate::sandbox::{Exit, SandboxError};
+use crate::store::StoreError;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Mistakes in the user's files, all at once.
+    #[error("{}", joined(.0))]
+    Mistakes(Vec<Diagnostic>),
+    /// Steps that failed; what else could be done was done and stays.
+    #[error("{} failed", count(.0.len()))]
+    Steps(Vec<StepFailure>),
+    /// Files kept changing while they were copied.
+    #[error("{path} keeps changing while it is copied; stop what writes to it and build again")]
+    Unstable {
+        /// The file, below its context.
+        path: String,
+    },
+    /// Results vanished from the store again and again.
+    #[error("results disappear from the store while they are used; is something deleting in {store}?")]
+    Vanishing {
+        /// The store's folder.
+        store: String,
+    },
+    /// The user stopped the build.
+    #[error("stopped")]
+    Cancelled,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An image, a layer or a registry.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Mounting.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A file of the host.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// An imported layer that cannot be filed.
+    #[error("cannot file the imported layer: {0}")]
+    Import(StepError),
+    /// An image's draft that cannot be written down.
+    #[error("cannot write the image's draft: {0}")]
+    Draft(serde_json::Error),
+    /// What the engine has after an image was handed over is not that image.
+    #[error("the engine does not have `{name}` after it was handed over: expected {expected}, found {found}")]
+    HandOver {
+        /// The image's name.
+        name: String,
+        /// The id that it should have.
+        expected: String,
+        /// What the engine says.
+        found: String,
+    },
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub struct StepFailure {
+    /// The services that need it.
+    pub services: Vec<String>,
+    /// The instruction as the user wrote it.
+    pub text: String,
+    /// Where it stands.
+    pub span: Option<Span>,
+    /// What went wrong.
+    pub error: StepError,
+}
+
+/// What went wrong in a step.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The command did not succeed.
+    #[error("the command ended with {exit}")]
+    Exit {
+        /// How it ended.
+        exit: Exit,
+        /// The last of its output.
+        output: String,
+    },
+    /// A user or group that the image does not know.
+    #[error("there is no {kind} `{name}` in the image's {file}")]
+    UnknownUser {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// `/etc/passwd` or `/etc/group`.
+        file: &'static str,
+    },
+    /// A mode that is not one.
+    #[error("`{mode}` is not a mode: {reason}")]
+    Mode {
+        /// As written.
+        mode: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Something that the builder cannot do yet.
+    #[error("not supported yet: {0}")]
+    Unsupported(String),
+    /// The sources of a copy.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A copy.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The process or a mount.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer or the registry that it comes from.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// A path in the image.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A result that the step stands on is no longer in the store.
+    #[error("a result that this step stands on is no longer in the store")]
+    Vanished,
+    /// A base image's layer that nobody can give.
+    #[error("layer {0} of the base image is neither in the store nor in a registry")]
+    MissingLayer(crate::base::digest::DiffId),
+    /// A recipe that cannot be written down.
+    #[error("cannot write the step's recipe: {0}")]
+    Recipe(serde_json::Error),
+    /// The step has no result of its own.
+    #[error("a build context was asked for a result")]
+    NoResult,
+    /// The user stopped the build.
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl StepError {
+    /// Whether selecting again and starting over may succeed.
+    pub(super) fn is_change(&self) -> bool {
+        matches!(self, Self::Copy(CopyError::Changed { .. }) | Self::Context(ContextError::Unstable { .. }))
+    }
+}
+
+fn joined(mistakes: &[Diagnostic]) -> String {
+    mistakes.iter().map(|mistake| mistake.message.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+fn count(steps: usize) -> String {
+    if steps == 1 { "a step".to_owned() } else { format!("{steps} steps") }
+}

@@ -1,0 +1,185 @@
+//! From results to images: config, diff IDs, names.
+//!
+//! An image is the chain of its root's snapshots and a config. Layers that were built have no blob; their
+//! diff ID is streamed once and remembered beside the snapshot. Times come from the snapshots, so an image
+//! made wholly of hits has the digest that it had. When neither draft nor result differ from what a name
+//! stands for already, nothing is read but that name.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+
+use rayon::prelude::*;
+
+use super::Builder;
+use super::error::BuildError;
+use super::exec::CREATED;
+use super::resolve::{Origin, StoredImage};
+use crate::base::digest::{BlobId, Digest, FieldHasher, ResultId};
+use crate::base::fs::{AtPath, RootDir};
+use crate::graph::{ImageDraft, Made};
+use crate::oci::{self, History, ImageConfig, LayerOptions, LayerTar, OciError, Reference, timestamp};
+use crate::sandbox::Layers;
+use crate::store::{Bucket, Held, Snapshot, Stamp};
+
+/// What BuildKit writes beside each history line of a Dockerfile.
+const COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// An image that is in the store under its names.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The digest of its config: its id.
+    pub id: BlobId,
+    /// Its names.
+    pub names: Vec<Reference>,
+    /// The topmost snapshot; none for an image without layers.
+    pub result: Option<ResultId>,
+}
+
+/// Gives a root's image its names in the store, making the config if that is not there yet.
+pub(super) fn export(
+    builder: &Builder<'_>,
+    draft: &ImageDraft,
+    names: &[Reference],
+    result: Option<ResultId>,
+) -> Result<Exported, BuildError> {
+    let made_from = identity(draft, result)?;
+    let shelf = builder.store.shelf(Bucket::Names);
+    let current = |name: &Reference| -> Option<StoredImage> {
+        let stored: StoredImage = shelf.get(&name.to_string())?;
+        (stored.made_from == Some(made_from) && builder.store.has_blob(stored.config)).then_some(stored)
+    };
+    let known: Vec<Option<StoredImage>> = names.iter().map(current).collect();
+    let there = known.iter().flatten().next().cloned();
+    let stored = match there {
+        Some(stored) => stored,
+        None => make(builder, draft, result, made_from)?,
+    };
+    for (name, known) in names.iter().zip(&known) {
+        if known.is_none() {
+            shelf.put(&name.to_string(), &stored)?;
+        }
+    }
+    Ok(Exported { id: stored.config, names: names.to_vec(), result })
+}
+
+/// What an image is made from, as one digest.
+fn identity(draft: &ImageDraft, result: Option<ResultId>) -> Result<Digest, BuildError> {
+    let mut hasher = FieldHasher::new("image");
+    hasher.field(serde_json::to_vec(draft).map_err(BuildError::Draft)?);
+    match result {
+        Some(result) => hasher.field(result.0.as_bytes()),
+        None => hasher.number(0),
+    };
+    Ok(hasher.finish())
+}
+
+fn make(
+    builder: &Builder<'_>,
+    draft: &ImageDraft,
+    result: Option<ResultId>,
+    made_from: Digest,
+) -> Result<StoredImage, BuildError> {
+    let chain = chain(builder, result)?;
+    let tars = layers(builder, &chain)?;
+    let config = config(builder, draft, &chain, &tars);
+    let bytes = config.to_json();
+    let mut blob = builder.store.write_blob()?;
+    blob.write_all(&bytes).at_path("write", "the image's config")?;
+    let (config, _) = blob.finish(None)?;
+    let mut holds = vec![Held::Blob(config)];
+    holds.extend(result.map(Held::Snapshot));
+    let (origin, time) = (Origin::Built, Stamp::now());
+    let blobs: Option<Vec<_>> = chain.iter().map(|layer| oci::layer_blob(builder.store, layer.id)).collect();
+    let layers = blobs.unwrap_or_default();
+    Ok(StoredImage { config, layers, origin, time, holds, made_from: Some(made_from) })
+}
+
+/// The snapshots of an image, bottom first.
+pub(super) fn chain(builder: &Builder<'_>, result: Option<ResultId>) -> Result<Vec<Snapshot>, BuildError> {
+    let Some(result) = result else { return Ok(Vec::new()) };
+    builder.store.chain(result).ok_or_else(|| vanished(builder))
+}
+
+pub(super) fn vanished(builder: &Builder<'_>) -> BuildError {
+    BuildError::Vanishing { store: builder.store.root().display().to_string() }
+}
+
+/// What the plain tar of every layer is; those that are not known yet are streamed, several at a time.
+pub(super) fn layers(builder: &Builder<'_>, chain: &[Snapshot]) -> Result<Vec<LayerTar>, BuildError> {
+    let all = (0..chain.len()).into_par_iter().map(|index| {
+        let lower = || merged(builder, &chain[..index]);
+        oci::measured_layer(builder.store, &chain[index], lower, &LayerOptions::default())
+    });
+    Ok(all.collect::<Result<Vec<_>, OciError>>()?)
+}
+
+/// The merged view of a chain; `None` for an empty one.
+fn merged(builder: &Builder<'_>, chain: &[Snapshot]) -> Result<Option<RootDir>, OciError> {
+    if chain.is_empty() {
+        return Ok(None);
+    }
+    let lowers = chain.iter().map(|snapshot| snapshot.tree.clone()).collect();
+    let root = builder.sandbox.root(&Layers { lowers, writable: None });
+    root.map(Some).map_err(|error| OciError::Lower(error.to_string()))
+}
+
+/// Streams one layer of a chain: the blob that it came from, else its plain tar.
+pub(super) fn write_layer(
+    builder: &Builder<'_>,
+    chain: &[Snapshot],
+    index: usize,
+    out: &mut dyn std::io::Write,
+) -> Result<(), OciError> {
+    if let Some(descriptor) = oci::layer_blob(builder.store, chain[index].id) {
+        let id = BlobId(descriptor.digest);
+        let mut blob = builder.store.blob(id).ok_or(OciError::MissingBlob(descriptor.digest))?;
+        std::io::copy(&mut blob, out).at_path("read", builder.store.blob_path(id))?;
+        return Ok(());
+    }
+    let lower = merged(builder, &chain[..index])?;
+    let tree = RootDir::open(&chain[index].tree)?;
+    oci::write_layer(&tree, lower.as_ref(), out, &LayerOptions::default())?;
+    Ok(())
+}
+
+/// The image's config.
+fn config(builder: &Builder<'_>, draft: &ImageDraft, chain: &[Snapshot], tars: &[LayerTar]) -> ImageConfig {
+    let made = draft.history.iter().filter(|step| step.made == Made::Layer).count();
+    let mut layers = chain[chain.len().saturating_sub(made)..].iter();
+    let mut config = ImageConfig::empty(&draft.platform);
+    config.author.clone_from(&draft.author);
+    config.config = draft.config.clone();
+    config.rootfs.diff_ids = tars.iter().map(|tar| tar.diff_id).collect();
+    let mut created: Option<String> = None;
+    let mut times: HashMap<ResultId, Option<String>> = HashMap::new();
+    for step in &draft.history {
+        let line = match &step.made {
+            Made::Base(history) => history.clone(),
+            made => {
+                let layer = if *made == Made::Layer { layers.next() } else { None };
+                if let Some(layer) = layer {
+                    let time = times.entry(layer.id).or_insert_with(|| time_of(builder, layer.id));
+                    created = time.clone().or(created);
+                }
+                History {
+                    created: created.clone(),
+                    created_by: step.created_by.clone(),
+                    author: String::new(),
+                    comment: COMMENT.to_owned(),
+                    empty_layer: layer.is_none(),
+                }
+            }
+        };
+        created = line.created.clone().or(created);
+        config.history.push(line);
+    }
+    config.created = created;
+    config
+}
+
+/// When a snapshot's step ran.
+fn time_of(builder: &Builder<'_>, id: ResultId) -> Option<String> {
+    let note = builder.store.note(id, CREATED)?;
+    let stamp: Stamp = serde_json::from_slice(&note).ok()?;
+    Some(timestamp(i64::try_from(stamp.seconds).ok()?, stamp.nanos))
+}

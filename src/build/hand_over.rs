@@ -1,0 +1,243 @@
+//! Hands images to the engine: nothing that is there, no layer that it has, names last.
+//!
+//! What the engine has was asked beside the walk ([`Engine::images`]). An image that is there under its
+//! name costs nothing; one that is there without it gets the name; one that is missing is sent. Docker's
+//! own store looks layers up by chain ID, so a prefix of the chain that an image in the engine has is left
+//! out; should the engine have lost it in between, everything is sent once. Other stores get complete
+//! archives (DESIGN section 8). Afterwards the engine is asked what it has.
+
+use std::collections::HashMap;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::Builder;
+use super::error::BuildError;
+use super::export::{self, Exported};
+use crate::base::digest::{BlobId, DiffId, Digest};
+use crate::base::event::Event;
+use crate::engine::{Engine, EngineError, Image as EngineImage, ImageStore};
+use crate::oci::{self, ArchiveImage, ArchiveLayer, Descriptor, LayerTar, Reference, WrittenImage, media};
+use crate::store::{Bucket, Snapshot};
+
+/// An image in the engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HandedOver {
+    /// The engine's id for it.
+    pub id: Digest,
+    /// Whether it had to be sent.
+    pub sent: bool,
+    /// Images of ours that its names stood for before.
+    pub replaced: Vec<Digest>,
+}
+
+/// What is remembered of an image that was handed to an engine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Handed {
+    /// The engine's id for it.
+    id: Digest,
+    /// Its layers.
+    diff_ids: Vec<DiffId>,
+}
+
+/// Makes sure that the engine has every image under all its names. By image: what the engine has.
+pub(super) fn hand_over(
+    builder: &Builder<'_>,
+    engine: &dyn Engine,
+    images: &[&Exported],
+    listed: Vec<EngineImage>,
+) -> Result<HashMap<BlobId, HandedOver>, BuildError> {
+    let mut state = State { builder, engine, listed, store: None };
+    let mut done: HashMap<BlobId, HandedOver> = HashMap::new();
+    for image in images {
+        if builder.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let handed = state.image(image)?;
+        match done.get_mut(&image.id) {
+            Some(known) => {
+                known.sent |= handed.sent;
+                known.replaced.extend(handed.replaced);
+            }
+            None => {
+                done.insert(image.id, handed);
+            }
+        }
+    }
+    Ok(done)
+}
+
+struct State<'a, 'b> {
+    builder: &'a Builder<'b>,
+    engine: &'a dyn Engine,
+    /// What the engine has, kept up to date with what is done here.
+    listed: Vec<EngineImage>,
+    /// How the engine keeps images, once it was asked.
+    store: Option<ImageStore>,
+}
+
+impl State<'_, '_> {
+    fn image(&mut self, image: &Exported) -> Result<HandedOver, BuildError> {
+        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
+        let known: Option<Handed> = shelf.get(&image.id.to_string());
+        let expected = known.map_or(image.id.0, |known| known.id);
+        let (id, sent) = match self.listed.iter().any(|listed| listed.id == expected) {
+            true => (expected, false),
+            false => (self.send(image)?, true),
+        };
+        let mut replaced = Vec::new();
+        for name in &image.names {
+            replaced.extend(self.name(id, name)?);
+        }
+        Ok(HandedOver { id, sent, replaced })
+    }
+
+    /// Gives the image a name if it does not have it. The image of ours that had the name before.
+    fn name(&mut self, id: Digest, name: &Reference) -> Result<Option<Digest>, BuildError> {
+        let familiar = name.familiar();
+        let before = self.listed.iter().position(|listed| listed.tags.contains(&familiar));
+        if before.is_some_and(|before| self.listed[before].id == id) {
+            return Ok(None);
+        }
+        self.engine.tag(&id.to_string(), &familiar)?;
+        let mut ours = None;
+        if let Some(before) = before {
+            self.listed[before].tags.retain(|tag| *tag != familiar);
+            // One that has other names, or that we did not make, is not ours to remove.
+            let old = self.listed[before].id;
+            ours = (self.listed[before].tags.is_empty() && self.is_ours(old)).then_some(old);
+        }
+        if let Some(now) = self.listed.iter_mut().find(|listed| listed.id == id) {
+            now.tags.push(familiar);
+        }
+        Ok(ours)
+    }
+
+    fn is_ours(&self, id: Digest) -> bool {
+        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
+        shelf.list::<Handed>().iter().any(|(_, handed)| handed.id == id)
+    }
+
+    /// Sends an image; its id in the engine.
+    fn send(&mut self, image: &Exported) -> Result<Digest, BuildError> {
+        let chain = export::chain(self.builder, image.result)?;
+        let tars = export::layers(self.builder, &chain)?;
+        let diff_ids: Vec<DiffId> = tars.iter().map(|tar| tar.diff_id).collect();
+        let store = match self.store {
+            Some(store) => store,
+            None => self.engine.identity()?.store,
+        };
+        self.store = Some(store);
+        let there = if store == ImageStore::Graph { self.prefix(&diff_ids)? } else { 0 };
+        let mut sent = self.load(image, &chain, &tars, there);
+        if there > 0 && matches!(sent, Err(BuildError::Engine(EngineError::LoadFailed { .. }))) {
+            sent = self.load(image, &chain, &tars, 0);
+        }
+        let id = sent?;
+        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
+        shelf.put(&image.id.to_string(), &Handed { id, diff_ids })?;
+        self.listed.push(EngineImage {
+            id,
+            tags: Vec::new(),
+            repo_digests: Vec::new(),
+            labels: Vec::new(),
+            created: 0,
+            size: 0,
+        });
+        Ok(id)
+    }
+
+    /// How many of the lowest layers an image in the engine has for sure.
+    fn prefix(&self, diff_ids: &[DiffId]) -> Result<usize, BuildError> {
+        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
+        let listed = |id: &Digest| self.listed.iter().any(|listed| listed.id == *id);
+        let handed = shelf.list::<Handed>().into_iter().map(|(_, handed)| handed);
+        let mut best = 0;
+        for handed in handed.filter(|handed| listed(&handed.id)) {
+            let same = handed.diff_ids.iter().zip(diff_ids).take_while(|(left, right)| left == right).count();
+            best = best.max(same);
+        }
+        Ok(best)
+    }
+
+    fn load(
+        &self,
+        image: &Exported,
+        chain: &[Snapshot],
+        tars: &[LayerTar],
+        there: usize,
+    ) -> Result<Digest, BuildError> {
+        let builder = self.builder;
+        let config = super::resolve::read_blob(builder, image.id)?.ok_or_else(|| export::vanished(builder))?;
+        let name = image.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
+        let total: u64 = tars[there..].iter().map(|tar| tar.size).sum();
+        let what = format!("load {name}");
+        let mut written = Vec::new();
+        let loaded = self.engine.load(&mut |out| {
+            let mut counted = Counted { out, events: builder.events, what: &what, done: 0, told: 0, total };
+            let layers = (0..chain.len()).map(|index| archived(builder, chain, tars, index, index < there));
+            let (config, tags, layers) = (config.clone(), Vec::new(), layers.collect());
+            let images = [ArchiveImage { config, tags, layers }];
+            written = oci::write_archive(&mut counted, &images).map_err(io::Error::other)?;
+            Ok(())
+        });
+        builder.events.emit(Event::Transfer { what, done: total, total: Some(total) });
+        loaded?;
+        self.confirm(&written, name)
+    }
+
+    /// The id under which the engine has the image now: its config's digest, or its manifest's.
+    fn confirm(&self, written: &[WrittenImage], name: String) -> Result<Digest, BuildError> {
+        for written in written {
+            for id in [written.config.digest, written.manifest.digest] {
+                if self.engine.image(&id.to_string())?.is_some() {
+                    return Ok(id);
+                }
+            }
+        }
+        let expected = written.first().map_or_else(String::new, |written| written.config.digest.to_string());
+        Err(BuildError::HandOver { name, expected, found: "nothing".to_owned() })
+    }
+}
+
+/// One layer of an archive.
+fn archived<'a>(
+    builder: &'a Builder<'_>,
+    chain: &'a [Snapshot],
+    tars: &[LayerTar],
+    index: usize,
+    omitted: bool,
+) -> ArchiveLayer<'a> {
+    let plain = || Descriptor::new(media::LAYER, tars[index].diff_id.0, tars[index].size);
+    let descriptor = oci::layer_blob(builder.store, chain[index].id).unwrap_or_else(plain);
+    let write = move |out: &mut dyn io::Write| export::write_layer(builder, chain, index, out);
+    ArchiveLayer { descriptor, content: if omitted { None } else { Some(Box::new(write)) } }
+}
+
+/// Counts what goes to the engine and says so now and then.
+struct Counted<'a> {
+    out: &'a mut dyn io::Write,
+    events: &'a dyn crate::base::event::Events,
+    what: &'a str,
+    done: u64,
+    told: u64,
+    total: u64,
+}
+
+impl io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const STEP: u64 = 4 << 20;
+        let count = self.out.write(bytes)?;
+        self.done += count as u64;
+        if self.done >= self.told + STEP {
+            self.told = self.done;
+            let (what, total) = (self.what.to_owned(), Some(self.total.max(self.done + 1)));
+            self.events.emit(Event::Transfer { what, done: self.done, total });
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,432 @@
+//! L4: builds images: resolve names, solve the graph, carry operations out, export.
+//!
+//! [`build`] takes requests (from a compose project or of `image build`) through the whole path of a
+//! build: read Dockerfiles, lower, find base images, select what COPYs take, derive keys, look results up,
+//! run what is missing, keep the history, export, hand over to the engine. [`plan`] stops before anything
+//! runs and says what would, and why. `build` knows neither compose files nor containers.
+//!
+//! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
+//! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
+//! `hand_over` make images of results.
+
+mod error;
+mod exec;
+mod export;
+mod hand_over;
+mod history;
+mod image;
+mod output;
+mod pull;
+mod resolve;
+mod selection;
+mod solve;
+mod sources;
+mod users;
+
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+pub use error::{BuildError, StepError, StepFailure};
+pub use export::Exported;
+pub use hand_over::HandedOver;
+pub use history::{ServiceHistory, StepHistory};
+pub use image::{ListedImage, import, list};
+pub use resolve::{Origin, StoredImage};
+
+use crate::base::cancel::Cancel;
+use crate::base::digest::{Digest, ResultId};
+use crate::base::event::{Event, Events, Outcome};
+use crate::engine::{Engine, Image as EngineImage};
+use crate::graph::{
+    BaseImage, BuildRequest, Graph, Images, Lowered, MissReason, NodeId, Op, Source, first_cause, lower,
+};
+use crate::sandbox::Sandbox;
+use crate::store::{Bucket, Store};
+
+use exec::Executor;
+use history::History;
+use selection::Selections;
+use solve::{Demand, Keyed, Settings, Solution, demand};
+
+/// How often a build starts over because files changed under it.
+const ATTEMPTS: usize = 5;
+
+/// What a build works with.
+pub struct Builder<'a> {
+    /// Where results lie.
+    pub store: &'a Store,
+    /// What runs and mounts.
+    pub sandbox: &'a dyn Sandbox,
+    /// The engine that images come from and go to; none with `--engine none`.
+    pub engine: Option<&'a dyn Engine>,
+    /// Who is told.
+    pub events: &'a dyn Events,
+    /// What stops it.
+    pub cancel: &'a Cancel,
+    /// How to build.
+    pub options: Options,
+}
+
+/// How to build.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The project's name: its history is kept under it.
+    pub project: String,
+    /// The folder against which paths are shown.
+    pub directory: PathBuf,
+    /// Steps at a time.
+    pub parallel: usize,
+    /// Build every step again.
+    pub no_cache: bool,
+    /// Ask registries for newer base images.
+    pub pull: bool,
+    /// The content of `/etc/resolv.conf` in a RUN.
+    pub resolv_conf: Vec<u8>,
+    /// The engine's address: what was handed to it is remembered under it.
+    pub engine_name: String,
+}
+
+/// What a build came to.
+#[derive(Debug)]
+pub struct Built {
+    /// The image of each requested service.
+    pub images: BTreeMap<String, BuiltImage>,
+    /// How much there was to do.
+    pub summary: Summary,
+    /// What is worth saying about the Dockerfiles.
+    pub warnings: Vec<crate::base::diag::Diagnostic>,
+}
+
+/// A service's image.
+#[derive(Clone, Debug)]
+pub struct BuiltImage {
+    /// The image in the store.
+    pub image: Exported,
+    /// The image in the engine, if there is one.
+    pub engine: Option<HandedOver>,
+}
+
+/// How much there was to do.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Summary {
+    /// Steps that had a result.
+    pub hits: usize,
+    /// Steps that ran.
+    pub ran: usize,
+    /// Images that were sent to the engine.
+    pub handed_over: usize,
+}
+
+/// What a build would do.
+#[derive(Debug)]
+pub struct BuildPlan {
+    /// Every step, in the order of the graph.
+    pub steps: Vec<PlannedStep>,
+    /// What is worth saying about the Dockerfiles.
+    pub warnings: Vec<crate::base::diag::Diagnostic>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PlannedStep {
+    /// Its number in the graph.
+    pub number: usize,
+    /// The numbers of its inputs.
+    pub inputs: Vec<usize>,
+    /// The services that need it.
+    pub services: Vec<String>,
+    /// Stage and number.
+    pub step: String,
+    /// The instruction as the user wrote it.
+    pub text: String,
+    /// The first digits of its definition key.
+    pub key: String,
+    /// Why it would run; `None` if it has a result.
+    pub reason: Option<String>,
+    /// Everything that differs.
+    pub reasons: Vec<String>,
+}
+
+/// Builds what is requested. `requests` are all that the command knows (one may stand on another's
+/// image); those whose service is in `wanted` are built for themselves, all of them if it is empty.
+pub fn build(builder: &Builder<'_>, requests: &[BuildRequest], wanted: &[String]) -> Result<Built, BuildError> {
+    let listed = Mutex::new(None);
+    std::thread::scope(|scope| {
+        // The one question to the engine is asked beside the walk.
+        if let Some(engine) = builder.engine {
+            scope.spawn(|| {
+                let answer = engine.images();
+                *listed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer);
+            });
+        }
+        let prepared = prepare(builder, requests, wanted)?;
+        Ok::<_, BuildError>(prepared)
+    })
+    .and_then(|prepared| {
+        let listed = listed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).transpose()?;
+        finish(builder, requests, wanted, prepared, listed)
+    })
+}
+
+/// What would be built, and why. Runs nothing and writes nothing but pins.
+pub fn plan(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+) -> Result<BuildPlan, BuildError> {
+    let prepared = prepare(builder, requests, wanted)?;
+    let keyed = prepared.keyed();
+    let demand = demand_of(builder, &prepared, &keyed);
+    let reasons = explain(builder, &prepared, &keyed, &demand);
+    let mut steps = Vec::new();
+    for (id, node) in prepared.graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Local(_))) {
+        let first = keyed.first[id.0];
+        let why = reasons.get(&first);
+        steps.push(PlannedStep {
+            number: id.0,
+            inputs: node.inputs().filter(|input| keyed.recipes[input.0].is_some()).map(|input| input.0).collect(),
+            services: node.services(),
+            step: node.origins.first().map_or_else(String::new, |origin| {
+                format!("{}/{}", origin.stage, origin.ordinal)
+            }),
+            text: node.text().to_owned(),
+            key: keyed.keys[id.0].0.short(),
+            reason: why.map(|_| first_cause(&prepared.graph, &reasons, first)),
+            reasons: why.into_iter().flatten().map(ToString::to_string).collect(),
+        });
+    }
+    Ok(BuildPlan { steps, warnings: prepared.warnings })
+}
+
+/// What the last build of a service that ran something did.
+pub fn last_build(store: &Store, project: &str, service: &str) -> Option<ServiceHistory> {
+    store.shelf(Bucket::History(project)).get(service)
+}
+
+/// Everything that is known before a key is looked up.
+struct Prepared {
+    sources: Vec<Source>,
+    graph: Graph,
+    warnings: Vec<crate::base::diag::Diagnostic>,
+    bases: BTreeMap<Digest, BaseImage>,
+    selections: Selections,
+}
+
+impl Prepared {
+    fn keyed(&self) -> Keyed<'_> {
+        Keyed::new(&self.graph, &|id| self.selections.selected(id))
+    }
+}
+
+fn prepare(builder: &Builder<'_>, requests: &[BuildRequest], wanted: &[String]) -> Result<Prepared, BuildError> {
+    let directory = &builder.options.directory;
+    let shown = |path: &Path| {
+        let shown = path.strip_prefix(directory).unwrap_or(path);
+        if shown.as_os_str().is_empty() { ".".to_owned() } else { shown.display().to_string() }
+    };
+    let selected = |request: &BuildRequest| wanted.is_empty() || wanted.contains(&request.service);
+    let sources = sources::read(requests, &shown, &selected).map_err(BuildError::Mistakes)?;
+    let mut images = Images::new();
+    let (graph, warnings) = loop {
+        match lower(&sources, &images).map_err(BuildError::Mistakes)? {
+            Lowered::Graph(graph, warnings) => break (*graph, warnings),
+            Lowered::Wanted(wanted) => resolve::resolve(builder, &wanted, &mut images)?,
+        }
+    };
+    let bases = images.into_values().filter_map(|image| Some((image.chain()?, image))).collect();
+    let selections = Selections::read(&graph, builder.store)?;
+    Ok(Prepared { sources, graph, warnings, bases, selections })
+}
+
+fn forced(builder: &Builder<'_>, prepared: &Prepared) -> BTreeSet<NodeId> {
+    let no_cache: Vec<&str> = prepared
+        .sources
+        .iter()
+        .filter(|source| source.request.no_cache || builder.options.no_cache)
+        .map(|source| source.request.service.as_str())
+        .collect();
+    let nodes = prepared.graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Pull(_) | Op::Local(_)));
+    nodes
+        .filter(|(_, node)| node.origins.iter().any(|origin| no_cache.contains(&origin.service.as_str())))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+fn demand_of(builder: &Builder<'_>, prepared: &Prepared, keyed: &Keyed<'_>) -> Demand {
+    let forced = forced(builder, prepared);
+    demand(keyed, builder.store, &|id| forced.contains(&id))
+}
+
+/// Why each needed step has no result.
+fn explain(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    keyed: &Keyed<'_>,
+    demand: &Demand,
+) -> BTreeMap<NodeId, Vec<MissReason>> {
+    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+    let forced = forced(builder, prepared);
+    history.explain(keyed, demand, &|id| forced.contains(&id), &|id| {
+        prepared.selections.selections.get(&id).map(crate::context::Selection::listing)
+    })
+}
+
+fn finish(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+    mut prepared: Prepared,
+    listed: Option<Vec<EngineImage>>,
+) -> Result<Built, BuildError> {
+    for _ in 0..ATTEMPTS {
+        match attempt(builder, &prepared)? {
+            Attempt::Solved(solution, summary) => {
+                prepared.selections.save()?;
+                return export_all(builder, prepared, &solution, summary, listed);
+            }
+            Attempt::Changed(path) => {
+                builder.events.emit(Event::Notice(format!("{path} changed while it was copied; starting over")));
+                prepared = prepare(builder, requests, wanted)?;
+            }
+        }
+    }
+    Err(BuildError::Unstable { path: "a file".to_owned() })
+}
+
+enum Attempt {
+    Solved(BTreeMap<NodeId, ResultId>, Summary),
+    /// A source is no longer what was digested.
+    Changed(String),
+}
+
+/// One pass over the graph.
+fn attempt(builder: &Builder<'_>, prepared: &Prepared) -> Result<Attempt, BuildError> {
+    let keyed = prepared.keyed();
+    let forced = forced(builder, prepared);
+    let is_forced = |id: NodeId| forced.contains(&id);
+    let demand = demand(&keyed, builder.store, &is_forced);
+    let steps = keyed.recipes.iter().flatten().count();
+    builder.events.emit(Event::Planned { steps });
+    report_hits(builder, &keyed, &demand);
+    let needed = demand.needed.len();
+    if needed == 0 {
+        let summary = Summary { hits: distinct(&keyed), ..Summary::default() };
+        return Ok(Attempt::Solved(demand.hits, summary));
+    }
+    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+    let reasons = explain(builder, prepared, &keyed, &demand);
+    let executor = Executor {
+        builder,
+        graph: &prepared.graph,
+        bases: &prepared.bases,
+        contexts: &prepared.selections.contexts,
+        selections: &prepared.selections.selections,
+        stages: Mutex::new(HashMap::new()),
+    };
+    let settings = Settings {
+        parallel: builder.options.parallel,
+        forced: &is_forced,
+        expected: &|id| history.expected(&prepared.graph, id),
+        reason: &|id| first_cause(&prepared.graph, &reasons, id),
+    };
+    let solution = solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
+    if !solution.ran.is_empty() {
+        history.write(&keyed, &solution, &reasons)?;
+    }
+    outcome(builder, prepared, &keyed, solution)
+}
+
+/// How many different steps the graph has.
+fn distinct(keyed: &Keyed<'_>) -> usize {
+    let first = |index: &usize| keyed.first[*index] == NodeId(*index) && keyed.recipes[*index].is_some();
+    (0..keyed.recipes.len()).filter(first).count()
+}
+
+fn report_hits(builder: &Builder<'_>, keyed: &Keyed<'_>, demand: &Demand) {
+    for (id, _) in keyed.graph.nodes() {
+        let counts = keyed.first[id.0] == id && keyed.recipes[id.0].is_some();
+        if counts && !demand.needed.contains(&id) {
+            builder.events.emit(solve::finished(keyed.graph, id, Outcome::Hit, Duration::ZERO));
+        }
+    }
+}
+
+fn outcome(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    keyed: &Keyed<'_>,
+    solution: Solution,
+) -> Result<Attempt, BuildError> {
+    if builder.cancel.is_cancelled() {
+        sync(builder)?;
+        return Err(BuildError::Cancelled);
+    }
+    let (changed, failed): (Vec<_>, Vec<_>) =
+        solution.failed.into_iter().partition(|(_, error)| error.is_change());
+    if !failed.is_empty() {
+        sync(builder)?;
+        let failures = failed.into_iter().map(|(id, error)| failure(&prepared.graph, id, error)).collect();
+        return Err(BuildError::Steps(failures));
+    }
+    if let Some((_, error)) = changed.first() {
+        return Ok(Attempt::Changed(error.to_string()));
+    }
+    let ran = solution.ran.len();
+    let summary = Summary { hits: distinct(keyed).saturating_sub(ran), ran, handed_over: 0 };
+    Ok(Attempt::Solved(solution.results, summary))
+}
+
+fn failure(graph: &Graph, id: NodeId, error: StepError) -> StepFailure {
+    let node = graph.node(id);
+    let span = node.origins.first().and_then(|origin| origin.span.clone());
+    StepFailure { services: node.services(), text: node.text().to_owned(), span, error }
+}
+
+fn sync(builder: &Builder<'_>) -> Result<(), BuildError> {
+    builder.store.stamp_use();
+    Ok(builder.store.sync()?)
+}
+
+/// Makes every root's image, names it, and hands it to the engine.
+fn export_all(
+    builder: &Builder<'_>,
+    prepared: Prepared,
+    results: &BTreeMap<NodeId, ResultId>,
+    mut summary: Summary,
+    listed: Option<Vec<EngineImage>>,
+) -> Result<Built, BuildError> {
+    let keyed = prepared.keyed();
+    let mut exported = Vec::new();
+    for root in &prepared.graph.roots {
+        let request = &prepared.sources[root.source].request;
+        let result = match root.node {
+            Some(node) => {
+                let result = results.get(&keyed.first[node.0]).copied();
+                Some(result.ok_or_else(|| export::vanished(builder))?)
+            }
+            None => None,
+        };
+        let image = export::export(builder, &root.draft, &request.names, result)?;
+        exported.push((request.service.clone(), image));
+    }
+    let handed = match (builder.engine, listed) {
+        (Some(engine), Some(listed)) => {
+            let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
+            hand_over::hand_over(builder, engine, &images, listed)?
+        }
+        _ => HashMap::new(),
+    };
+    summary.handed_over = handed.values().filter(|handed| handed.sent).count();
+    sync(builder)?;
+    let images = exported
+        .into_iter()
+        .map(|(service, image)| {
+            let engine = handed.get(&image.id).cloned();
+            (service, BuiltImage { image, engine })
+        })
+        .collect();
+    Ok(Built { images, summary, warnings: prepared.warnings })
+}

@@ -1,0 +1,213 @@
+//! From image names to base images: what is remembered, the engine's own images, a registry.
+//!
+//! A name is looked up in this order: the store's own names (built, imported), what the name resolved to
+//! before (a pin), the engine's images, the registry (DESIGN section 7, "Names"). A pin says where the
+//! image came from, which one it was and when, so that a rebuild needs no network. Whoever cannot be
+//! found is reported with everything that was tried, at the place that names it.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::BuildError;
+use super::Builder;
+use crate::base::diag::{Diagnostic, Span};
+use crate::base::digest::{BlobId, Digest};
+use crate::base::event::Event;
+use crate::base::fs::AtPath;
+use crate::engine::Engine;
+use crate::graph::{BaseImage, Images, Wanted};
+use crate::oci::{self, Descriptor, ImageConfig, Reference};
+use crate::store::{Bucket, Held, Stamp};
+
+/// An image that the store knows by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoredImage {
+    /// Its config's bytes.
+    pub config: BlobId,
+    /// Its layers as blobs, bottom first; empty for an image whose layers are snapshots that were built.
+    pub layers: Vec<Descriptor>,
+    /// How it came here.
+    pub origin: Origin,
+    /// When.
+    pub time: Stamp,
+    /// What the collector must keep for it.
+    pub holds: Vec<Held>,
+    /// What it was made from, if it was built: it is exported again only when that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<Digest>,
+}
+
+/// How an image came into the store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "from")]
+pub enum Origin {
+    /// It was built.
+    Built,
+    /// It was imported from a root file system.
+    Imported,
+    /// A registry gave it.
+    Registry {
+        /// The manifest's digest.
+        manifest: Digest,
+    },
+    /// The engine had it.
+    Engine {
+        /// Its id there.
+        id: Digest,
+    },
+}
+
+/// Finds every wanted image and adds it to `images`; mistakes are collected.
+pub(super) fn resolve(
+    builder: &Builder<'_>,
+    wanted: &BTreeMap<Wanted, Span>,
+    images: &mut Images,
+) -> Result<(), BuildError> {
+    let mut mistakes = Vec::new();
+    for (Wanted { name }, span) in wanted {
+        let mut tried = Vec::new();
+        match find(builder, name, &mut tried)? {
+            Some(image) => {
+                images.insert(name.clone(), image);
+            }
+            None => mistakes.push(unknown(name, span, &tried)),
+        }
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(BuildError::Mistakes(mistakes)) }
+}
+
+fn unknown(name: &Reference, span: &Span, tried: &[String]) -> Diagnostic {
+    let familiar = name.familiar();
+    let mut mistake = Diagnostic::error(format!("cannot find the image `{familiar}`")).at(span.clone(), "");
+    for note in tried {
+        mistake = mistake.note(note.as_str());
+    }
+    mistake.help(format!(
+        "`shipway image import ROOTFS.tar {familiar}` makes it from the tar of a root file system"
+    ))
+}
+
+fn find(
+    builder: &Builder<'_>,
+    name: &Reference,
+    tried: &mut Vec<String>,
+) -> Result<Option<BaseImage>, BuildError> {
+    if !builder.options.pull {
+        if let Some(image) = remembered(builder, name)? {
+            return Ok(Some(image));
+        }
+        tried.push("shipway's store does not have it".to_owned());
+        if let Some(image) = from_engine(builder, name, tried)? {
+            return Ok(Some(image));
+        }
+    }
+    tried.push("pulling from a registry is not supported yet".to_owned());
+    // With `--pull` a registry that does not answer is no reason to fail while the image is here.
+    if !builder.options.pull {
+        return Ok(None);
+    }
+    let image = remembered(builder, name)?;
+    if image.is_some() {
+        let text = format!("{}: {}; using the image that is here", name.familiar(), tried.join("; "));
+        builder.events.emit(Event::Warning(text));
+    }
+    Ok(image)
+}
+
+/// A name of the store, or a pin.
+fn remembered(builder: &Builder<'_>, name: &Reference) -> Result<Option<BaseImage>, BuildError> {
+    let key = name.to_string();
+    for bucket in [Bucket::Names, Bucket::Pins] {
+        if let Some(stored) = builder.store.shelf(bucket).get::<StoredImage>(&key)
+            && let Some(image) = base_image(builder, &stored)?
+        {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
+}
+
+/// The image as a base, if its config is still in the store.
+fn base_image(builder: &Builder<'_>, stored: &StoredImage) -> Result<Option<BaseImage>, BuildError> {
+    let Some(bytes) = read_blob(builder, stored.config)? else { return Ok(None) };
+    let Ok(config) = ImageConfig::from_json(&bytes) else { return Ok(None) };
+    Ok(Some(BaseImage { config, layers: stored.layers.clone() }))
+}
+
+/// A small blob's bytes.
+pub(super) fn read_blob(builder: &Builder<'_>, id: BlobId) -> Result<Option<Vec<u8>>, BuildError> {
+    let Some(mut file) = builder.store.blob(id) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).at_path("read", builder.store.blob_path(id))?;
+    Ok(Some(bytes))
+}
+
+fn from_engine(
+    builder: &Builder<'_>,
+    name: &Reference,
+    tried: &mut Vec<String>,
+) -> Result<Option<BaseImage>, BuildError> {
+    let Some(engine) = builder.engine else {
+        tried.push("no container engine was asked".to_owned());
+        return Ok(None);
+    };
+    let details = match engine.image(&name.familiar()) {
+        Ok(Some(details)) => details,
+        Ok(None) => {
+            tried.push("the container engine does not have it".to_owned());
+            return Ok(None);
+        }
+        Err(error) => {
+            tried.push(error.to_string());
+            return Ok(None);
+        }
+    };
+    let familiar = name.familiar();
+    builder.events.emit(Event::Notice(format!("taking {familiar} over from the container engine")));
+    let Some(archived) = saved(builder, engine, &familiar)? else { return Ok(None) };
+    let origin = Origin::Engine { id: details.id };
+    let config = BlobId(archived.parsed.config.digest);
+    pin(builder, name, config, archived.parsed.layers, origin).map(Some)
+}
+
+/// Takes an image out of the engine into the store.
+fn saved(
+    builder: &Builder<'_>,
+    engine: &dyn Engine,
+    name: &str,
+) -> Result<Option<oci::ArchivedImage>, BuildError> {
+    let (mut reader, writer) = std::io::pipe().at_path("open", "a pipe")?;
+    let (read, written) = std::thread::scope(|scope| {
+        let saving = scope.spawn(move || {
+            let mut writer = writer;
+            engine.save(&[name], &mut writer)
+        });
+        let read = oci::read_archive(builder.store, &mut reader);
+        // Whoever still writes gets an error instead of waiting for ever.
+        drop(reader);
+        (read, saving.join())
+    });
+    match written {
+        Ok(Err(error)) if read.is_err() => return Err(error.into()),
+        _ => {}
+    }
+    Ok(read?.into_iter().next())
+}
+
+/// Remembers what a name resolved to.
+fn pin(
+    builder: &Builder<'_>,
+    name: &Reference,
+    config: BlobId,
+    layers: Vec<Descriptor>,
+    origin: Origin,
+) -> Result<BaseImage, BuildError> {
+    let holds = vec![Held::Blob(config)];
+    let stored = StoredImage { config, layers, origin, time: Stamp::now(), holds, made_from: None };
+    builder.store.shelf(Bucket::Pins).put(&name.to_string(), &stored)?;
+    base_image(builder, &stored)?.ok_or_else(|| BuildError::Vanishing {
+        store: builder.store.root().display().to_string(),
+    })
+}

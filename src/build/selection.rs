@@ -1,0 +1,108 @@
+//! What every COPY from a build context selects, before any key is known.
+//!
+//! Each context is opened once and walked once, however many instructions and services use it. All
+//! missing sources of all Dockerfiles are reported at once, each at its instruction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::error::{BuildError, StepError};
+use super::exec::request;
+use crate::base::diag::{Diagnostic, SourceFile};
+use crate::context::{Context, ContextError, Ignore, Selection};
+use crate::graph::{Copy, Graph, Node, NodeId, Op, Selected};
+use crate::store::Store;
+
+/// The contexts of a graph and what its COPYs select from them.
+pub(super) struct Selections {
+    pub(super) contexts: Vec<Context>,
+    pub(super) selections: HashMap<NodeId, Selection>,
+}
+
+impl Selections {
+    /// Opens the contexts and selects. Mistakes are collected; anything else ends it.
+    pub(super) fn read(graph: &Graph, store: &Store) -> Result<Self, BuildError> {
+        let contexts = open(graph, store)?;
+        let copies: Vec<(NodeId, &Node, &Copy, usize)> = graph
+            .nodes()
+            .filter_map(|(id, node)| match (&node.op, node.source.map(|source| &graph.node(source).op)) {
+                (Op::Copy(copy), Some(Op::Local(local))) => Some((id, node, copy, local.context)),
+                _ => None,
+            })
+            .collect();
+        let results: Vec<_> = copies
+            .par_iter()
+            .map(|(id, node, copy, context)| (*id, *node, select(&contexts[*context], copy)))
+            .collect();
+        let (mut selections, mut mistakes) = (HashMap::new(), Vec::new());
+        for (id, node, result) in results {
+            match result {
+                Ok(selection) => {
+                    selections.insert(id, selection);
+                }
+                Err(error) => mistakes.push(mistake(node, error)?),
+            }
+        }
+        if mistakes.is_empty() { Ok(Self { contexts, selections }) } else { Err(BuildError::Mistakes(mistakes)) }
+    }
+
+    /// What a COPY from a context selects, for its key.
+    pub(super) fn selected(&self, id: NodeId) -> Selected {
+        let digest = self.selections.get(&id).map(Selection::digest);
+        // Only asked for COPYs from contexts, which all have a selection.
+        let digest = digest.unwrap_or_else(|| crate::base::digest::Digest::from_bytes([0; 32]));
+        Selected { digest, listing: None }
+    }
+
+    /// Writes the stat caches that learned something.
+    pub(super) fn save(&self) -> Result<(), BuildError> {
+        self.contexts.iter().try_for_each(Context::save_cache)?;
+        Ok(())
+    }
+}
+
+fn open(graph: &Graph, store: &Store) -> Result<Vec<Context>, BuildError> {
+    let (mut contexts, mut mistakes) = (Vec::new(), Vec::new());
+    for spec in &graph.contexts {
+        let ignore = match &spec.ignore {
+            Some((name, text)) => {
+                let file: Arc<SourceFile> = SourceFile::new(name.as_str(), text.as_str());
+                Ignore::parse(&file).unwrap_or_else(|more| {
+                    mistakes.extend(more);
+                    Ignore::default()
+                })
+            }
+            None => Ignore::default(),
+        };
+        match Context::open(&spec.folder, ignore, Some(store.trees_folder())) {
+            Ok(context) => contexts.push(context),
+            Err(ContextError::Path(error)) => return Err(error.into()),
+            Err(error) => mistakes.push(Diagnostic::error(error.to_string())),
+        }
+    }
+    if mistakes.is_empty() { Ok(contexts) } else { Err(BuildError::Mistakes(mistakes)) }
+}
+
+fn select(context: &Context, copy: &Copy) -> Result<Selection, StepError> {
+    Ok(context.select(&request(copy)?)?)
+}
+
+/// What the user did wrong, at the instruction; what the system refused stays an error.
+fn mistake(node: &Node, error: StepError) -> Result<Diagnostic, BuildError> {
+    let message = match error {
+        StepError::Context(ContextError::Unstable { path }) => {
+            return Err(BuildError::Unstable { path: path.display().to_string() });
+        }
+        StepError::Context(ContextError::Path(error)) => return Err(error.into()),
+        error => error.to_string(),
+    };
+    let origin = node.origins.first();
+    let service = origin.map_or("", |origin| origin.service.as_str());
+    let diagnostic = Diagnostic::error(format!("{service}: {message}"));
+    Ok(match origin.and_then(|origin| origin.span.clone()) {
+        Some(span) => diagnostic.at(span, ""),
+        None => diagnostic,
+    })
+}

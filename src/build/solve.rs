@@ -1,0 +1,405 @@
+//! The solver: which steps of a graph have a result, and running those that have none.
+//!
+//! [`demand`] goes from the roots down and stops at every hit, so that a chain of hits costs a few file
+//! reads and unpacks nothing. What it found missing is the work of [`run`]: a step starts when its inputs
+//! have results, at most `parallel` at a time, the longest remaining path first. Before a step runs its
+//! canonical key is tried: a stage that came out with the same bytes stops the rebuild there. A failing
+//! step cancels what depends on it; the rest finishes, and what finished stays in the store. The solver
+//! knows nothing of files, processes or layers: [`Work`] does the work, so tests replace it.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::StepError;
+use crate::base::cancel::Cancel;
+use crate::base::digest::{DefinitionKey, ResultId};
+use crate::base::event::{Event, Events, Outcome, StepNumber};
+use crate::graph::{Graph, Node, NodeId, Op, Recipe, Role, Selected, with_results};
+use crate::store::{Held, Key, Lookup, Record, Stamp, Store};
+
+/// What the solver has others do. Called from several threads at once.
+pub(super) trait Work: Sync {
+    /// What a COPY selects from the result of its source.
+    fn select(&self, id: NodeId, source: ResultId) -> Result<Selected, StepError>;
+    /// Runs a step on its inputs' results and publishes its snapshot.
+    fn run(
+        &self,
+        id: NodeId,
+        parent: Option<ResultId>,
+        source: Option<ResultId>,
+    ) -> Result<Produced, StepError>;
+}
+
+/// What running a step gave.
+pub(super) struct Produced {
+    /// The published snapshot.
+    pub(super) result: ResultId,
+    /// What else must stay in the store with it.
+    pub(super) holds: Vec<Held>,
+    /// The blob that lists what a COPY took from its context.
+    pub(super) listing: Option<crate::base::digest::BlobId>,
+}
+
+/// A graph with its keys.
+pub(super) struct Keyed<'g> {
+    pub(super) graph: &'g Graph,
+    /// By node; `None` for contexts, which have no result.
+    pub(super) recipes: Vec<Option<Recipe>>,
+    pub(super) keys: Vec<DefinitionKey>,
+    /// The first node with the same key: equal work from different folders is done once.
+    pub(super) first: Vec<NodeId>,
+}
+
+impl<'g> Keyed<'g> {
+    /// `recipes` in the order of the nodes, derived by [`crate::graph::recipe`].
+    pub(super) fn new(graph: &'g Graph, selected: &dyn Fn(NodeId) -> Selected) -> Self {
+        let mut recipes = Vec::new();
+        let mut keys: Vec<DefinitionKey> = Vec::new();
+        let mut by_key: HashMap<DefinitionKey, NodeId> = HashMap::new();
+        let mut first = Vec::new();
+        for (id, _) in graph.nodes() {
+            let recipe = crate::graph::recipe(graph, id, &|input| keys[input.0], selected);
+            let key = recipe.as_ref().map_or(
+                DefinitionKey(crate::base::digest::Digest::from_bytes([0; 32])),
+                Recipe::definition_key,
+            );
+            first.push(if recipe.is_some() { *by_key.entry(key).or_insert(id) } else { id });
+            recipes.push(recipe);
+            keys.push(key);
+        }
+        Self { graph, recipes, keys, first }
+    }
+
+    /// The nodes whose results a node needs, equal ones replaced by the first of them.
+    fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let inputs = self.graph.node(id).inputs().map(|input| self.first[input.0]);
+        inputs.filter(|input| self.recipes[input.0].is_some())
+    }
+
+    fn source(&self, node: &Node) -> Option<NodeId> {
+        let source = self.first[node.source?.0];
+        (!matches!(self.graph.node(source).op, Op::Local(_))).then_some(source)
+    }
+}
+
+/// What has a result and what has to be made.
+#[derive(Default, Debug)]
+pub(super) struct Demand {
+    /// Results that stand.
+    pub(super) hits: BTreeMap<NodeId, ResultId>,
+    /// Steps that have none and are needed.
+    pub(super) needed: BTreeSet<NodeId>,
+}
+
+/// Looks the graph's roots up, and below every miss its inputs. `forced` steps are never hits. Writes
+/// nothing.
+pub(super) fn demand(keyed: &Keyed<'_>, store: &Store, forced: &dyn Fn(NodeId) -> bool) -> Demand {
+    let mut demand = Demand::default();
+    let mut open: Vec<NodeId> =
+        keyed.graph.roots.iter().filter_map(|root| root.node).map(|node| keyed.first[node.0]).collect();
+    while let Some(id) = open.pop() {
+        if demand.hits.contains_key(&id) || demand.needed.contains(&id) {
+            continue;
+        }
+        let record = if forced(id) { None } else { store.peek(keyed.keys[id.0]) };
+        match record {
+            Some(record) => {
+                demand.hits.insert(id, record.result);
+            }
+            None => {
+                demand.needed.insert(id);
+                open.extend(keyed.inputs(id));
+            }
+        }
+    }
+    demand
+}
+
+/// How the solver runs.
+pub(super) struct Settings<'a> {
+    /// Steps at a time; at least one.
+    pub(super) parallel: usize,
+    /// Steps that run although something equal is there.
+    pub(super) forced: &'a (dyn Fn(NodeId) -> bool + Sync),
+    /// How long a step may take, from the last time.
+    pub(super) expected: &'a (dyn Fn(NodeId) -> Duration + Sync),
+    /// Why a step has to run, in one line.
+    pub(super) reason: &'a (dyn Fn(NodeId) -> String + Sync),
+}
+
+/// What a run came to.
+#[derive(Default, Debug)]
+pub(super) struct Solution {
+    /// The result of every node that has one, below a hit excepted.
+    pub(super) results: BTreeMap<NodeId, ResultId>,
+    /// Steps that ran, with the recipe as it was filed and how long they took.
+    pub(super) ran: BTreeMap<NodeId, (Recipe, Duration)>,
+    /// Steps that failed.
+    pub(super) failed: Vec<(NodeId, StepError)>,
+}
+
+/// Runs what [`demand`] found missing.
+pub(super) fn run(
+    keyed: &Keyed<'_>,
+    demand: Demand,
+    work: &dyn Work,
+    store: &Store,
+    settings: &Settings<'_>,
+    events: &dyn Events,
+    cancel: &Cancel,
+) -> Solution {
+    let board = Mutex::new(Board::new(keyed, demand, settings.expected));
+    let solver = Solver { keyed, work, store, settings, events, cancel, board, changed: Condvar::new() };
+    std::thread::scope(|scope| {
+        let mut board = solver.board();
+        loop {
+            while let Some(id) = board.next(settings.parallel, cancel.is_cancelled()) {
+                let solver = &solver;
+                scope.spawn(move || solver.step(id));
+            }
+            if board.alive == 0 {
+                break;
+            }
+            board = solver.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
+        }
+    });
+    let board = solver.board.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report_cancelled(keyed, &board, events);
+    board.solution
+}
+
+fn report_cancelled(keyed: &Keyed<'_>, board: &Board, events: &dyn Events) {
+    let done = |id: &NodeId| board.solution.results.contains_key(id);
+    let failed = |id: &NodeId| board.solution.failed.iter().any(|(failed, _)| failed == id);
+    for &id in board.remaining.keys().filter(|id| !done(id) && !failed(id)) {
+        events.emit(finished(keyed.graph, id, Outcome::Cancelled, Duration::ZERO));
+    }
+}
+
+/// What the threads share.
+struct Board {
+    solution: Solution,
+    /// Inputs that a needed step still waits for; steps stay in it after they ended.
+    remaining: HashMap<NodeId, usize>,
+    dependents: HashMap<NodeId, Vec<NodeId>>,
+    ready: BinaryHeap<(Duration, std::cmp::Reverse<NodeId>)>,
+    /// Expected time from the beginning of a step to the end of everything that stands on it.
+    path: HashMap<NodeId, Duration>,
+    /// Steps that hold a slot.
+    running: usize,
+    /// Threads, those that wait for another process included.
+    alive: usize,
+}
+
+impl Board {
+    fn new(keyed: &Keyed<'_>, demand: Demand, expected: &dyn Fn(NodeId) -> Duration) -> Self {
+        let mut remaining = HashMap::new();
+        let mut dependents: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+        let mut path: HashMap<NodeId, Duration> = HashMap::new();
+        for &id in &demand.needed {
+            let open: BTreeSet<NodeId> =
+                keyed.inputs(id).filter(|input| demand.needed.contains(input)).collect();
+            remaining.insert(id, open.len());
+            for input in open {
+                dependents.entry(input).or_default().push(id);
+            }
+        }
+        for &id in demand.needed.iter().rev() {
+            let above = dependents.get(&id).into_iter().flatten().filter_map(|above| path.get(above)).max();
+            path.insert(id, expected(id) + above.copied().unwrap_or_default());
+        }
+        let solution = Solution { results: demand.hits, ..Solution::default() };
+        let ready = BinaryHeap::new();
+        let mut board = Self { solution, remaining, dependents, ready, path, running: 0, alive: 0 };
+        let free: Vec<NodeId> =
+            board.remaining.iter().filter(|(_, open)| **open == 0).map(|(id, _)| *id).collect();
+        free.into_iter().for_each(|id| board.push(id));
+        board
+    }
+
+    fn push(&mut self, id: NodeId) {
+        self.ready.push((self.path[&id], std::cmp::Reverse(id)));
+    }
+
+    /// The next step to start, if there is one and a slot for it.
+    fn next(&mut self, parallel: usize, cancelled: bool) -> Option<NodeId> {
+        if cancelled || self.running >= parallel.max(1) {
+            return None;
+        }
+        let (_, std::cmp::Reverse(id)) = self.ready.pop()?;
+        self.running += 1;
+        self.alive += 1;
+        Some(id)
+    }
+
+    fn done(&mut self, id: NodeId, result: ResultId) {
+        self.solution.results.insert(id, result);
+        for above in self.dependents.remove(&id).unwrap_or_default() {
+            if let Some(open) = self.remaining.get_mut(&above) {
+                *open -= 1;
+                if *open == 0 {
+                    self.push(above);
+                }
+            }
+        }
+    }
+}
+
+struct Solver<'a, 'g> {
+    keyed: &'a Keyed<'g>,
+    work: &'a dyn Work,
+    store: &'a Store,
+    settings: &'a Settings<'a>,
+    events: &'a dyn Events,
+    cancel: &'a Cancel,
+    board: Mutex<Board>,
+    changed: Condvar,
+}
+
+/// A step that ended well.
+struct Ended {
+    result: ResultId,
+    /// The recipe and the time, if it ran.
+    ran: Option<(Recipe, Duration)>,
+}
+
+impl Solver<'_, '_> {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One step's thread, from its slot to its result.
+    fn step(&self, id: NodeId) {
+        let ended = self.solve(id);
+        let mut board = self.board();
+        board.running -= 1;
+        board.alive -= 1;
+        match ended {
+            Ok(ended) => {
+                if ended.ran.is_none() {
+                    self.events.emit(finished(self.keyed.graph, id, Outcome::Hit, Duration::ZERO));
+                }
+                board.solution.ran.extend(ended.ran.map(|ran| (id, ran)));
+                board.done(id, ended.result);
+            }
+            Err(error) => {
+                let outcome = match error {
+                    StepError::Cancelled => Outcome::Cancelled,
+                    _ => Outcome::Failed,
+                };
+                self.events.emit(finished(self.keyed.graph, id, outcome, Duration::ZERO));
+                board.solution.failed.push((id, error));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn solve(&self, id: NodeId) -> Result<Ended, StepError> {
+        let node = self.keyed.graph.node(id);
+        let (parent, source, inputs) = self.inputs(id, node);
+        let selected = match source {
+            Some(source) => Some(self.work.select(id, source)?),
+            None => None,
+        };
+        let recipe = self.keyed.recipes[id.0].clone().ok_or(StepError::NoResult)?;
+        let recipe = with_results(recipe, parent, selected);
+        let canonical = recipe.canonical_key().ok_or(StepError::NoResult)?;
+        let raw = raw_of(&recipe)?;
+        let key = Key { definition: self.keyed.keys[id.0], canonical, inputs: &inputs, recipe: &raw };
+        let claim = match self.look(id, &key)? {
+            Lookup::Hit(record) => return Ok(Ended { result: record.result, ran: None }),
+            Lookup::Miss(claim) => claim,
+        };
+        if self.cancel.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        let reason = (self.settings.reason)(id);
+        self.events.emit(started(self.keyed.graph, id, reason.clone()));
+        let begun = Instant::now();
+        let produced = self.work.run(id, parent, source)?;
+        let took = begun.elapsed();
+        let recipe = with_listing(recipe, produced.listing);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let (result, holds, created) = (produced.result, produced.holds, Stamp::now());
+        let record = Record { recipe: raw_of(&recipe)?, result, inputs, holds, took_ms, created };
+        claim.publish(record)?;
+        self.events.emit(finished(self.keyed.graph, id, Outcome::Ran { reason }, took));
+        Ok(Ended { result, ran: Some((recipe, took)) })
+    }
+
+    /// The results of a step's inputs. They are there: the step was ready.
+    fn inputs(
+        &self,
+        id: NodeId,
+        node: &Node,
+    ) -> (Option<ResultId>, Option<ResultId>, Vec<(DefinitionKey, ResultId)>) {
+        let board = self.board();
+        let result = |input: NodeId| board.solution.results.get(&self.keyed.first[input.0]).copied();
+        let parent = node.parent.and_then(result);
+        let source = self.keyed.source(node).and_then(result);
+        let inputs = self
+            .keyed
+            .inputs(id)
+            .filter_map(|input| Some((self.keyed.keys[input.0], result(input)?)))
+            .collect();
+        (parent, source, inputs)
+    }
+
+    /// Looks a key up. While somebody else makes it, this step's slot is given to another one.
+    fn look(&self, id: NodeId, key: &Key<'_>) -> Result<Lookup<'_>, StepError> {
+        if (self.settings.forced)(id) {
+            return Ok(Lookup::Miss(self.store.claim(key)?));
+        }
+        if let Some(found) = self.store.try_lookup(key)? {
+            return Ok(found);
+        }
+        self.board().running -= 1;
+        self.changed.notify_all();
+        let found = self.wait_for(key);
+        self.board().running += 1;
+        found
+    }
+
+    fn wait_for(&self, key: &Key<'_>) -> Result<Lookup<'_>, StepError> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(StepError::Cancelled);
+            }
+            if let Some(found) = self.store.try_lookup(key)? {
+                return Ok(found);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+fn with_listing(mut recipe: Recipe, listing: Option<crate::base::digest::BlobId>) -> Recipe {
+    for input in recipe.inputs.iter_mut().filter(|input| input.role == Role::Context) {
+        input.listing = listing.or(input.listing);
+    }
+    recipe
+}
+
+fn raw_of(recipe: &Recipe) -> Result<Box<serde_json::value::RawValue>, StepError> {
+    serde_json::value::to_raw_value(recipe).map_err(StepError::Recipe)
+}
+
+fn started(graph: &Graph, id: NodeId, reason: String) -> Event {
+    let node = graph.node(id);
+    let (services, name) = (node.services(), node.text().to_owned());
+    Event::StepStarted { step: StepNumber(id.0), services, name, reason }
+}
+
+/// The event of a step's end.
+pub(super) fn finished(graph: &Graph, id: NodeId, outcome: Outcome, took: Duration) -> Event {
+    let node = graph.node(id);
+    let (services, name) = (node.services(), node.text().to_owned());
+    Event::StepFinished { step: StepNumber(id.0), services, name, outcome, took }
+}
+
+#[cfg(test)]
+#[path = "solve_tests.rs"]
+mod tests;

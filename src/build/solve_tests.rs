@@ -1,0 +1,289 @@
+//! The solver over random graphs, with a fake in the place of all work and a real store.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::digest::Digest;
+use crate::base::event::{Recorded, Silent};
+use crate::graph::{Copy, ImageDraft, Origin, Root, Run, RunNetwork};
+use crate::oci::{ContainerConfig, Platform};
+
+/// Publishes empty snapshots, counts, and fails or selects as it is told.
+struct FakeWork<'a> {
+    store: &'a Store,
+    runs: Mutex<BTreeMap<NodeId, usize>>,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+    fails: BTreeSet<NodeId>,
+    /// What a COPY selects from any result: a constant models a stage that comes out the same.
+    selection: Option<Digest>,
+    pause: Duration,
+}
+
+impl<'a> FakeWork<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            runs: Mutex::default(),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
+            fails: BTreeSet::new(),
+            selection: None,
+            pause: Duration::ZERO,
+        }
+    }
+
+    fn runs(&self) -> BTreeMap<NodeId, usize> {
+        std::mem::take(&mut self.runs.lock().unwrap())
+    }
+}
+
+impl Work for FakeWork<'_> {
+    fn select(&self, id: NodeId, source: ResultId) -> Result<Selected, StepError> {
+        let own = Digest::of(format!("{} {}", id.0, source));
+        Ok(Selected { digest: self.selection.unwrap_or(own), listing: None })
+    }
+
+    fn run(&self, id: NodeId, parent: Option<ResultId>, _: Option<ResultId>) -> Result<Produced, StepError> {
+        let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(now, Ordering::SeqCst);
+        *self.runs.lock().unwrap().entry(id).or_default() += 1;
+        std::thread::sleep(self.pause);
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        if self.fails.contains(&id) {
+            return Err(StepError::Unsupported("told to fail".into()));
+        }
+        let snapshot = self.store.publish_snapshot(self.store.stage()?, parent)?;
+        Ok(Produced { result: snapshot.id, holds: Vec::new(), listing: None })
+    }
+}
+
+/// A graph of RUNs and COPYs between them; `shape` gives each node's parent and source as distances back.
+fn graph(shape: &[(u8, u8)]) -> Graph {
+    let mut graph = Graph::default();
+    let mut ids: Vec<NodeId> = Vec::new();
+    for (index, &(parent, source)) in shape.iter().enumerate() {
+        let back = |distance: u8| index.checked_sub(usize::from(distance)).filter(|_| distance > 0).map(|at| ids[at]);
+        let (parent, source) = (back(parent), back(source));
+        ids.push(graph.add(node(&format!("step {index}"), parent, source)));
+    }
+    // Everything that nothing stands on is a root.
+    let used: BTreeSet<NodeId> = graph.nodes().flat_map(|(_, node)| node.inputs().collect::<Vec<_>>()).collect();
+    let roots: Vec<NodeId> = graph.nodes().map(|(id, _)| id).filter(|id| !used.contains(id)).collect();
+    graph.roots = roots.into_iter().map(root).collect();
+    graph
+}
+
+fn node(text: &str, parent: Option<NodeId>, source: Option<NodeId>) -> Node {
+    let op = match source {
+        Some(_) => Op::Copy(Copy {
+            sources: vec![text.into()],
+            destination: "/".into(),
+            owner: None,
+            mode: None,
+            unpack: false,
+            excludes: Vec::new(),
+            parents: false,
+        }),
+        None => Op::Run(Run {
+            argv: vec![text.into()],
+            environment: BTreeMap::new(),
+            directory: "/".into(),
+            user: String::new(),
+            network: RunNetwork::Default,
+            extra_hosts: Vec::new(),
+            shm_size: 0,
+        }),
+    };
+    let origin =
+        Origin { service: "s".into(), stage: "0".into(), ordinal: 0, text: text.into(), span: None };
+    let (platform, unkeyed_environment) = (Platform::new("linux", "amd64", None), BTreeMap::new());
+    Node { op, parent, source, platform, origins: vec![origin], unkeyed_environment }
+}
+
+fn root(node: NodeId) -> Root {
+    let draft = ImageDraft {
+        platform: Platform::new("linux", "amd64", None),
+        author: String::new(),
+        config: ContainerConfig::default(),
+        history: Vec::new(),
+    };
+    Root { source: 0, node: Some(node), draft }
+}
+
+fn keyed(graph: &Graph) -> Keyed<'_> {
+    Keyed::new(graph, &|_| unreachable!("no contexts"))
+}
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    store: Store,
+}
+
+fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    Bench { _folder: folder, store }
+}
+
+fn solve_with(graph: &Graph, work: &FakeWork<'_>, parallel: usize, forced: bool) -> Solution {
+    let keyed = keyed(graph);
+    let demand = demand(&keyed, work.store, &|_| forced);
+    let settings = Settings {
+        parallel,
+        forced: &|_| forced,
+        expected: &|id| Duration::from_millis(id.0 as u64 % 7),
+        reason: &|_| "test".to_owned(),
+    };
+    let cancel = Cancel::new().unwrap();
+    run(&keyed, demand, work, work.store, &settings, &Silent, &cancel)
+}
+
+fn solve(graph: &Graph, work: &FakeWork<'_>) -> Solution {
+    solve_with(graph, work, 3, false)
+}
+
+fn shapes(most: usize) -> impl Strategy<Value = Vec<(u8, u8)>> {
+    prop::collection::vec((0..12u8, prop_oneof![3 => Just(0u8), 1 => 1..12u8]), 1..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Every step runs once, and the second build runs nothing.
+    #[test]
+    fn a_no_op_never_runs_a_step(shape in shapes(80), parallel in 1..6usize) {
+        let (bench, graph) = (bench(), graph(&shape));
+        let work = FakeWork::new(&bench.store);
+        let solution = solve_with(&graph, &work, parallel, false);
+        prop_assert!(solution.failed.is_empty());
+        prop_assert_eq!(solution.ran.len(), graph.nodes().len());
+        prop_assert!(work.runs().values().all(|runs| *runs == 1));
+        prop_assert!(work.most_at_once.load(Ordering::SeqCst) <= parallel);
+        prop_assert!(solve_with(&graph, &work, parallel, false).ran.is_empty());
+        prop_assert!(work.runs().is_empty());
+    }
+
+    /// What depends on a failed step does not run, everything else does and is a hit afterwards.
+    #[test]
+    fn a_failure_stops_only_what_stands_on_it(shape in shapes(60), failing in any::<prop::sample::Index>()) {
+        let (bench, graph) = (bench(), graph(&shape));
+        let failing = NodeId(failing.index(graph.nodes().len()));
+        let mut work = FakeWork::new(&bench.store);
+        work.fails.insert(failing);
+        let solution = solve(&graph, &work);
+        let mut above = BTreeSet::from([failing]);
+        for (id, node) in graph.nodes() {
+            if node.inputs().any(|input| above.contains(&input)) {
+                above.insert(id);
+            }
+        }
+        prop_assert_eq!(solution.failed.len(), 1);
+        let ran: BTreeSet<NodeId> = solution.ran.keys().copied().collect();
+        let rest: BTreeSet<NodeId> = graph.nodes().map(|(id, _)| id).filter(|id| !above.contains(id)).collect();
+        prop_assert_eq!(&ran, &rest);
+        work.runs();
+        work.fails.clear();
+        solve(&graph, &work);
+        prop_assert_eq!(work.runs().into_keys().collect::<BTreeSet<_>>(), above);
+    }
+
+    /// Forced steps run although everything is there, and what is built next is a hit again.
+    #[test]
+    fn forcing_runs_everything_once(shape in shapes(40)) {
+        let (bench, graph) = (bench(), graph(&shape));
+        let work = FakeWork::new(&bench.store);
+        solve(&graph, &work);
+        work.runs();
+        prop_assert_eq!(solve_with(&graph, &work, 2, true).ran.len(), graph.nodes().len());
+        prop_assert!(solve(&graph, &work).ran.is_empty());
+    }
+}
+
+#[test]
+fn a_thousand_nodes_twice() {
+    let shape: Vec<(u8, u8)> = (0..1000u32).map(|n| ((n * 7 % 11) as u8, if n % 5 == 0 { 3 } else { 0 })).collect();
+    let (bench, graph) = (bench(), graph(&shape));
+    let work = FakeWork::new(&bench.store);
+    assert_eq!(solve(&graph, &work).ran.len(), graph.nodes().len());
+    assert!(solve(&graph, &work).ran.is_empty());
+}
+
+/// A stage that ran again and came out with the same bytes stops the rebuild at what copies from it.
+#[test]
+fn an_equal_stage_stops_early() {
+    let bench = bench();
+    let build = |first: &str| {
+        let mut graph = Graph::default();
+        let stage = graph.add(node(first, None, None));
+        let copied = graph.add(node("copy", None, Some(stage)));
+        let after = graph.add(node("after", Some(copied), None));
+        graph.roots = vec![root(after)];
+        graph
+    };
+    let mut work = FakeWork::new(&bench.store);
+    work.selection = Some(Digest::of("the same bytes"));
+    solve(&build("one"), &work);
+    assert_eq!(work.runs().len(), 3);
+    let graph = build("two");
+    let solution = solve(&graph, &work);
+    assert_eq!(work.runs().into_keys().collect::<Vec<_>>(), [NodeId(0)]);
+    assert_eq!(solution.ran.len(), 1);
+    assert!(solve(&graph, &work).ran.is_empty());
+    assert!(work.runs().is_empty());
+}
+
+/// What stands FROM a stage that ran again runs again, even if the stage's bytes are the same.
+#[test]
+fn a_step_on_a_new_result_runs() {
+    let bench = bench();
+    let build = |first: &str| {
+        let mut graph = Graph::default();
+        let stage = graph.add(node(first, None, None));
+        let after = graph.add(node("after", Some(stage), None));
+        graph.roots = vec![root(after)];
+        graph
+    };
+    let work = FakeWork::new(&bench.store);
+    solve(&build("one"), &work);
+    work.runs();
+    solve(&build("two"), &work);
+    assert_eq!(work.runs().len(), 2);
+}
+
+/// Two solvers on one store share the work.
+#[test]
+fn equal_work_of_two_runs_is_done_once() {
+    let (bench, graph) = (bench(), graph(&[(0, 0), (1, 0), (1, 0), (2, 1), (1, 0)]));
+    let mut work = FakeWork::new(&bench.store);
+    work.pause = Duration::from_millis(5);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(solve(&graph, &work).failed.is_empty()));
+        }
+    });
+    assert!(work.runs().values().all(|runs| *runs == 1));
+}
+
+#[test]
+fn a_cancelled_build_runs_nothing_more() {
+    let (bench, graph) = (bench(), graph(&[(0, 0), (1, 0), (1, 0)]));
+    let work = FakeWork::new(&bench.store);
+    let (keyed, events) = (keyed(&graph), Recorded::default());
+    let cancel = Cancel::new().unwrap();
+    cancel.cancel();
+    let settings = Settings {
+        parallel: 2,
+        forced: &|_| false,
+        expected: &|_| Duration::ZERO,
+        reason: &|_| String::new(),
+    };
+    let demand = demand(&keyed, &bench.store, &|_| false);
+    let solution = run(&keyed, demand, &work, &bench.store, &settings, &events, &cancel);
+    assert!(solution.ran.is_empty() && work.runs().is_empty());
+    let cancelled = |event: &Event| matches!(event, Event::StepFinished { outcome: Outcome::Cancelled, .. });
+    assert_eq!(events.take().iter().filter(|event| cancelled(event)).count(), 3);
+}
