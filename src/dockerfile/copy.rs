@@ -117,19 +117,29 @@ fn paths(reader: &mut Reader<'_>, line: &Line, name: &str, statement: &Statement
     })
 }
 
-/// `<< NAME` is one mark though a blank stands in it.
+/// `<< NAME` and `<<"a name"` are one mark though a blank stands in it.
 fn joined_marks(line: &Line, pieces: &[Piece]) -> Vec<Piece> {
     let mut joined: Vec<Piece> = Vec::new();
     for piece in pieces {
-        match joined.last_mut() {
-            Some(last) if last.text.trim_end_matches('-').ends_with("<<") && !heredoc::is_one(&last.text) => {
+        match joined.last_mut().filter(|last| is_open_mark(&last.text)) {
+            Some(last) => {
                 last.range.end = piece.range.end;
                 last.text = line.text[last.range.clone()].to_owned();
             }
-            _ => joined.push(piece.clone()),
+            None => joined.push(piece.clone()),
         }
     }
     joined
+}
+
+/// The beginning of a mark whose name is not there yet, or whose quote is not closed.
+fn is_open_mark(text: &str) -> bool {
+    let Some(name) = text.trim_start_matches(|letter: char| letter.is_ascii_digit()).strip_prefix("<<")
+    else {
+        return false;
+    };
+    let name = name.strip_prefix('-').unwrap_or(name).trim_start();
+    (name.is_empty() || name.starts_with(['"', '\''])) && !heredoc::is_one(text)
 }
 
 fn has_dollar(text: &str) -> bool {

@@ -3,7 +3,7 @@
 //! Every mistake is reported: an unknown flag (with the closest known one), one given twice, a missing or
 //! wrong value. What a value means is read by those who ask for it.
 
-use crate::base::diag::{Diagnostic, Span};
+use crate::base::diag::{Diagnostic, Span, closest};
 
 use super::ast::Word;
 use super::scan::Line;
@@ -91,7 +91,9 @@ fn read(
     let shown = short(name);
     let Some(&(name, takes)) = allowed.iter().find(|(known, _)| *known == name) else {
         let mistake = refuse(format!("{instruction} has no flag `--{shown}`"));
-        return Err(mistake.did_you_mean(&shown, allowed.iter().map(|(known, _)| *known)).into());
+        let meant = closest(&shown, allowed.iter().map(|(known, _)| *known));
+        let meant = meant.map(|known| format!("did you mean `--{known}`?"));
+        return Err(Diagnostic { help: meant.into_iter().collect(), ..mistake }.into());
     };
     if takes != Takes::Values && earlier.iter().any(|flag| flag.name == name) {
         return Err(refuse(format!("the flag `--{name}` is given twice")).into());

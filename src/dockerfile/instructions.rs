@@ -175,7 +175,7 @@ impl Reader<'_> {
         match arguments {
             Arguments::Json(argv) => CommandLine::Exec(argv.iter().map(|item| item.text.clone()).collect()),
             Arguments::Text(text) => {
-                self.warn_of_broken_array(line, name, text, "it is run by the shell as it stands");
+                self.warn_of_broken_array(line, name, text, "they go to the shell as they stand");
                 CommandLine::Shell(text.text.clone())
             }
             _ => CommandLine::Shell(String::new()),
