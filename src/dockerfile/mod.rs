@@ -1,6 +1,7 @@
 //! L1: the Dockerfile language, from text to typed stages. Pure: no file, no environment, no clock.
 //!
-//! [`words`] has variable expansion and word splitting, for when the variables are known.
+//! [`parse`] reads a file, [`words`] has variable expansion and word splitting for when the variables are
+//! known, [`lint`] the build checks.
 //! Grammar and meaning follow BuildKit's Dockerfile frontend; what is supported is decided by those who
 //! carry a build out, not here.
 
@@ -13,6 +14,7 @@ mod golden;
 mod healthcheck;
 mod heredoc;
 mod instructions;
+pub mod lint;
 mod mount;
 mod parse;
 mod pattern;

@@ -93,7 +93,9 @@ struct FileReader {
 impl FileReader {
     fn line(&mut self, line: &Line, wrong: &mut Vec<Diagnostic>) {
         self.warnings.extend(line.gaps.first().map(|gap| {
-            Diagnostic::warning("Empty continuation line").rule("NoEmptyContinuation").at(gap.clone(), "")
+            Diagnostic::warning("a blank line stands inside an instruction")
+                .rule("NoEmptyContinuation")
+                .at(gap.clone(), "the instruction goes on below")
         }));
         let statement = match &line.statement {
             Ok(statement) => statement,
