@@ -11,7 +11,7 @@ use super::ast::{Dockerfile, Instruction, Kind, Pair, Stage, Word};
 use super::instructions::{self, Reader};
 use super::scan::{self, Line};
 
-/// More are not shown: a file with so many is most likely no Dockerfile.
+/// Reading stops after so many: the file is most likely no Dockerfile.
 const MOST_MISTAKES: usize = 50;
 
 /// Parses a Dockerfile. Warnings are in the value; with one error or more there is none, only the
@@ -22,6 +22,9 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
     let escape = scanned.directives.escape;
     let mut file_reader = FileReader { escape, ..FileReader::default() };
     for line in &scanned.lines {
+        if wrong.len() > MOST_MISTAKES {
+            break;
+        }
         file_reader.line(line, &mut wrong);
     }
     let FileReader { stages, global_args, keywords, mut warnings, .. } = file_reader;
@@ -52,12 +55,12 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
 /// The mistakes by place, the first ones where there are very many.
 fn in_order(mut wrong: Vec<Diagnostic>, warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     wrong.sort_by_key(place);
-    let more = wrong.len().saturating_sub(MOST_MISTAKES);
+    let more = wrong.len() > MOST_MISTAKES;
     wrong.truncate(MOST_MISTAKES);
     wrong.extend(warnings.into_iter().take(MOST_MISTAKES));
     wrong.sort_by_key(place);
-    if more > 0 {
-        wrong.push(Diagnostic::error(format!("there are {more} further mistakes")));
+    if more {
+        wrong.push(Diagnostic::error("there are more mistakes than are shown"));
     }
     wrong
 }
