@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    shipway::cli::main(std::env::args_os())
+    // The sandbox starts this program again as the monitor and as the process inside.
+    match shipway::sandbox::dispatch() {
+        Some(code) => code,
+        None => shipway::cli::main(std::env::args_os()),
+    }
 }

@@ -9,19 +9,19 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::Builder;
 use super::error::StepError;
 use super::output::Output;
 use super::pull;
 use super::solve::{Produced, Work};
 use super::users::{Accounts, Identity};
-use super::Builder;
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::event::StepNumber;
 use crate::base::fs::{AtPath, RootDir};
 use crate::context::{Chmod, Context, Placement, Request, Selection};
 use crate::graph::{BaseImage, Copy, Graph, HOSTNAME, Node, NodeId, Op, Run, RunNetwork, Selected, Write};
 use crate::sandbox::{Layers, Network, RunSpec, Writable};
-use crate::store::{Held, Stamp, Staging};
+use crate::store::{Held, Staging, Stamp};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 /// The note beside a snapshot that says when its step ran: a [`Stamp`] as JSON.
@@ -137,7 +137,9 @@ impl Executor<'_> {
             (None, Some(selection)) => (self.context_of(id)?, selection),
             (None, None) => return Err(StepError::NoResult),
         };
-        if copy.unpack && let Some(folder) = self.folder_of(id) {
+        if copy.unpack
+            && let Some(folder) = self.folder_of(id)
+        {
             refuse_archives(folder, selection)?;
         }
         let upper = self.stage(parent)?;
@@ -259,7 +261,8 @@ fn refuse_archives(folder: &Path, selection: &Selection) -> Result<(), StepError
 
 /// gzip, bzip2, xz, zstd or plain tar by the first bytes (moby `pkg/archive.DetectCompression`).
 fn is_archive(head: &[u8]) -> bool {
-    let magic: [&[u8]; 4] = [&[0x1f, 0x8b, 0x08], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    let magic: [&[u8]; 4] =
+        [&[0x1f, 0x8b, 0x08], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
     magic.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
 }
 

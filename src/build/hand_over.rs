@@ -168,7 +168,8 @@ impl State<'_, '_> {
         there: usize,
     ) -> Result<Digest, BuildError> {
         let builder = self.builder;
-        let config = super::resolve::read_blob(builder, image.id)?.ok_or_else(|| export::vanished(builder))?;
+        let config =
+            super::resolve::read_blob(builder, image.id)?.ok_or_else(|| export::vanished(builder))?;
         let name = image.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
         let total: u64 = tars[there..].iter().map(|tar| tar.size).sum();
         let what = format!("load {name}");

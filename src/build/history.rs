@@ -159,7 +159,8 @@ impl<'s> History<'s> {
 /// Nothing in the step itself differs: what it stands on has to run, or its result is gone.
 fn inherited(keyed: &Keyed<'_>, demand: &Demand, id: NodeId) -> Vec<MissReason> {
     let node = keyed.graph.node(id);
-    let needed = |input: Option<NodeId>| input.is_some_and(|input| demand.needed.contains(&keyed.first[input.0]));
+    let needed =
+        |input: Option<NodeId>| input.is_some_and(|input| demand.needed.contains(&keyed.first[input.0]));
     if needed(node.source) {
         return vec![MissReason::Stage];
     }

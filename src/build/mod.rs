@@ -15,6 +15,7 @@ mod export;
 mod hand_over;
 mod history;
 mod image;
+mod on_demand;
 mod output;
 mod pull;
 mod resolve;
@@ -22,7 +23,6 @@ mod selection;
 mod solve;
 mod sources;
 mod users;
-
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ pub use export::Exported;
 pub use hand_over::HandedOver;
 pub use history::{ServiceHistory, StepHistory};
 pub use image::{ListedImage, import, list};
+pub use on_demand::OnDemand;
 pub use resolve::{Origin, StoredImage};
 
 use crate::base::cancel::Cancel;
@@ -152,7 +153,11 @@ pub struct PlannedStep {
 
 /// Builds what is requested. `requests` are all that the command knows (one may stand on another's
 /// image); those whose service is in `wanted` are built for themselves, all of them if it is empty.
-pub fn build(builder: &Builder<'_>, requests: &[BuildRequest], wanted: &[String]) -> Result<Built, BuildError> {
+pub fn build(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+) -> Result<Built, BuildError> {
     let listed = Mutex::new(None);
     std::thread::scope(|scope| {
         // The one question to the engine is asked beside the walk.
@@ -187,11 +192,16 @@ pub fn plan(
         let why = reasons.get(&first);
         steps.push(PlannedStep {
             number: id.0,
-            inputs: node.inputs().filter(|input| keyed.recipes[input.0].is_some()).map(|input| input.0).collect(),
+            inputs: node
+                .inputs()
+                .filter(|input| keyed.recipes[input.0].is_some())
+                .map(|input| input.0)
+                .collect(),
             services: node.services(),
-            step: node.origins.first().map_or_else(String::new, |origin| {
-                format!("{}/{}", origin.stage, origin.ordinal)
-            }),
+            step: node
+                .origins
+                .first()
+                .map_or_else(String::new, |origin| format!("{}/{}", origin.stage, origin.ordinal)),
             text: node.text().to_owned(),
             key: keyed.keys[id.0].0.short(),
             reason: why.map(|_| first_cause(&prepared.graph, &reasons, first)),
@@ -221,7 +231,11 @@ impl Prepared {
     }
 }
 
-fn prepare(builder: &Builder<'_>, requests: &[BuildRequest], wanted: &[String]) -> Result<Prepared, BuildError> {
+fn prepare(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+) -> Result<Prepared, BuildError> {
     let directory = &builder.options.directory;
     let shown = |path: &Path| {
         let shown = path.strip_prefix(directory).unwrap_or(path);
@@ -288,7 +302,9 @@ fn finish(
                 return export_all(builder, prepared, &solution, summary, listed);
             }
             Attempt::Changed(path) => {
-                builder.events.emit(Event::Notice(format!("{path} changed while it was copied; starting over")));
+                builder
+                    .events
+                    .emit(Event::Notice(format!("{path} changed while it was copied; starting over")));
                 prepared = prepare(builder, requests, wanted)?;
             }
         }
@@ -332,7 +348,8 @@ fn attempt(builder: &Builder<'_>, prepared: &Prepared) -> Result<Attempt, BuildE
         expected: &|id| history.expected(&prepared.graph, id),
         reason: &|id| first_cause(&prepared.graph, &reasons, id),
     };
-    let solution = solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
+    let solution =
+        solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
     if !solution.ran.is_empty() {
         history.write(&keyed, &solution, &reasons)?;
     }

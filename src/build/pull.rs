@@ -4,9 +4,9 @@
 //! share the snapshots. Only the topmost layer is the graph's own step; the ones below are looked up,
 //! claimed and published here under the same kind of recipe.
 
+use super::Builder;
 use super::error::StepError;
 use super::solve::Produced;
-use super::Builder;
 use crate::base::digest::{BlobId, DefinitionKey, ResultId};
 use crate::graph::{BaseImage, Recipe};
 use crate::oci::{self, UnpackLimits};
@@ -31,7 +31,8 @@ pub(super) fn base(builder: &Builder<'_>, image: &BaseImage) -> Result<Produced,
             Lookup::Miss(claim) => {
                 let made = layer(builder, image, index, below.map(|(_, result)| result))?;
                 let (holds, created) = (made.holds, Stamp::now());
-                let record = Record { recipe: raw.clone(), result: made.result, inputs, holds, took_ms: 0, created };
+                let record =
+                    Record { recipe: raw.clone(), result: made.result, inputs, holds, took_ms: 0, created };
                 claim.publish(record)?.result
             }
         };
@@ -61,7 +62,6 @@ fn layer(
         None => None,
     };
     let limits = UnpackLimits::default();
-    let snapshot =
-        oci::publish_layer(builder.store, descriptor, expected, below, lower.as_ref(), &limits)?;
+    let snapshot = oci::publish_layer(builder.store, descriptor, expected, below, lower.as_ref(), &limits)?;
     Ok(Produced { result: snapshot.id, holds: vec![Held::Blob(BlobId(descriptor.digest))], listing: None })
 }

@@ -10,8 +10,8 @@ use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::BuildError;
 use super::Builder;
+use super::error::BuildError;
 use crate::base::diag::{Diagnostic, Span};
 use crate::base::digest::{BlobId, Digest};
 use crate::base::event::Event;
@@ -207,7 +207,6 @@ fn pin(
     let holds = vec![Held::Blob(config)];
     let stored = StoredImage { config, layers, origin, time: Stamp::now(), holds, made_from: None };
     builder.store.shelf(Bucket::Pins).put(&name.to_string(), &stored)?;
-    base_image(builder, &stored)?.ok_or_else(|| BuildError::Vanishing {
-        store: builder.store.root().display().to_string(),
-    })
+    base_image(builder, &stored)?
+        .ok_or_else(|| BuildError::Vanishing { store: builder.store.root().display().to_string() })
 }

@@ -45,7 +45,11 @@ impl Selections {
                 Err(error) => mistakes.push(mistake(node, error)?),
             }
         }
-        if mistakes.is_empty() { Ok(Self { contexts, selections }) } else { Err(BuildError::Mistakes(mistakes)) }
+        if mistakes.is_empty() {
+            Ok(Self { contexts, selections })
+        } else {
+            Err(BuildError::Mistakes(mistakes))
+        }
     }
 
     /// What a COPY from a context selects, for its key.

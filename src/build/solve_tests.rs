@@ -66,12 +66,15 @@ fn graph(shape: &[(u8, u8)]) -> Graph {
     let mut graph = Graph::default();
     let mut ids: Vec<NodeId> = Vec::new();
     for (index, &(parent, source)) in shape.iter().enumerate() {
-        let back = |distance: u8| index.checked_sub(usize::from(distance)).filter(|_| distance > 0).map(|at| ids[at]);
+        let back = |distance: u8| {
+            index.checked_sub(usize::from(distance)).filter(|_| distance > 0).map(|at| ids[at])
+        };
         let (parent, source) = (back(parent), back(source));
         ids.push(graph.add(node(&format!("step {index}"), parent, source)));
     }
     // Everything that nothing stands on is a root.
-    let used: BTreeSet<NodeId> = graph.nodes().flat_map(|(_, node)| node.inputs().collect::<Vec<_>>()).collect();
+    let used: BTreeSet<NodeId> =
+        graph.nodes().flat_map(|(_, node)| node.inputs().collect::<Vec<_>>()).collect();
     let roots: Vec<NodeId> = graph.nodes().map(|(id, _)| id).filter(|id| !used.contains(id)).collect();
     graph.roots = roots.into_iter().map(root).collect();
     graph
@@ -98,8 +101,7 @@ fn node(text: &str, parent: Option<NodeId>, source: Option<NodeId>) -> Node {
             shm_size: 0,
         }),
     };
-    let origin =
-        Origin { service: "s".into(), stage: "0".into(), ordinal: 0, text: text.into(), span: None };
+    let origin = Origin { service: "s".into(), stage: "0".into(), ordinal: 0, text: text.into(), span: None };
     let (platform, unkeyed_environment) = (Platform::new("linux", "amd64", None), BTreeMap::new());
     Node { op, parent, source, platform, origins: vec![origin], unkeyed_environment }
 }
@@ -205,7 +207,8 @@ proptest! {
 
 #[test]
 fn a_thousand_nodes_twice() {
-    let shape: Vec<(u8, u8)> = (0..1000u32).map(|n| ((n * 7 % 11) as u8, if n % 5 == 0 { 3 } else { 0 })).collect();
+    let shape: Vec<(u8, u8)> =
+        (0..1000u32).map(|n| ((n * 7 % 11) as u8, if n % 5 == 0 { 3 } else { 0 })).collect();
     let (bench, graph) = (bench(), graph(&shape));
     let work = FakeWork::new(&bench.store);
     assert_eq!(solve(&graph, &work).ran.len(), graph.nodes().len());

@@ -51,9 +51,8 @@ fn source(
         }
     };
     let dockerfile = parse_dockerfile(&file)?;
-    let ignore = ignore_file(&request.context, path.as_deref()).map_err(|error| {
-        vec![placed(request, Diagnostic::error(format!("{}: {error}", request.service)))]
-    })?;
+    let ignore = ignore_file(&request.context, path.as_deref())
+        .map_err(|error| vec![placed(request, Diagnostic::error(format!("{}: {error}", request.service)))])?;
     let ignore = ignore.map(|file| (file.name.clone(), file.text.clone()));
     Ok(Source { request: request.clone(), dockerfile, ignore, selected })
 }
