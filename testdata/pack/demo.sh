@@ -52,7 +52,7 @@ up() {
 down() {
   if [ -x "$shipway" ] && engine_here; then
     cd "$project"
-    shown shipway down
+    shown shipway down || warn "the project could not be taken down"
   fi
   if alive "$engine_pid"; then
     say "stopping the Engine that this script started"
@@ -160,6 +160,6 @@ need_root
 case ${1:-up} in
   up) up ;;
   down) down ;;
-  once) up && down ;;
+  once) up; down ;;
   *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
