@@ -209,7 +209,6 @@ fn become_user(spec: &RunSpec) -> io::Result<()> {
 /// The last constants, then the command.
 pub(super) fn execute(spec: &RunSpec) -> Result<Infallible, Failure> {
     set_umask(0o022);
-    reset_signals().doing("reset the signals")?;
     // After the last change of the user, which would unset it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing("tie the command to its monitor")?;
@@ -220,9 +219,10 @@ pub(super) fn execute(spec: &RunSpec) -> Result<Infallible, Failure> {
     Err(Failure::new(What::Command(command.to_owned()), error))
 }
 
-/// Default handlers for all signals and none blocked. Raw, because the C library keeps two signals for
+/// Default handlers for all signals and none blocked; the monitor begins with it and the command inherits
+/// it. Raw, because the C library keeps two signals for
 /// itself that a parent may well have ignored.
-fn reset_signals() -> io::Result<()> {
+pub(super) fn reset_signals() -> io::Result<()> {
     const SET: usize = 8;
     let default_action = [0u64; 8];
     let nothing = [0u8; SET];

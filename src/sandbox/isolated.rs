@@ -7,24 +7,23 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, Timespec, Timestamps};
-
-use super::overlay::{self, Way};
-use super::{Exit, Layers, RunSpec, Sandbox, SandboxError, Writable, program, running};
+use super::overlay::random_name;
+use super::stacks::Stacks;
+use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, program, running};
 use crate::base::cancel::Cancel;
 use crate::base::fs::{AtPath, RootDir};
 
 /// Runs commands in isolation on stacked layers. Needs root.
 #[derive(Debug)]
 pub struct Isolated {
-    scratch: PathBuf,
+    folder: PathBuf,
     executable: PathBuf,
     program: OnceLock<OwnedFd>,
-    way: OnceLock<Way>,
+    stacks: Stacks,
 }
 
 impl Isolated {
@@ -39,19 +38,24 @@ impl Isolated {
         if !rustix::process::geteuid().is_root() {
             return Err(SandboxError::NotRoot);
         }
-        let name = overlay::random_name().at_path("name a folder in", scratch)?;
-        let scratch = scratch.join(format!("sandbox-{name}"));
-        for empty in ["lower-0", "lower-1"] {
-            let empty = scratch.join(empty);
-            std::fs::create_dir_all(&empty).at_path("create", &empty)?;
-            std::fs::set_permissions(&empty, PermissionsExt::from_mode(0o755)).at_path("chmod", &empty)?;
-        }
-        Ok(Self {
-            scratch,
-            executable: executable.to_owned(),
-            program: OnceLock::new(),
-            way: OnceLock::new(),
-        })
+        let name = random_name().at_path("name a folder in", scratch)?;
+        let folder = scratch.join(format!("sandbox-{name}"));
+        std::fs::create_dir(&folder).at_path("create", &folder)?;
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).at_path("chmod", &folder)?;
+        let stacks = Stacks::new(&folder)?;
+        Ok(Self { folder, executable: executable.to_owned(), program: OnceLock::new(), stacks })
+    }
+
+    /// The same sandbox with `driver`, whatever would be chosen.
+    #[must_use]
+    pub fn with_driver(mut self, driver: Driver) -> Self {
+        self.stacks.use_driver(driver);
+        self
+    }
+
+    /// How layers are stacked here: what the kernel offers, asked once.
+    pub fn driver(&self) -> Driver {
+        self.stacks.driver()
     }
 
     fn program(&self) -> Result<&OwnedFd, SandboxError> {
@@ -62,35 +66,6 @@ impl Isolated {
         // Another thread may have been faster; then that copy serves.
         Ok(self.program.get_or_init(|| made))
     }
-
-    /// How this kernel stacks layers: asked once.
-    fn way(&self) -> Way {
-        *self.way.get_or_init(|| {
-            let empty = ["lower-0", "lower-1"].map(|name| self.scratch.join(name));
-            match overlay::stack(Way::OneByOne, &empty, None, &self.scratch) {
-                Ok(_) => Way::OneByOne,
-                Err(_) => Way::OldCall,
-            }
-        })
-    }
-
-    fn overlay(&self, layers: &Layers) -> Result<OwnedFd, SandboxError> {
-        let mut lowers = layers.lowers.clone();
-        let writable = layers.writable.as_ref();
-        let least = if writable.is_some() { 1 } else { 2 };
-        for number in lowers.len()..least {
-            lowers.insert(0, self.scratch.join(format!("lower-{number}")));
-        }
-        if let Some(writable) = writable {
-            prepare_upper(writable, layers.lowers.last())?;
-        }
-        overlay::stack(self.way(), &lowers, writable, &self.scratch).map_err(|source| {
-            let last =
-                writable.map_or_else(|| lowers.last().cloned(), |writable| Some(writable.upper.clone()));
-            let layers = lowers.len() + usize::from(writable.is_some());
-            SandboxError::Overlay { layers, last: last.unwrap_or_default(), source }
-        })
-    }
 }
 
 impl Sandbox for Isolated {
@@ -100,50 +75,25 @@ impl Sandbox for Isolated {
         output: &mut (dyn Write + Send),
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError> {
-        let root = self.root(&spec.layers)?;
-        let scratch = File::open(&self.scratch).at_path("open", &self.scratch)?;
-        let running = running::start(self.program()?, spec, [root.as_fd(), scratch.as_fd()])?;
-        drop((root, scratch));
+        let root = self.stacks.tree(&spec.layers)?;
+        let folder = File::open(&self.folder).at_path("open", &self.folder)?;
+        let running = running::start(self.program()?, spec, [root.as_fd(), folder.as_fd()])?;
+        drop((root, folder));
         running.finish(output, cancel)
     }
 
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError> {
-        Ok(RootDir::from_fd(self.overlay(layers)?))
+        Ok(RootDir::from_fd(self.stacks.tree(layers)?))
     }
 
-    fn finish(&self, _: &Layers) -> Result<(), SandboxError> {
-        Ok(())
+    fn finish(&self, layers: &Layers) -> Result<(), SandboxError> {
+        self.stacks.finish(layers)
     }
 }
 
 impl Drop for Isolated {
     fn drop(&mut self) {
         // What cannot be removed now lies in a folder that the store sweeps.
-        let _ = std::fs::remove_dir_all(&self.scratch);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-/// The root folder of a merged tree has the attributes of the upper's own: a new upper takes them from the
-/// layer below, so that a step does not change its root by existing.
-fn prepare_upper(writable: &Writable, below: Option<&PathBuf>) -> Result<(), SandboxError> {
-    let upper = &writable.upper;
-    if std::fs::read_dir(upper).at_path("read", upper)?.next().is_some() {
-        return Ok(());
-    }
-    let folder = File::open(upper).at_path("open", upper)?;
-    let Some(below) = below else {
-        std::fs::set_permissions(upper, PermissionsExt::from_mode(0o755)).at_path("chmod", upper)?;
-        return Ok(std::os::unix::fs::fchown(&folder, Some(0), Some(0)).at_path("chown", upper)?);
-    };
-    let model = std::fs::metadata(below).at_path("stat", below)?;
-    std::os::unix::fs::fchown(&folder, Some(model.uid()), Some(model.gid())).at_path("chown", upper)?;
-    let mode = PermissionsExt::from_mode(model.mode() & 0o7777);
-    std::fs::set_permissions(upper, mode).at_path("chmod", upper)?;
-    let time = |seconds, nanoseconds: i64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
-    let times = Timestamps {
-        last_access: time(model.atime(), model.atime_nsec()),
-        last_modification: time(model.mtime(), model.mtime_nsec()),
-    };
-    rustix::fs::utimensat(&folder, ".", &times, AtFlags::empty()).at_path("set the times of", upper)?;
-    Ok(())
 }

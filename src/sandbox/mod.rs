@@ -11,6 +11,7 @@
 mod child;
 mod error;
 mod fake;
+mod flatten;
 mod identity;
 mod isolated;
 mod monitor;
@@ -21,6 +22,7 @@ mod program;
 mod running;
 mod seccomp;
 mod spec;
+mod stacks;
 mod stubs;
 mod tree;
 mod wire;
@@ -32,6 +34,7 @@ pub use fake::{Fake, Scripted};
 pub use isolated::Isolated;
 pub use monitor::dispatch;
 pub use spec::{Exit, Layers, Limit, Network, Resource, RunSpec, Writable};
+pub use stacks::Driver;
 
 use crate::base::cancel::Cancel;
 use crate::base::fs::RootDir;

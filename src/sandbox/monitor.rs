@@ -16,9 +16,13 @@ use std::process::ExitCode;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, setsid, waitid};
+use rustix::process::{
+    Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus, getrlimit, pidfd_send_signal, setrlimit,
+    setsid, waitid,
+};
 
 use super::child;
+use super::identity::reset_signals;
 use super::spec::{Exit, Network};
 use super::stubs::{self, Kind};
 use super::wire::{Doing, Failure, Order, Report, What, receive, send};
@@ -52,11 +56,14 @@ fn monitor() -> ExitCode {
 
 /// Serves one order. An error is one of the connection: nobody is there to be told.
 fn serve() -> io::Result<()> {
+    // Also for this process: it could not wait for a child whose signal is ignored.
+    reset_signals()?;
     let socket = take_socket()?;
     // A session of its own: what a terminal sends to its foreground is not for the command.
     let _ = setsid();
     let _ = rustix::thread::set_name(c"shipway-monitor");
     rustix::process::chdir("/")?;
+    allow_enough_descriptors();
     let Some((order, descriptors)) = receive::<Order>(&socket)? else { return Ok(()) };
     let report = match Descriptors::from(descriptors).and_then(|held| carry_out(order, held, &socket)) {
         Ok(exit) => Report::Ended(exit),
@@ -74,6 +81,13 @@ fn take_socket() -> io::Result<UnixStream> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(UnixStream::from(socket))
+}
+
+/// Building a tree takes some dozens of descriptors; the command's own limits are set later.
+fn allow_enough_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Not being allowed to is no reason to stop: there may be enough.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// `close_range` from 3 up: closes, or with `CLOSE_RANGE_CLOEXEC` only marks.

@@ -25,7 +25,10 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::Writable;
 use super::mount::{NO_DEV, READ_ONLY, bind, create};
 
-/// By which calls the overlay is made.
+/// How many lowers overlayfs stacks at most (`OVL_MAX_STACK`).
+pub(super) const MOST_LOWERS: usize = 500;
+
+/// By which calls an overlay is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// `fsopen` … `fsmount`, lowers one by one.
@@ -37,7 +40,8 @@ pub(super) enum Way {
 /// Options of every overlay.
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
-/// The detached merged tree of `lowers` (bottom first, at least two, or one and something writable). `scratch` is a folder for short-lived links. Device nodes on it cannot be opened.
+/// The detached merged tree of `lowers` (bottom first, at least two, or one and something writable,
+/// at most [`MOST_LOWERS`]). `scratch` is a folder for short-lived links. Device nodes on it cannot be opened.
 pub(super) fn stack(
     way: Way,
     lowers: &[PathBuf],

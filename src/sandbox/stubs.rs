@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -76,23 +76,31 @@ impl Stub {
 
 fn make_one(root: &RootDir, path: &Path, kind: Kind, made: &mut Vec<Stub>) -> io::Result<()> {
     let path = through_links(root, path)?;
-    if let Some(stat) = root.stat(&path, false).map_err(|error| error.source)? {
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        return match (kind, is_folder) {
-            (Kind::Folder, false) => Err(Errno::NOTDIR.into()),
-            (Kind::File, true) => Err(Errno::ISDIR.into()),
-            _ => Ok(()),
-        };
+    if is_there(root, &path, kind)? {
+        return Ok(());
     }
     if let Some(parent) = path.parent() {
         make_one(root, parent, Kind::Folder, made)?;
     }
-    made.push(create(root, &path, kind)?);
+    // A path that ends with `..` is there as soon as what it leads through is.
+    if !is_there(root, &path, kind)? {
+        made.push(create(root, &path, kind)?);
+    }
     Ok(())
 }
 
-/// Where `path` leads when its last component is a link, perhaps to something that does not exist. A
-/// chain without an end is an error.
+/// Whether something lies at `path`; of another kind than wanted is an error.
+fn is_there(root: &RootDir, path: &Path, kind: Kind) -> io::Result<bool> {
+    let Some(stat) = root.stat(path, false).map_err(|error| error.source)? else { return Ok(false) };
+    match (kind, FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+        (Kind::Folder, false) => Err(Errno::NOTDIR.into()),
+        (Kind::File, true) => Err(Errno::ISDIR.into()),
+        _ => Ok(true),
+    }
+}
+
+/// Where `path` leads when its last component is a link, perhaps to something that does not exist. What
+/// lies on the way there is left to the kernel, `..` included. A chain without an end is an error.
 fn through_links(root: &RootDir, path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -108,24 +116,9 @@ fn through_links(root: &RootDir, path: &Path) -> io::Result<PathBuf> {
         }
         let target = rustix::fs::readlinkat(&entry, c"", Vec::new())?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-        path = normal(&path.parent().unwrap_or(Path::new("/")).join(target));
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
     }
     Err(Errno::LOOP.into())
-}
-
-/// `path` without `.` and, as far as that is possible on the text, without `..`; never above the root.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => normal.push(name),
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    normal
 }
 
 fn create(root: &RootDir, path: &Path, kind: Kind) -> io::Result<Stub> {

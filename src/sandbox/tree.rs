@@ -18,7 +18,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use super::identity::set_umask;
 use super::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, attach, bind, filesystem, restrict};
 use super::spec::RunSpec;
-use super::wire::{Doing, Failure};
+use super::wire::{Doing, Failure, What};
 use crate::base::fs::RootDir;
 
 /// Character devices: name, major and minor number.
@@ -65,8 +65,10 @@ pub(super) fn assemble(spec: &RunSpec, root: &RootDir) -> Result<(), Failure> {
     attach(&service.root, place.doing("open the scratch folder")?).doing("attach the service file system")?;
     let pieces = service.pieces().doing("bind from the service file system")?;
     let root = attach_root(root, &service).doing("attach the root file system")?;
-    let on = |path: &str| root.open_at(Path::new(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let place = |path: &str| on(path).map_err(|error| error.source).doing(path);
+    let place = |path: &str| {
+        let opened = root.open_at(Path::new(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        opened.map_err(|error| Failure::new(What::MountPoint(path.into()), error.source))
+    };
     for (path, piece) in &pieces.files {
         attach(piece, place(path)?).doing(&format!("mount {path}"))?;
     }
