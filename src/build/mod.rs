@@ -44,6 +44,7 @@ use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
     BaseImage, BuildRequest, Graph, Images, Lowered, MissReason, NodeId, Op, Source, first_cause, lower,
 };
+use crate::oci::Reference;
 use crate::sandbox::Sandbox;
 use crate::store::{Bucket, Store};
 
@@ -222,6 +223,8 @@ struct Prepared {
     graph: Graph,
     warnings: Vec<crate::base::diag::Diagnostic>,
     bases: BTreeMap<Digest, BaseImage>,
+    /// The names of the base images.
+    names: Vec<Reference>,
     selections: Selections,
 }
 
@@ -250,9 +253,10 @@ fn prepare(
             Lowered::Wanted(wanted) => resolve::resolve(builder, &wanted, &mut images)?,
         }
     };
+    let names = images.keys().cloned().collect();
     let bases = images.into_values().filter_map(|image| Some((image.chain()?, image))).collect();
     let selections = Selections::read(&graph, builder.store)?;
-    Ok(Prepared { sources, graph, warnings, bases, selections })
+    Ok(Prepared { sources, graph, warnings, bases, names, selections })
 }
 
 fn forced(builder: &Builder<'_>, prepared: &Prepared) -> BTreeSet<NodeId> {
@@ -295,6 +299,11 @@ fn finish(
     mut prepared: Prepared,
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
+    if let Some(listed) = &listed
+        && resolve::forget_stale(builder, &prepared.names, listed)?
+    {
+        prepared = prepare(builder, requests, wanted)?;
+    }
     for _ in 0..ATTEMPTS {
         match attempt(builder, &prepared)? {
             Attempt::Solved(solution, summary) => {

@@ -136,6 +136,29 @@ fn base_image(builder: &Builder<'_>, stored: &StoredImage) -> Result<Option<Base
     Ok(Some(BaseImage { config, layers: stored.layers.clone() }))
 }
 
+/// Forgets the pins of images that have another id in the engine by now; whether there was one. A name
+/// that the engine has lost keeps its pin.
+pub(super) fn forget_stale(
+    builder: &Builder<'_>,
+    names: &[Reference],
+    listed: &[crate::engine::Image],
+) -> Result<bool, BuildError> {
+    let (store, mut stale) = (builder.store, false);
+    for name in names {
+        let (key, familiar) = (name.to_string(), name.familiar());
+        if store.shelf(Bucket::Names).get::<StoredImage>(&key).is_some() {
+            continue;
+        }
+        let pin: Option<StoredImage> = store.shelf(Bucket::Pins).get(&key);
+        let Some(Origin::Engine { id }) = pin.map(|pin| pin.origin) else { continue };
+        let now = listed.iter().find(|image| image.tags.contains(&familiar));
+        if now.is_some_and(|now| now.id != id) {
+            stale |= store.shelf(Bucket::Pins).remove(&key)?;
+        }
+    }
+    Ok(stale)
+}
+
 /// A small blob's bytes.
 pub(super) fn read_blob(builder: &Builder<'_>, id: BlobId) -> Result<Option<Vec<u8>>, BuildError> {
     let Some(mut file) = builder.store.blob(id) else { return Ok(None) };
