@@ -18,7 +18,7 @@ use crate::base::digest::{BlobId, DiffId, Digest};
 use crate::base::event::Event;
 use crate::engine::{Engine, EngineError, Image as EngineImage, ImageStore};
 use crate::oci::{self, ArchiveImage, ArchiveLayer, Descriptor, LayerTar, Reference, WrittenImage, media};
-use crate::store::{Bucket, Snapshot};
+use crate::store::{Bucket, Snapshot, Store};
 
 /// An image in the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,8 +27,6 @@ pub struct HandedOver {
     pub id: Digest,
     /// Whether it had to be sent.
     pub sent: bool,
-    /// Images of ours that its names stood for before.
-    pub replaced: Vec<Digest>,
 }
 
 /// What is remembered of an image that was handed to an engine.
@@ -55,16 +53,41 @@ pub(super) fn hand_over(
         }
         let handed = state.image(image)?;
         match done.get_mut(&image.id) {
-            Some(known) => {
-                known.sent |= handed.sent;
-                known.replaced.extend(handed.replaced);
-            }
+            Some(known) => known.sent |= handed.sent,
             None => {
                 done.insert(image.id, handed);
             }
         }
     }
     Ok(done)
+}
+
+/// Removes the images that were handed over to this engine, have lost their last name and are used by no
+/// container: what a rebuild leaves behind. Their ids.
+pub fn remove_untagged(
+    store: &Store,
+    engine: &dyn Engine,
+    engine_name: &str,
+) -> Result<Vec<Digest>, BuildError> {
+    let shelf = store.shelf(Bucket::Handover(engine_name));
+    let listed = engine.images()?;
+    let mut removed = Vec::new();
+    for (key, handed) in shelf.list::<Handed>() {
+        match listed.iter().find(|image| image.id == handed.id) {
+            Some(image) if image.tags.is_empty() && image.repo_digests.is_empty() => {}
+            _ => continue,
+        }
+        match engine.remove_image(&handed.id.to_string(), false) {
+            Ok(_) => {
+                shelf.remove(&key)?;
+                removed.push(handed.id);
+            }
+            // A container still uses it.
+            Err(EngineError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
 }
 
 struct State<'a, 'b> {
@@ -85,37 +108,26 @@ impl State<'_, '_> {
             true => (expected, false),
             false => (self.send(image)?, true),
         };
-        let mut replaced = Vec::new();
         for name in &image.names {
-            replaced.extend(self.name(id, name)?);
+            self.name(id, name)?;
         }
-        Ok(HandedOver { id, sent, replaced })
+        Ok(HandedOver { id, sent })
     }
 
-    /// Gives the image a name if it does not have it. The image of ours that had the name before.
-    fn name(&mut self, id: Digest, name: &Reference) -> Result<Option<Digest>, BuildError> {
+    /// Gives the image a name if it does not have it.
+    fn name(&mut self, id: Digest, name: &Reference) -> Result<(), BuildError> {
         let familiar = name.familiar();
-        let before = self.listed.iter().position(|listed| listed.tags.contains(&familiar));
-        if before.is_some_and(|before| self.listed[before].id == id) {
-            return Ok(None);
+        if self.listed.iter().any(|listed| listed.id == id && listed.tags.contains(&familiar)) {
+            return Ok(());
         }
         self.engine.tag(&id.to_string(), &familiar)?;
-        let mut ours = None;
-        if let Some(before) = before {
-            self.listed[before].tags.retain(|tag| *tag != familiar);
-            // One that has other names, or that we did not make, is not ours to remove.
-            let old = self.listed[before].id;
-            ours = (self.listed[before].tags.is_empty() && self.is_ours(old)).then_some(old);
+        for listed in &mut self.listed {
+            listed.tags.retain(|tag| *tag != familiar);
+            if listed.id == id {
+                listed.tags.push(familiar.clone());
+            }
         }
-        if let Some(now) = self.listed.iter_mut().find(|listed| listed.id == id) {
-            now.tags.push(familiar);
-        }
-        Ok(ours)
-    }
-
-    fn is_ours(&self, id: Digest) -> bool {
-        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
-        shelf.list::<Handed>().iter().any(|(_, handed)| handed.id == id)
+        Ok(())
     }
 
     /// Sends an image; its id in the engine.
