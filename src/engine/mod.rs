@@ -9,6 +9,8 @@
 mod container;
 mod docker;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod image;
 mod resource;
 

@@ -6,15 +6,27 @@
 //! Compose's, so that either can go on where the other stopped. Building images is not known here: each
 //! service comes with the id of its image.
 
+mod down;
+mod error;
+mod execute;
 mod files;
+mod foreground;
 mod identity;
+mod logs;
 mod names;
 mod observe;
 mod plan;
+mod ps;
 mod reconcile;
 mod spec;
 
+pub use down::{DownOptions, down, kill, removable_images, remove, restart, start, stop};
+pub use error::UpError;
+pub use execute::{Execution, Started, execute};
 pub use files::Files;
+pub use foreground::{Abort, Finished, Foreground, foreground};
+pub use logs::{Ended, LineKind, LineSink, LogLine, Source, label_width, logs, sources};
 pub use observe::{Observed, observe};
 pub use plan::{Action, Cause, Creation, Handle, Plan, Step, StepId, Target, Until};
+pub use ps::{Row, human_duration, ports_text, ps};
 pub use reconcile::{Image, Images, Options, Recreate, reconcile};

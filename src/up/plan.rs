@@ -73,8 +73,10 @@ pub struct Creation {
     pub spec: Box<ContainerSpec>,
     /// Files that are copied into it.
     pub copies: Vec<Copy>,
-    /// The container whose anonymous volumes it takes over.
-    pub inherit: Option<String>,
+    /// The id of the container that it replaces.
+    pub replaces: Option<String>,
+    /// Whether it takes over that one's anonymous volumes.
+    pub inherits: bool,
     /// The containers whose namespaces or volumes it shares, by service.
     pub shares: Vec<(String, Target)>,
 }
@@ -111,8 +113,6 @@ pub enum Action {
     RemoveVolume {
         /// Its name.
         name: String,
-        /// Whether it is passed over when something else uses it.
-        unless_used: bool,
     },
     /// Makes a container.
     Create(Box<Creation>),

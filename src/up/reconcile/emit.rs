@@ -129,14 +129,14 @@ impl<'a> Draft<'a> {
         if let Some(old) = replaces {
             spec.labels.insert(names::REPLACE.to_owned(), old.name.clone());
         }
-        let keeps_volumes = !self.given.options.renew_anonymous_volumes;
         let creation = Creation {
             name: desired.name.clone(),
             temporary,
             service: name.to_owned(),
             spec: Box::new(spec),
             copies: desired.copies.clone(),
-            inherit: replaces.filter(|_| keeps_volumes).map(|old| old.id.clone()),
+            replaces: replaces.map(|old| old.id.clone()),
+            inherits: !self.given.options.renew_anonymous_volumes,
             shares: self.shared(service),
         };
         let create = self.plan.add(Action::Create(Box::new(creation)), cause, after);

@@ -24,6 +24,8 @@ use super::spec;
 
 use fate::Decided;
 
+pub(super) use emit::existing;
+
 /// The image of a service, as it is in the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Image {

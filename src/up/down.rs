@@ -1,0 +1,339 @@
+//! Plans that take things away or only change whether they run: `down`, `stop`, `start`, `kill`, `rm`.
+//! Pure. What depends on what is read from the containers' labels, so that a project without its file
+//! can be taken down as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::compose::Project;
+use crate::engine::{self, Container, State};
+
+use super::names;
+use super::observe::{Observed, is_oneoff, label, service_of};
+use super::plan::{Action, Cause, Plan, StepId};
+use super::reconcile::existing;
+
+/// What the user asked of `down`.
+#[derive(Clone, Debug, Default)]
+pub struct DownOptions {
+    /// The services that were named; none: all, and the networks.
+    pub services: Vec<String>,
+    /// Whether containers of services that the project does not have go too.
+    pub remove_orphans: bool,
+    /// Whether named volumes go too.
+    pub volumes: bool,
+    /// Names of images that go too; see [`removable_images`].
+    pub images: Vec<String>,
+    /// How long a container may take to stop, against its own time.
+    pub timeout: Option<Duration>,
+}
+
+/// Everything of a project away, dependents before what they depend on. Without a project (its file is
+/// not known) everything with its name's label counts. Anonymous volumes go with their containers.
+pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &DownOptions) -> Plan {
+    let mut plan = Plan::default();
+    let goes = |container: &&Container| {
+        let service = service_of(container);
+        let named = options.services.is_empty() || options.services.iter().any(|one| one == service);
+        named && (options.remove_orphans || known(project, service))
+    };
+    let going: Vec<&Container> = seen.containers.iter().filter(goes).collect();
+    let stay: Vec<&Container> = seen.containers.iter().filter(|one| !goes(one)).collect();
+    let removed = take_away(&mut plan, &going, options.timeout, true, &Cause::Asked("down"));
+    if !options.services.is_empty() {
+        return plan;
+    }
+    for network in seen.networks.iter().filter(|network| ours(&network.labels, name)) {
+        let users: Vec<_> = stay.iter().filter(|one| one.networks.contains_key(&network.name)).collect();
+        if users.is_empty() {
+            let action = Action::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
+            plan.add(action, Cause::Asked("down"), removed.clone());
+        } else {
+            let users: Vec<_> = users.iter().map(|one| one.name.as_str()).collect();
+            plan.warnings.push(format!("network {} stays: {} use it", network.name, users.join(", ")));
+        }
+    }
+    if options.volumes {
+        for volume in seen.volumes.iter().filter(|volume| ours(&volume.labels, name)) {
+            let action = Action::RemoveVolume { name: volume.name.clone() };
+            plan.add(action, Cause::Asked("down --volumes"), removed.clone());
+        }
+    }
+    for image in &options.images {
+        let action = Action::RemoveImage { name: image.clone() };
+        plan.add(action, Cause::Asked("down --rmi"), removed.clone());
+    }
+    plan
+}
+
+fn known(project: Option<&Project>, service: &str) -> bool {
+    project.is_none_or(|project| {
+        project.services.contains_key(service) || project.disabled.contains_key(service)
+    })
+}
+
+fn ours(labels: &BTreeMap<String, String>, name: &str) -> bool {
+    labels.get(names::PROJECT).is_some_and(|project| project == name)
+}
+
+/// The names of the project's images that the engine has: all, or those that only we gave a name.
+pub fn removable_images(project: &Project, present: &[engine::Image], all: bool) -> Vec<String> {
+    let tags: BTreeSet<&str> =
+        present.iter().flat_map(|image| &image.tags).map(|tag| tag.trim_end_matches(":latest")).collect();
+    let services = project.services.iter().filter(|(_, service)| all || service.image.is_none());
+    let wanted = services.filter_map(|(name, _)| project.image_of(name));
+    let mut names: Vec<_> = wanted.filter(|name| tags.contains(name.trim_end_matches(":latest"))).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Stops the running containers of the services (none: all), dependents first.
+pub fn stop(seen: &Observed, services: &[String], timeout: Option<Duration>) -> Plan {
+    let mut plan = Plan::default();
+    take_away(&mut plan, &chosen(seen, services), timeout, false, &Cause::Asked("stop"));
+    plan
+}
+
+/// Starts the containers of the services (none: all) that do not run, dependencies first.
+pub fn start(seen: &Observed, services: &[String]) -> Plan {
+    let mut plan = Plan::default();
+    let chosen = chosen(seen, services);
+    let mut started: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
+    for service in depended_first(&chosen) {
+        let dependencies = depends_on(&chosen, service);
+        let after: Vec<_> =
+            dependencies.iter().filter_map(|name| started.get(name.as_str())).flatten().copied().collect();
+        for container in chosen.iter().filter(|one| service_of(one) == service) {
+            if matches!(container.state, State::Created | State::Exited) {
+                let cause = Cause::NotRunning(container.state.name().to_owned());
+                let step = plan.add(Action::Start(existing(container)), cause, after.clone());
+                started.entry(service).or_default().push(step);
+            }
+        }
+    }
+    plan
+}
+
+/// Stops the running containers of the services (none: all) and starts them again, dependencies first.
+pub fn restart(seen: &Observed, services: &[String], timeout: Option<Duration>) -> Plan {
+    let mut plan = Plan::default();
+    let chosen = chosen(seen, services);
+    let stopped = take_away(&mut plan, &chosen, timeout, false, &Cause::Asked("restart"));
+    let mut before: Vec<StepId> = stopped;
+    for service in depended_first(&chosen) {
+        let containers = chosen.iter().filter(|one| service_of(one) == service);
+        let starts: Vec<_> = containers
+            .map(|one| plan.add(Action::Start(existing(one)), Cause::Asked("restart"), before.clone()))
+            .collect();
+        if !starts.is_empty() {
+            before = starts;
+        }
+    }
+    plan
+}
+
+/// Sends a signal to the running containers of the services (none: all).
+pub fn kill(seen: &Observed, services: &[String], signal: &str) -> Plan {
+    let mut plan = Plan::default();
+    for container in chosen(seen, services).into_iter().filter(|one| runs(one)) {
+        let action = Action::Kill { container: existing(container), signal: signal.to_owned() };
+        plan.add(action, Cause::Asked("kill"), Vec::new());
+    }
+    plan
+}
+
+/// Removes the containers of the services (none: all) that do not run, or all after stopping them.
+pub fn remove(seen: &Observed, services: &[String], stop: bool) -> Plan {
+    let mut plan = Plan::default();
+    let chosen = chosen(seen, services).into_iter().filter(|one| stop || !runs(one)).collect::<Vec<_>>();
+    take_away(&mut plan, &chosen, None, true, &Cause::Asked("rm"));
+    plan
+}
+
+fn chosen<'a>(seen: &'a Observed, services: &[String]) -> Vec<&'a Container> {
+    let named = |one: &&Container| services.is_empty() || services.iter().any(|name| name == service_of(one));
+    seen.containers.iter().filter(|one| !is_oneoff(one)).filter(named).collect()
+}
+
+const fn runs(container: &Container) -> bool {
+    matches!(container.state, State::Running | State::Paused | State::Restarting)
+}
+
+/// Stops containers (and removes them), those of dependents first; the last steps.
+fn take_away(
+    plan: &mut Plan,
+    containers: &[&Container],
+    timeout: Option<Duration>,
+    remove: bool,
+    cause: &Cause,
+) -> Vec<StepId> {
+    let mut gone: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
+    let order = depended_first(containers);
+    for service in order.iter().rev() {
+        let dependents = order.iter().filter(|other| depends_on(containers, other).contains(*service));
+        let after: Vec<_> = dependents.filter_map(|name| gone.get(*name)).flatten().copied().collect();
+        for container in containers.iter().filter(|one| service_of(one) == *service) {
+            let mut last = after.clone();
+            if runs(container) {
+                let action = Action::Stop { container: existing(container), timeout };
+                last = vec![plan.add(action, cause.clone(), last)];
+            }
+            if remove {
+                last = vec![plan.add(Action::Remove(existing(container)), cause.clone(), last)];
+            }
+            gone.entry(service).or_default().extend(last);
+        }
+    }
+    let mut steps: Vec<_> = gone.into_values().flatten().collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
+/// The services that a service's containers say they depend on.
+fn depends_on(containers: &[&Container], service: &str) -> BTreeSet<String> {
+    let mine = containers.iter().filter(|one| service_of(one) == service);
+    let entries = mine.flat_map(|one| label(one, names::DEPENDS_ON).split(','));
+    let names = entries.filter_map(|entry| entry.split(':').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// The services of the containers, each after those that it depends on.
+fn depended_first<'a>(containers: &[&'a Container]) -> Vec<&'a str> {
+    let mut order = Vec::new();
+    let mut waiting: BTreeSet<&str> = containers.iter().map(|one| service_of(one)).collect();
+    while !waiting.is_empty() {
+        let blocked = |service: &str| {
+            depends_on(containers, service).iter().any(|on| on != service && waiting.contains(on.as_str()))
+        };
+        let mut free: Vec<&str> = waiting.iter().copied().filter(|service| !blocked(service)).collect();
+        if free.is_empty() {
+            // Labels of another origin may go in circles; any order is as good.
+            free = waiting.iter().copied().collect();
+        }
+        waiting.retain(|service| !free.contains(service));
+        order.extend(free);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::{Network, Volume};
+
+    use super::*;
+
+    fn container(service: &str, state: State, depends_on: &str) -> Container {
+        let labels = [
+            (names::PROJECT, "p"),
+            (names::SERVICE, service),
+            (names::NUMBER, "1"),
+            (names::ONEOFF, "False"),
+            (names::DEPENDS_ON, depends_on),
+        ];
+        Container {
+            id: format!("id-{service}"),
+            name: format!("p-{service}-1"),
+            image: String::new(),
+            image_id: None,
+            command: String::new(),
+            created: 0,
+            state,
+            status: String::new(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            networks: [("p_default".to_owned(), "n".to_owned())].into(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+        }
+    }
+
+    fn seen() -> Observed {
+        let labels = BTreeMap::from([(names::PROJECT.to_owned(), "p".to_owned())]);
+        let driver = "bridge".to_owned();
+        Observed {
+            containers: vec![
+                container("web", State::Running, "db:service_started:false"),
+                container("db", State::Running, ""),
+                container("gone", State::Exited, "db:service_started:false"),
+            ],
+            networks: vec![
+                Network { id: "n".to_owned(), name: "p_default".to_owned(), driver, labels: labels.clone() },
+                Network {
+                    id: "m".to_owned(),
+                    name: "other".to_owned(),
+                    driver: String::new(),
+                    labels: BTreeMap::new(),
+                },
+            ],
+            volumes: vec![Volume { name: "p_data".to_owned(), driver: "local".to_owned(), labels }],
+        }
+    }
+
+    fn project() -> Project {
+        serde_json::from_str(r#"{"name": "p", "services": {"web": {}, "db": {}}}"#).unwrap()
+    }
+
+    #[test]
+    fn dependents_go_first_and_orphans_keep_their_network() {
+        let plan = down("p", Some(&project()), &seen(), &DownOptions::default());
+        insta::assert_snapshot!(plan, @r"
+        1. container p-web-1: stop (down)
+        2. container p-web-1: remove (down) after 1
+        3. container p-db-1: stop (down) after 2
+        4. container p-db-1: remove (down) after 3
+        warning: network p_default stays: p-gone-1 use it
+        ");
+    }
+
+    #[test]
+    fn everything_goes_when_asked_for_or_without_a_file() {
+        let options =
+            DownOptions { volumes: true, images: vec!["p-web".to_owned()], ..DownOptions::default() };
+        insta::assert_snapshot!(down("p", None, &seen(), &options), @r"
+        1. container p-web-1: stop (down)
+        2. container p-web-1: remove (down) after 1
+        3. container p-gone-1: remove (down)
+        4. container p-db-1: stop (down) after 2, 3
+        5. container p-db-1: remove (down) after 4
+        6. network p_default: remove (down) after 2, 3, 5
+        7. volume p_data: remove (down --volumes) after 2, 3, 5
+        8. image p-web: remove (down --rmi) after 2, 3, 5
+        ");
+    }
+
+    #[test]
+    fn stop_start_restart_kill_and_rm() {
+        let mut seen = seen();
+        insta::assert_snapshot!(stop(&seen, &["db".to_owned()], None), @"1. container p-db-1: stop (stop)");
+        insta::assert_snapshot!(restart(&seen, &["web".to_owned(), "db".to_owned()], None), @r"
+        1. container p-web-1: stop (restart)
+        2. container p-db-1: stop (restart) after 1
+        3. container p-db-1: start (restart) after 1, 2
+        4. container p-web-1: start (restart) after 3
+        ");
+        insta::assert_snapshot!(kill(&seen, &[], "SIGHUP"), @r"
+        1. container p-web-1: send SIGHUP (kill)
+        2. container p-db-1: send SIGHUP (kill)
+        ");
+        insta::assert_snapshot!(remove(&seen, &[], false), @"1. container p-gone-1: remove (rm)");
+        seen.containers.iter_mut().for_each(|one| one.state = State::Exited);
+        insta::assert_snapshot!(start(&seen, &[]), @r"
+        1. container p-db-1: start (it is exited)
+        2. container p-gone-1: start (it is exited) after 1
+        3. container p-web-1: start (it is exited) after 1
+        ");
+    }
+
+    #[test]
+    fn circles_in_labels_do_not_hang() {
+        let seen = Observed {
+            containers: vec![
+                container("a", State::Running, "b:service_started:false"),
+                container("b", State::Running, "a:service_started:false"),
+            ],
+            ..Observed::default()
+        };
+        assert_eq!(stop(&seen, &[], None).steps.len(), 2);
+    }
+}

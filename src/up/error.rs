@@ -1,0 +1,119 @@
+//! What can go wrong while a plan is carried out: which step, of which service, why.
+
+use crate::engine::EngineError;
+
+use super::plan::Until;
+
+/// A plan that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// The engine could not be asked or refused a step.
+    #[error("{what}: {source}")]
+    Step {
+        /// The step: `container p-web-1: create`.
+        what: String,
+        /// What the engine said.
+        source: EngineError,
+    },
+    /// A container could not be started. If it was new it has been removed again.
+    #[error("service {service}: container {container} could not be started: {source}{}", port_advice(port.as_deref(), service))]
+    Start {
+        /// The service.
+        service: String,
+        /// The container.
+        container: String,
+        /// The host's port that is taken, if that is why.
+        port: Option<String>,
+        /// What the engine said.
+        source: EngineError,
+    },
+    /// A container that others wait for did not get there.
+    #[error("service {service}: container {container} {problem} (it was waited for until {until})")]
+    Dependency {
+        /// The service.
+        service: String,
+        /// The container.
+        container: String,
+        /// What it was waited for.
+        until: Until,
+        /// What it did instead.
+        problem: String,
+    },
+    /// A lifecycle command failed.
+    #[error(
+        "service {service}: {when} command `{command}` in container {container} failed with exit code {code}{}",
+        indented(output)
+    )]
+    Hook {
+        /// The service.
+        service: String,
+        /// The container.
+        container: String,
+        /// `post_start`, `pre_stop`.
+        when: &'static str,
+        /// The command.
+        command: String,
+        /// Its exit code.
+        code: i64,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// A question to the engine outside of a plan failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file for a container could not be packed.
+    #[error("cannot pack {path} for container {container}: {source}")]
+    Pack {
+        /// The path in the container.
+        path: String,
+        /// The container.
+        container: String,
+        /// What failed.
+        source: std::io::Error,
+    },
+    /// The user stopped the command.
+    #[error("stopped")]
+    Cancelled,
+}
+
+fn port_advice(port: Option<&str>, service: &str) -> String {
+    port.map_or_else(String::new, |port| {
+        format!(
+            "\nthe host's port {port}, which service {service} publishes, is taken: stop what listens there, or publish \
+             another one"
+        )
+    })
+}
+
+fn indented(output: &str) -> String {
+    output.lines().map(|line| format!("\n  {line}")).collect()
+}
+
+/// The host's port that an engine's refusal is about: `… 0.0.0.0:8080 failed: port is already allocated`,
+/// `… listen tcp4 0.0.0.0:80: bind: address already in use`.
+pub(super) fn taken_port(message: &str) -> Option<String> {
+    let end =
+        ["port is already allocated", "address already in use"].iter().find_map(|why| message.find(why))?;
+    let port = |word: &str| {
+        let (_, port) = word.trim_end_matches(':').rsplit_once(':')?;
+        (!port.is_empty() && port.chars().all(|digit| digit.is_ascii_digit())).then(|| port.to_owned())
+    };
+    message[..end].split_whitespace().rev().find_map(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_taken_port_is_read_from_both_kinds_of_refusal() {
+        let docker = "driver failed programming external connectivity on endpoint p-web-1 (12ab): \
+                      Bind for 0.0.0.0:18501 failed: port is already allocated";
+        assert_eq!(taken_port(docker).as_deref(), Some("18501"));
+        let proxy = "Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use";
+        assert_eq!(taken_port(proxy).as_deref(), Some("80"));
+        let newer = "failed to bind host port for 0.0.0.0:81:172.18.0.2:80/tcp: address already in use";
+        assert_eq!(taken_port(newer), None, "a form that is not understood gives no advice");
+        assert_eq!(taken_port("no such image"), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! One step: the engine's calls, and nothing decided but what ids are known only now.
+
+use crate::engine::{ContainerSpec, EngineError, ExecSpec};
+
+use super::super::error::{UpError, taken_port};
+use super::super::names;
+use super::super::plan::{Action, Creation, Target};
+use super::super::spec::{Copy, volumes_service};
+use super::{Run, Started, inherit, wait};
+use crate::compose::Hook;
+
+/// How much of a hook's output an error shows.
+const SHOWN: usize = 2000;
+
+impl Run<'_> {
+    /// Does what a step says; the id of the container that it made.
+    pub(super) fn act(&self, action: &Action) -> Result<Option<String>, UpError> {
+        let engine = self.with.engine;
+        let step = |source: EngineError| UpError::Step { what: action.to_string(), source };
+        match action {
+            Action::Create(creation) => return self.create(creation).map(Some),
+            Action::Start(target) => self.start(target)?,
+            Action::Wait { containers, until, required, .. } => {
+                let containers: Vec<_> =
+                    containers.iter().map(|target| (target.clone(), self.id(target))).collect();
+                wait::wait(self.with, &containers, *until, *required)?;
+            }
+            Action::Hook { container, when, hook } => self.hook(container, when, hook)?,
+            Action::CreateNetwork(spec) => drop(engine.create_network(spec).map_err(step)?),
+            Action::RemoveNetwork { id, .. } => drop(engine.remove_network(id).map_err(step)?),
+            Action::CreateVolume(spec) => engine.create_volume(spec).map_err(step)?,
+            Action::RemoveVolume { name } => drop(engine.remove_volume(name).map_err(step)?),
+            Action::RemoveImage { name } => drop(engine.remove_image(name, false).map_err(step)?),
+            Action::Disconnect { container, network } => {
+                engine.disconnect(network, &self.id(container)).map_err(step)?;
+            }
+            Action::Connect { container, attachment } => {
+                engine.connect(&attachment.network, &self.id(container), attachment).map_err(step)?;
+            }
+            Action::Stop { container, timeout } => {
+                engine.stop(&self.id(container), *timeout).map_err(step)?;
+            }
+            Action::Kill { container, signal } => engine.kill(&self.id(container), signal).map_err(step)?,
+            Action::Remove(target) => inherit::remove(engine, &self.id(target)).map_err(step)?,
+            Action::Rename { container, to } => engine.rename(&self.id(container), to).map_err(step)?,
+        }
+        Ok(None)
+    }
+
+    /// Makes a container with everything that it takes from others, and its files. Nothing is left of it
+    /// if that fails.
+    fn create(&self, creation: &Creation) -> Result<String, UpError> {
+        let engine = self.with.engine;
+        let step = |source: EngineError| UpError::Step {
+            what: format!("service {}: container {}", creation.service, creation.name),
+            source,
+        };
+        let shares = creation.shares.iter().map(|(service, target)| (service.clone(), self.id(target)));
+        let shares: Vec<_> = shares.collect();
+        let mut spec = (*creation.spec).clone();
+        share(&mut spec, &shares);
+        if let Some(old) = creation.replaces.as_ref().filter(|_| creation.inherits) {
+            inherit::fill(engine, &mut spec, old).map_err(step)?;
+        }
+        let name = creation.temporary.as_ref().unwrap_or(&creation.name);
+        let created = engine.create(name, &spec).map_err(step)?;
+        for warning in created.warnings {
+            let text = format!("container {}: {warning}", creation.name);
+            self.with.events.emit(crate::base::event::Event::Warning(text));
+        }
+        if !creation.copies.is_empty() {
+            let copied = archive(&creation.name, &creation.copies)
+                .and_then(|archive| engine.copy_into(&created.id, "/", archive).map_err(step));
+            if let Err(error) = copied {
+                // The error that matters is the first one.
+                let _ = engine.remove(&created.id, true, true);
+                return Err(error);
+            }
+        }
+        Ok(created.id)
+    }
+
+    fn start(&self, target: &Target) -> Result<(), UpError> {
+        let id = self.id(target);
+        let one = self.starting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let started = self.with.engine.start(&id);
+        drop(one);
+        started.map_err(|source| UpError::Start {
+            service: target.service.clone(),
+            container: target.name.clone(),
+            port: taken_port(&source.to_string()),
+            source,
+        })?;
+        (self.with.started)(Started { id, name: target.name.clone(), service: target.service.clone() });
+        Ok(())
+    }
+
+    fn hook(&self, target: &Target, when: &'static str, hook: &Hook) -> Result<(), UpError> {
+        let variable = |(name, value): (&String, &Option<String>)| match value {
+            Some(value) => format!("{name}={value}"),
+            None => name.clone(),
+        };
+        let spec = ExecSpec {
+            command: hook.command.clone(),
+            env: hook.environment.iter().map(variable).collect(),
+            user: hook.user.clone(),
+            working_dir: hook.working_dir.clone(),
+            privileged: hook.privileged,
+        };
+        let mut output = Vec::new();
+        let what = format!("container {}: {when}", target.name);
+        let run = self.with.engine.exec(&self.id(target), &spec, &mut output);
+        let code = run.map_err(|source| UpError::Step { what, source })?;
+        if code == 0 {
+            return Ok(());
+        }
+        let end = &output[output.len().saturating_sub(SHOWN)..];
+        Err(UpError::Hook {
+            service: target.service.clone(),
+            container: target.name.clone(),
+            when,
+            command: hook.command.join(" "),
+            code,
+            output: String::from_utf8_lossy(end).into_owned(),
+        })
+    }
+}
+
+/// Puts the ids of containers where a spec names services, and remembers them in a label.
+fn share(spec: &mut ContainerSpec, shares: &[(String, String)]) {
+    let id = |service: &str| shares.iter().find(|(name, _)| name == service).map(|(_, id)| id.as_str());
+    for mode in [&mut spec.network_mode, &mut spec.ipc, &mut spec.pid].into_iter().flatten() {
+        if let Some(id) = mode.strip_prefix("service:").and_then(id) {
+            *mode = format!("container:{id}");
+        }
+    }
+    for from in &mut spec.volumes_from {
+        let rest = from.split_once(':').map(|(_, access)| format!(":{access}")).unwrap_or_default();
+        if let Some(id) = volumes_service(from).and_then(id) {
+            *from = format!("{id}{rest}");
+        } else if let Some(name) = from.strip_prefix("container:") {
+            *from = name.to_owned();
+        }
+    }
+    if !shares.is_empty() {
+        let label = shares.iter().map(|(service, id)| format!("{service}={id}")).collect::<Vec<_>>();
+        spec.labels.insert(names::SHARES.to_owned(), label.join(","));
+    }
+}
+
+/// A tar archive of a container's files, from its root.
+fn archive(container: &str, copies: &[Copy]) -> Result<Vec<u8>, UpError> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let pack =
+        |path: &str, source| UpError::Pack { path: path.to_owned(), container: container.to_owned(), source };
+    for copy in copies {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(copy.bytes.len() as u64);
+        header.set_mode(copy.mode);
+        header.set_uid(copy.owner.0);
+        header.set_gid(copy.owner.1);
+        let path = copy.path.trim_start_matches('/');
+        archive
+            .append_data(&mut header, path, copy.bytes.as_slice())
+            .map_err(|source| pack(&copy.path, source))?;
+    }
+    archive.into_inner().map_err(|source| pack("/", source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_become_containers_where_they_are_shared() {
+        let mut spec = ContainerSpec {
+            network_mode: Some("service:db".to_owned()),
+            pid: Some("host".to_owned()),
+            volumes_from: vec!["db:ro".to_owned(), "container:other:rw".to_owned()],
+            ..ContainerSpec::default()
+        };
+        share(&mut spec, &[("db".to_owned(), "abc".to_owned())]);
+        assert_eq!(spec.network_mode.as_deref(), Some("container:abc"));
+        assert_eq!(spec.pid.as_deref(), Some("host"));
+        assert_eq!(spec.volumes_from, ["abc:ro", "other:rw"]);
+        assert_eq!(spec.labels["dev.shipway.shares"], "db=abc");
+    }
+
+    #[test]
+    fn files_are_packed_with_owner_and_mode() {
+        let copy =
+            Copy { path: "/run/secrets/a".to_owned(), owner: (5, 6), mode: 0o440, bytes: b"x".to_vec() };
+        let bytes = archive("c", &[copy]).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.path().unwrap().to_str(), Some("run/secrets/a"));
+        let header = entry.header();
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap()), (5, 6, 0o440));
+    }
+}
