@@ -1,5 +1,7 @@
 //! Tests of selecting and copying on real folders. Copies need root, because they set owners.
 
+mod changes;
+
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -100,9 +102,13 @@ fn tree_text(root: &Path) -> String {
     lines.concat()
 }
 
-/// Makes what was written so far old enough for its stamps to be believed.
+/// Makes what was written so far old enough for its stamps to be believed, by the clock that stamps.
 fn settle() {
-    std::thread::sleep(Duration::from_millis(30));
+    let milliseconds = |(seconds, nanos): stamp::Time| seconds * 1000 + i64::from(nanos / 1_000_000);
+    let start = milliseconds(stamp::now());
+    while milliseconds(stamp::now()) < start + 60 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn paths(selection: &Selection) -> Vec<String> {
