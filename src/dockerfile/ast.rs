@@ -382,3 +382,35 @@ impl PartialEq for OnBuild {
 }
 
 impl Eq for OnBuild {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::parse;
+
+    fn form(text: &str) -> String {
+        let dockerfile = parse(&SourceFile::new("Dockerfile", format!("FROM a\n{text}\n"))).unwrap();
+        let Kind::Run(run) = &dockerfile.stages[0].instructions[0].kind else { panic!("no RUN: {text}") };
+        match run.form() {
+            RunForm::Shell(text) => format!("shell {text:?}"),
+            RunForm::Exec(argv) => format!("exec {argv:?}"),
+            RunForm::Script(script) => format!("script {} {:?}", script.name, script.content),
+        }
+    }
+
+    #[test]
+    fn a_lone_heredoc_stands_for_its_text() {
+        assert_eq!(form("RUN <<E\na\nb\nE"), r#"shell "a\nb\n""#);
+        assert_eq!(form("RUN <<-'E'\n\ta\n\tE"), r#"shell "a\n""#);
+        assert_eq!(form("RUN <<E\n#!/bin/x\nE"), r##"script E "#!/bin/x\n""##);
+    }
+
+    #[test]
+    fn other_heredocs_are_left_to_the_shell_as_written() {
+        assert_eq!(form("RUN cat <<E\na\nE"), r#"shell "cat <<E\na\nE""#);
+        assert_eq!(form("RUN cat <<-E\n\ta\nE"), r#"shell "cat <<-E\n\ta\nE""#);
+        assert_eq!(form("RUN <<A <<B\na\nA\nb\nB"), r#"shell "<<A <<B\na\nA\nb\nB""#);
+        assert_eq!(form("RUN [\"a\", \"<<E\"]"), r#"exec ["a", "<<E"]"#);
+        assert_eq!(form("RUN a \\\n  b"), r#"shell "a   b""#);
+    }
+}

@@ -100,19 +100,22 @@ fn paths(reader: &mut Reader<'_>, line: &Line, name: &str, statement: &Statement
             return None;
         }
     };
-    let is_mark = |piece: &Piece| !json && heredoc::is_one(&piece.text);
-    if is_mark(destination) {
+    if !json && heredoc::is_one(&destination.text) {
         let message = format!("{name} cannot accept a heredoc as a destination");
         reader.wrong.push(Diagnostic::error(message).at(line.span(destination.range.clone()), ""));
         return None;
     }
-    let heredoc = |piece: &Piece| {
-        let mark = heredoc::mark(&piece.text)?;
+    let body = |piece: &Piece| {
+        let mark = heredoc::mark(&piece.text).filter(|_| !json)?;
         line.heredocs.iter().rev().find(|heredoc| heredoc.name == mark.name).cloned()
     };
     Some(Paths {
-        sources: sources.iter().filter(|piece| !is_mark(piece)).map(|piece| word(line, piece)).collect(),
-        heredocs: sources.iter().filter(|piece| is_mark(piece)).filter_map(heredoc).collect(),
+        sources: sources
+            .iter()
+            .filter(|piece| body(piece).is_none())
+            .map(|piece| word(line, piece))
+            .collect(),
+        heredocs: sources.iter().filter_map(body).collect(),
         destination: word(line, destination),
     })
 }

@@ -92,6 +92,8 @@ mod tests {
             ("RUN <<'e'o\\'f", &["<<eo'f!"]),
             ("RUN << EOF", &["<<EOF"]),
             ("RUN <<-EOF", &["<<-EOF"]),
+            ("RUN <<-  EOF > x", &["<<-EOF"]),
+            ("RUN << -EOF", &["<<-EOF"]),
             ("RUN <<$EOF", &["<<$EOF"]),
             ("RUN <<${EOF}", &["<<${EOF}"]),
             ("RUN \"<<NO\"", &[]),

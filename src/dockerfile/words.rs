@@ -6,8 +6,8 @@
 //! expanded, and with which variables, is up to the caller.
 //!
 //! Differences from BuildKit: `$1` in the replacement of `${x//a/b}` is plain text (there it is a
-//! reference to a group of the pattern), substitutions nest at most [`MAX_DEPTH`] deep, and after `:`
-//! only `-`, `+` and `?` are accepted.
+//! reference to a group of the pattern), substitutions nest at most [`MAX_DEPTH`] deep, after `:` only `-`,
+//! `+` and `?` are accepted, and blanks may stand between `<<-` and a heredoc's name.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -231,12 +231,13 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `<`, or `<<` with the blanks that may stand before a heredoc's name: they do not split words.
+    /// `<`, or `<<` or `<<-` with the blanks that may stand before a heredoc's name: they do not split words.
     fn less_than(&mut self) -> String {
         self.rest.next();
         let mut text = String::from("<");
         if self.rest.next_if_eq(&'<').is_some() {
             text.push('<');
+            text.extend(self.rest.next_if_eq(&'-'));
             while let Some(blank) = self.rest.next_if(|letter| matches!(letter, ' ' | '\t')) {
                 text.push(blank);
             }
@@ -503,6 +504,27 @@ mod tests {
         assert!(matches!(with_x("${x#\\a}"), Err(WordError::InvalidPattern { .. })));
         assert_eq!(with_x("${x/a}"), Err(WordError::MissingSlash));
         assert_eq!(with_x("${x/a/b"), Err(WordError::MissingBrace));
+    }
+
+    #[test]
+    fn patterns_take_regular_expressions_and_values_of_variables_literally() {
+        let set =
+            [("odd", "()[]{}^$.*?|\\x"), ("stars", "a***yy*"), ("url", "http://a//b"), ("http", "http://")];
+        let lookup = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
+        let table = [
+            ("${odd#()[]{\\}^$.\\*\\?|\\\\}", "x"),
+            ("${stars%%\\**}", "a"),
+            ("${stars%%\\**\\*}", "a"),
+            ("${stars#}${stars%}", "a***yy*a***yy*"),
+            ("${url#$http}", "a//b"),
+            ("${url/$http/https://}", "https://a//b"),
+            ("${url//\\//\\/}", "http:\\/\\/a\\/\\/b"),
+            ("${url//$unset/}", "http://a//b"),
+            ("${unset///}", ""),
+        ];
+        for (word, expected) in table {
+            assert_eq!(expand(word, &lookup, '\\').as_deref(), Ok(expected), "{word}");
+        }
     }
 
     #[test]
