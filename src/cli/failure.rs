@@ -1,9 +1,11 @@
 //! Why a command failed, and what that means for the one who called it.
 
+use std::io;
 use std::process::ExitCode;
 
 use crate::base::diag::Diagnostic;
 use crate::base::fs::PathError;
+use crate::build::{BuildError, StepError, StepFailure};
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
@@ -23,14 +25,20 @@ pub(super) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// A file of the user's, or the terminal.
-    #[error("{0}")]
+    #[error(transparent)]
     Path(#[from] PathError),
     /// The store.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// The container engine.
-    #[error("{0}")]
+    #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A build.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Signals cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(io::Error),
     /// The user stopped the command.
     #[error("stopped")]
     Stopped,
@@ -40,13 +48,34 @@ impl Failure {
     /// Prints the reason; the exit code.
     pub(super) fn report(&self, screen: &Screen) -> ExitCode {
         match self {
-            Self::Mistakes(diagnostics) => screen.diagnostics(diagnostics),
-            Self::Stopped | Self::Engine(EngineError::Cancelled) => {
+            Self::Mistakes(diagnostics) | Self::Build(BuildError::Mistakes(diagnostics)) => {
+                screen.diagnostics(diagnostics);
+            }
+            Self::Build(BuildError::Steps(steps)) => {
+                let told: Vec<_> = steps.iter().map(|step| told(step, screen.hides_output())).collect();
+                screen.diagnostics(&told);
+            }
+            Self::Stopped | Self::Engine(EngineError::Cancelled) | Self::Build(BuildError::Cancelled) => {
                 screen.failure("stopped");
                 return ExitCode::from(STOPPED);
             }
             other => screen.failure(&other.to_string()),
         }
         ExitCode::FAILURE
+    }
+}
+
+/// A failed step as a mistake at its line, with the end of its output where that was not shown.
+fn told(failure: &StepFailure, with_output: bool) -> Diagnostic {
+    let message = format!("[{}] {}: {}", failure.services.join(", "), failure.text, failure.error);
+    let mut diagnostic = Diagnostic::error(message);
+    if let Some(span) = &failure.span {
+        diagnostic = diagnostic.at(span.clone(), "this step failed");
+    }
+    match &failure.error {
+        StepError::Exit { output, .. } if with_output && !output.is_empty() => {
+            diagnostic.note(format!("its last output:\n{output}"))
+        }
+        _ => diagnostic,
     }
 }

@@ -16,9 +16,13 @@ mod signals;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+
+use crate::base::fs::{AtPath, PathError};
 
 use args::{Arguments, Command};
 use commands::Context;
@@ -64,7 +68,11 @@ fn run(arguments: Arguments) -> ExitCode {
     };
     let screen = Screen::new(settings.progress, settings.ansi, settings.status_on_stdout);
     settings.warnings.iter().for_each(|warning| screen.warning(warning));
-    let context = Context { settings, environment, screen: &screen };
+    let folder = match working_folder(&environment) {
+        Ok(folder) => folder,
+        Err(error) => return Failure::from(error).report(&screen),
+    };
+    let context = Context { global: arguments.global, settings, environment, folder, screen: &screen };
     let ended = call(&context, arguments.command);
     screen.finish();
     match ended {
@@ -86,7 +94,9 @@ fn call(context: &Context<'_>, command: Command) -> Result<ExitCode, Failure> {
         Command::Config(_) => missing("config"),
         Command::Plan(_) => missing("plan"),
         Command::Why(_) => missing("why"),
-        Command::Image(_) => missing("image"),
+        Command::Image(args::Image::Build(flags)) => commands::image_build(context, &flags),
+        Command::Image(args::Image::Import(flags)) => commands::image_import(context, &flags),
+        Command::Image(args::Image::Ls(flags)) => commands::image_ls(context, &flags),
     }
 }
 
@@ -99,4 +109,15 @@ fn missing(name: &str) -> Result<ExitCode, Failure> {
 fn environment() -> BTreeMap<String, String> {
     let text = |text: OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// The folder in which the caller stands: `$PWD` where that is it, so that a link's name stays.
+#[expect(clippy::disallowed_methods, reason = "the one place that knows the working directory")]
+fn working_folder(environment: &BTreeMap<String, String>) -> Result<PathBuf, PathError> {
+    let folder = std::env::current_dir().at_path("find", "the working directory")?;
+    let same = |named: &PathBuf| {
+        let identity = |path: &Path| std::fs::metadata(path).map(|stat| (stat.dev(), stat.ino())).ok();
+        named.is_absolute() && identity(named).is_some_and(|found| Some(found) == identity(&folder))
+    };
+    Ok(environment.get("PWD").map(PathBuf::from).filter(same).unwrap_or(folder))
 }

@@ -2,7 +2,9 @@
 //! default. Pure; what must be said about a variable is returned with it.
 //!
 //! Variables are compose's (`COMPOSE_*`), docker's (`DOCKER_*`, `BUILDKIT_PROGRESS`), `NO_COLOR`, and
-//! `SHIPWAY_STORE`. The caller has merged the project's `.env` under the process's environment.
+//! `SHIPWAY_STORE`. Those that decide which project it is (`COMPOSE_FILE`, `COMPOSE_PROFILES` …) are read
+//! by `compose::load`. A project's `.env` may set variables too: settings are resolved a second time once
+//! it has been read.
 
 #![cfg_attr(not(test), expect(dead_code, reason = "read by commands that are being wired"))]
 
@@ -16,14 +18,6 @@ use super::args::{Ansi, EngineChoice, Global, Progress};
 /// Everything that commands need to know about how they were called.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Settings {
-    /// Compose files as written; empty: to be looked for.
-    pub(super) files: Vec<PathBuf>,
-    /// The project's name, where it was given.
-    pub(super) project_name: Option<String>,
-    /// Enabled profiles.
-    pub(super) profiles: Vec<String>,
-    /// The project's folder, where it was given.
-    pub(super) project_directory: Option<PathBuf>,
     /// How many steps run at once; `None`: one a core.
     pub(super) parallel: Option<usize>,
     /// How progress is shown.
@@ -54,17 +48,6 @@ pub(super) struct Settings {
     pub(super) warnings: Vec<String>,
 }
 
-/// Which files hold the environment of the project; they are read before the rest is resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum EnvFiles {
-    /// None is read.
-    Disabled,
-    /// `.env` in the project's folder, if there is one.
-    Default,
-    /// These, which must exist.
-    Named(Vec<PathBuf>),
-}
-
 /// Who calls: what decides about the store's place beside the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Caller {
@@ -73,20 +56,6 @@ pub(super) struct Caller {
 }
 
 type Environment = BTreeMap<String, String>;
-
-/// Which files hold the environment.
-pub(super) fn env_files(global: &Global, environment: &Environment) -> EnvFiles {
-    if !global.env_files.is_empty() {
-        return EnvFiles::Named(global.env_files.clone());
-    }
-    if is_true(environment, "COMPOSE_DISABLE_ENV_FILE") {
-        return EnvFiles::Disabled;
-    }
-    match get(environment, "COMPOSE_ENV_FILES") {
-        Some(files) => EnvFiles::Named(files.split(',').map(PathBuf::from).collect()),
-        None => EnvFiles::Default,
-    }
-}
 
 impl Settings {
     /// Resolves flags and variables; the error is a sentence for the user.
@@ -97,10 +66,6 @@ impl Settings {
     ) -> Result<Self, String> {
         refuse(environment)?;
         Ok(Self {
-            files: files(global, environment),
-            project_name: global.project_name.clone().or_else(|| owned(environment, "COMPOSE_PROJECT_NAME")),
-            profiles: profiles(global, environment),
-            project_directory: global.project_directory.clone(),
             parallel: parallel(global, environment)?,
             progress: progress(global, environment)?,
             ansi: ansi(global, environment)?,
@@ -152,23 +117,6 @@ fn warnings(environment: &Environment) -> Vec<String> {
         warnings.push("COMPOSE_MENU has no effect: there is no menu yet".to_owned());
     }
     warnings
-}
-
-fn files(global: &Global, environment: &Environment) -> Vec<PathBuf> {
-    if !global.files.is_empty() {
-        return global.files.clone();
-    }
-    let separator = get(environment, "COMPOSE_PATH_SEPARATOR").unwrap_or(":");
-    let files = get(environment, "COMPOSE_FILE").into_iter().flat_map(|files| files.split(separator));
-    files.filter(|file| !file.is_empty()).map(PathBuf::from).collect()
-}
-
-fn profiles(global: &Global, environment: &Environment) -> Vec<String> {
-    if !global.profiles.is_empty() {
-        return global.profiles.clone();
-    }
-    let profiles = get(environment, "COMPOSE_PROFILES").into_iter().flat_map(|profiles| profiles.split(','));
-    profiles.map(|profile| profile.trim().to_owned()).filter(|profile| !profile.is_empty()).collect()
 }
 
 fn parallel(global: &Global, environment: &Environment) -> Result<Option<usize>, String> {
@@ -266,10 +214,6 @@ mod tests {
     #[test]
     fn variables_stand_in_for_flags() {
         let settings = resolve(&[
-            ("COMPOSE_FILE", "a.yml;b.yml;"),
-            ("COMPOSE_PATH_SEPARATOR", ";"),
-            ("COMPOSE_PROJECT_NAME", "pack"),
-            ("COMPOSE_PROFILES", "dev, test"),
             ("COMPOSE_PARALLEL_LIMIT", "3"),
             ("COMPOSE_PROGRESS", "plain"),
             ("COMPOSE_ANSI", "always"),
@@ -279,8 +223,6 @@ mod tests {
             ("COMPOSE_MENU", "true"),
         ]);
         let settings = settings.unwrap();
-        assert_eq!(settings.files, [Path::new("a.yml"), Path::new("b.yml")]);
-        assert_eq!(settings.profiles, ["dev", "test"]);
         assert_eq!((settings.parallel, settings.progress), (Some(3), Progress::Plain));
         assert_eq!((settings.ansi, settings.status_on_stdout), (Ansi::Always, true));
         assert!(settings.orphans_go(false).unwrap());
@@ -291,23 +233,17 @@ mod tests {
     #[test]
     fn flags_beat_variables() {
         let global = Global {
-            files: vec!["c.yml".into()],
-            profiles: vec!["one".to_owned()],
             parallel: Some(-1),
             progress: Some(Progress::Json),
             ansi: Some(Ansi::Auto),
             ..Global::default()
         };
         let variables = environment(&[
-            ("COMPOSE_FILE", "a.yml"),
-            ("COMPOSE_PROFILES", "two"),
             ("COMPOSE_PARALLEL_LIMIT", "nonsense"),
             ("COMPOSE_PROGRESS", "plain"),
             ("NO_COLOR", "1"),
         ]);
         let settings = Settings::resolve(&global, &variables, ROOT).unwrap();
-        assert_eq!(settings.files, [Path::new("c.yml")]);
-        assert_eq!(settings.profiles, ["one"]);
         assert_eq!((settings.parallel, settings.progress), (Some(usize::MAX), Progress::Json));
         assert_eq!(settings.ansi, Ansi::Auto);
     }
@@ -340,17 +276,5 @@ mod tests {
         assert_eq!(store(&[("HOME", "/h")], false).unwrap(), Path::new("/h/.local/share/shipway"));
         assert_eq!(store(&[("XDG_DATA_HOME", "/d")], false).unwrap(), Path::new("/d/shipway"));
         assert!(store(&[], false).is_err());
-    }
-
-    #[test]
-    fn env_files_come_from_the_flag_then_the_variables() {
-        let named = |names: &[&str]| EnvFiles::Named(names.iter().map(PathBuf::from).collect());
-        let global = Global { env_files: vec!["x".into()], ..Global::default() };
-        let variables = environment(&[("COMPOSE_ENV_FILES", "a,b")]);
-        assert_eq!(env_files(&global, &variables), named(&["x"]));
-        assert_eq!(env_files(&Global::default(), &variables), named(&["a", "b"]));
-        assert_eq!(env_files(&Global::default(), &environment(&[])), EnvFiles::Default);
-        let disabled = environment(&[("COMPOSE_DISABLE_ENV_FILE", "1")]);
-        assert_eq!(env_files(&Global::default(), &disabled), EnvFiles::Disabled);
     }
 }

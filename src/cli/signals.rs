@@ -4,8 +4,6 @@
 //! of stopping them). Whoever sends one more than the command is prepared for ends the process at once;
 //! what it was doing is then cleaned up by the kernel and by the next run.
 
-#![expect(dead_code, reason = "read by commands that are being wired")]
-
 use std::io;
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use crate::base::cancel::Cancel;
 
-use super::failure::STOPPED;
+use super::failure::{Failure, STOPPED};
 
 /// The flags that signals set, in order.
 #[derive(Debug, Clone)]
@@ -27,7 +25,11 @@ pub(super) struct Interrupts {
 
 impl Interrupts {
     /// Catches the signals from now on; `served` of them set flags (1 or 2), the next ends the process.
-    pub(super) fn catch(served: usize) -> io::Result<Self> {
+    pub(super) fn catch(served: usize) -> Result<Self, Failure> {
+        Self::try_catch(served).map_err(Failure::Signals)
+    }
+
+    fn try_catch(served: usize) -> io::Result<Self> {
         let flags = Self { stop: Arc::new(Cancel::new()?), hurry: Arc::new(Cancel::new()?) };
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let set = [Arc::clone(&flags.stop), Arc::clone(&flags.hurry)];

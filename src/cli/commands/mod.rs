@@ -1,18 +1,25 @@
 //! The commands: each reads its flags, calls the layers below, and gives the screen what they return.
 
+mod build;
 mod cache;
+mod image;
+mod machine;
 mod version;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::store::Store;
 
+use super::args::Global;
 use super::failure::Failure;
 use super::render::Screen;
 use super::settings::Settings;
 
+pub(super) use build::image_build;
 pub(super) use cache::{cache_du, cache_prune};
+pub(super) use image::{image_import, image_ls};
 pub(super) use version::version;
 
 /// What a command ends with.
@@ -20,11 +27,15 @@ type Ended = Result<ExitCode, Failure>;
 
 /// What every command is given.
 pub(super) struct Context<'a> {
-    /// Flags and variables.
-    pub(super) settings: Settings,
     #[expect(dead_code, reason = "read by commands that are being wired")]
-    /// The environment, the project's `.env` under the process's.
+    /// The flags before the command's name.
+    pub(super) global: Global,
+    /// Flags and variables, resolved.
+    pub(super) settings: Settings,
+    /// The process's environment.
     pub(super) environment: BTreeMap<String, String>,
+    /// The absolute folder in which the caller stands.
+    pub(super) folder: PathBuf,
     /// Where text goes.
     pub(super) screen: &'a Screen,
 }
@@ -33,5 +44,10 @@ impl Context<'_> {
     /// The store of results.
     fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.settings.store)?)
+    }
+
+    /// A path as the user wrote it, absolute.
+    fn absolute(&self, path: &std::path::Path) -> PathBuf {
+        self.folder.join(path)
     }
 }

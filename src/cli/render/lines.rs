@@ -99,9 +99,9 @@ impl Lines {
         text
     }
 
-    /// The last lines of the command.
-    pub(super) fn finish(&self) -> String {
-        self.summary.text()
+    /// The line that ends what was shown so far; a second call begins a new count.
+    pub(super) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.summary).text()
     }
 
     /// What a step printed and was not shown yet: of a failed step its last lines, else the begun one.

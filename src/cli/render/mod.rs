@@ -15,11 +15,11 @@ mod table;
 pub(super) mod text;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressDrawTarget;
 
-use crate::base::diag::Diagnostic;
+use crate::base::diag::{Diagnostic, Severity};
 use crate::base::event::{Event, Events};
 use crate::base::fs::{AtPath, PathError};
 
@@ -29,7 +29,12 @@ pub(super) use table::Table;
 
 /// Where a command's text goes. Made once a command.
 pub(super) struct Screen {
-    view: Mutex<View>,
+    shown: Mutex<Shown>,
+}
+
+/// A view and the streams that it goes to.
+struct Shown {
+    view: View,
     progress_on_stdout: bool,
     colour: Colour,
 }
@@ -66,32 +71,29 @@ impl Default for Screen {
 impl Screen {
     /// A screen that shows progress in the form `progress` on standard error, or on standard output.
     pub(super) fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool) -> Self {
-        let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        let may = |terminal| ansi == Ansi::Always || terminal && ansi != Ansi::Never;
-        let colour = Colour { stdout: may(stdout), stderr: may(stderr) };
-        let on = if progress_on_stdout { (stdout, colour.stdout) } else { (stderr, colour.stderr) };
-        let target =
-            if progress_on_stdout { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::stderr() };
-        let view = match chosen(progress, ansi, on.0) {
-            Progress::Quiet => View::Quiet,
-            Progress::Json => View::Json,
-            Progress::Plain => View::Lines(lines::Lines::new(true)),
-            Progress::Auto => View::Lines(lines::Lines::new(false)),
-            Progress::Tty => View::Live(live::Live::new(target, on.1)),
-        };
-        Self { view: Mutex::new(view), progress_on_stdout, colour }
+        Self { shown: Mutex::new(Shown::new(progress, ansi, progress_on_stdout)) }
     }
 
-    /// Whether names in front of log lines may be coloured.
     #[expect(dead_code, reason = "read by commands that are being wired")]
-    pub(super) const fn colours_stdout(&self) -> bool {
-        self.colour.stdout
+    /// Changes the form before anything was shown: a project's `.env` may ask for that.
+    pub(super) fn change(&self, progress: Progress, ansi: Ansi, progress_on_stdout: bool) {
+        *self.shown() = Shown::new(progress, ansi, progress_on_stdout);
+    }
+
+    #[expect(dead_code, reason = "read by commands that are being wired")]
+    /// Whether names in front of log lines may be coloured.
+    pub(super) fn colours_stdout(&self) -> bool {
+        self.shown().colour.stdout
     }
 
     /// Ends the view and prints the summary. Nothing may be emitted afterwards.
     pub(super) fn finish(&self) {
-        match &mut *self.view() {
-            View::Lines(lines) => self.progress(&lines.finish()),
+        let shown = &mut *self.shown();
+        match &mut shown.view {
+            View::Lines(lines) => {
+                let text = lines.finish();
+                shown.progress(&text);
+            }
             View::Live(live) => live.finish(),
             View::Quiet | View::Json => {}
         }
@@ -119,16 +121,28 @@ impl Screen {
         });
     }
 
-    /// Prints mistakes in the user's files with their excerpts.
+    /// Prints mistakes in the user's files with their excerpts; warnings alone are dropped where only errors
+    /// are wanted.
     pub(super) fn diagnostics(&self, diagnostics: &[Diagnostic]) {
-        if let View::Quiet = *self.view()
-            && diagnostics.iter().all(|diagnostic| diagnostic.severity < crate::base::diag::Severity::Error)
-        {
-            return;
-        }
+        let (quiet, json, colour) = {
+            let shown = self.shown();
+            let (quiet, json) = (matches!(shown.view, View::Quiet), matches!(shown.view, View::Json));
+            (quiet, json, shown.colour.stderr)
+        };
         for diagnostic in diagnostics {
-            self.error_bytes(format!("{}\n", diagnostic.render(self.colour.stderr)).as_bytes());
+            let warning = diagnostic.severity < Severity::Error;
+            match (warning, json) {
+                (true, _) if quiet => {}
+                (true, true) => self.warning(&diagnostic.render(false)),
+                (false, true) => self.failure(&diagnostic.render(false)),
+                (_, false) => self.error_bytes(format!("{}\n", diagnostic.render(colour)).as_bytes()),
+            }
         }
+    }
+
+    /// Whether the output of a failed step has not been shown: it belongs to the error then.
+    pub(super) fn hides_output(&self) -> bool {
+        matches!(self.shown().view, View::Quiet | View::Json)
     }
 
     /// Shows a warning of the command line itself.
@@ -146,21 +160,40 @@ impl Screen {
 
     /// Prints why the command failed.
     pub(super) fn failure(&self, message: &str) {
-        let json = matches!(*self.view(), View::Json);
+        let json = matches!(self.shown().view, View::Json);
         let text = if json { json::failure(message).to_string() } else { format!("error: {message}") };
         self.error_bytes(format!("{text}\n").as_bytes());
     }
 
-    fn view(&self) -> std::sync::MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes while no live view is in the way.
     fn beside(&self, write: impl FnOnce()) {
-        match &*self.view() {
+        match &self.shown().view {
             View::Live(live) => live.suspend(write),
             _ => write(),
         }
+    }
+}
+
+impl Shown {
+    fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool) -> Self {
+        let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let may = |terminal| ansi == Ansi::Always || terminal && ansi != Ansi::Never;
+        let colour = Colour { stdout: may(stdout), stderr: may(stderr) };
+        let on = if progress_on_stdout { (stdout, colour.stdout) } else { (stderr, colour.stderr) };
+        let target =
+            if progress_on_stdout { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::stderr() };
+        let view = match chosen(progress, ansi, on.0) {
+            Progress::Quiet => View::Quiet,
+            Progress::Json => View::Json,
+            Progress::Plain => View::Lines(lines::Lines::new(true)),
+            Progress::Auto => View::Lines(lines::Lines::new(false)),
+            Progress::Tty => View::Live(live::Live::new(target, on.1)),
+        };
+        Self { view, progress_on_stdout, colour }
     }
 
     fn progress(&self, text: &str) {
@@ -177,14 +210,15 @@ impl Screen {
 
 impl Events for Screen {
     fn emit(&self, event: Event) {
-        match &mut *self.view() {
+        let shown = &mut *self.shown();
+        match &mut shown.view {
             View::Quiet => {}
             View::Lines(lines) => {
                 let text = lines.take(&event);
-                self.progress(&text);
+                shown.progress(&text);
             }
             View::Live(live) => live.take(&event),
-            View::Json => self.progress(&format!("{}\n", json::object(&event))),
+            View::Json => shown.progress(&format!("{}\n", json::object(&event))),
         }
     }
 }

@@ -13,7 +13,6 @@ pub(in crate::cli) fn duration(took: Duration) -> String {
 }
 
 /// An age in the words of docker's tables, without `ago`: `Less than a second`, `About a minute`, `3 weeks`.
-#[cfg_attr(not(test), expect(dead_code, reason = "read by commands that are being wired"))]
 pub(in crate::cli) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);

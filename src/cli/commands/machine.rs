@@ -1,0 +1,97 @@
+//! What a build works with: the engine, the limits, and what the host gives a RUN.
+
+use std::path::Path;
+
+use crate::base::cancel::Cancel;
+use crate::base::event::{Event, Events};
+use crate::base::fs::AtPath;
+use crate::build::{Builder, Options};
+use crate::cli::args::EngineChoice;
+use crate::cli::failure::Failure;
+use crate::engine::{DEFAULT_HOST, Docker, Engine, EngineError};
+use crate::sandbox::Sandbox;
+use crate::store::Store;
+
+use super::Context;
+
+impl Context<'_> {
+    /// The engine that gets the images: none with `--engine none`, and none where the user named no engine
+    /// and none is there.
+    pub(super) fn engine(&self) -> Result<Option<Docker>, Failure> {
+        let host = self.engine_name();
+        match (self.settings.engine, Docker::connect(&host)) {
+            (EngineChoice::None, _) => Ok(None),
+            (_, Ok(engine)) => Ok(Some(engine)),
+            (EngineChoice::Auto, Err(EngineError::NotReachable { .. }))
+                if self.settings.docker_host.is_none() =>
+            {
+                let text = format!("no container engine answers at {host}: images stay in the store");
+                self.screen.emit(Event::Notice(text));
+                Ok(None)
+            }
+            (_, Err(error)) => Err(error.into()),
+        }
+    }
+
+    #[expect(dead_code, reason = "read by commands that are being wired")]
+    /// The engine, for commands that are nothing without one.
+    pub(super) fn needed_engine(&self) -> Result<Docker, Failure> {
+        if self.settings.engine == EngineChoice::None {
+            return Err(Failure::Usage(
+                "this command needs a container engine: leave out --engine none".to_owned(),
+            ));
+        }
+        Ok(Docker::connect(&self.engine_name())?)
+    }
+
+    /// The engine's address.
+    fn engine_name(&self) -> String {
+        self.settings.docker_host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned())
+    }
+
+    /// A builder for the project of this name; `directory` is what paths are shown against.
+    pub(super) fn builder<'b>(
+        &'b self,
+        parts: &'b Parts<'b>,
+        project: &str,
+        directory: &Path,
+    ) -> Result<Builder<'b>, Failure> {
+        let parallel = match self.settings.parallel {
+            Some(limit) => limit,
+            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        };
+        Ok(Builder {
+            store: parts.store,
+            sandbox: parts.sandbox,
+            engine: parts.engine.map(|engine| engine as &dyn Engine),
+            events: self.screen,
+            cancel: parts.cancel,
+            options: Options {
+                project: project.to_owned(),
+                directory: directory.to_owned(),
+                parallel,
+                no_cache: false,
+                pull: false,
+                resolv_conf: resolv_conf()?,
+                engine_name: self.engine_name(),
+            },
+        })
+    }
+}
+
+/// What a builder borrows.
+pub(super) struct Parts<'p> {
+    pub(super) store: &'p Store,
+    pub(super) sandbox: &'p dyn Sandbox,
+    pub(super) engine: Option<&'p Docker>,
+    pub(super) cancel: &'p Cancel,
+}
+
+/// The host's resolver configuration; a host without one has none to give.
+fn resolv_conf() -> Result<Vec<u8>, Failure> {
+    let path = Path::new("/etc/resolv.conf");
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => Ok(read.at_path("read", path)?),
+    }
+}
