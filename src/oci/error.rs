@@ -61,6 +61,61 @@ pub enum OciError {
     /// Bytes that should be in the store are not there.
     #[error("the blob {0} is not in the store")]
     MissingBlob(Digest),
+    /// No registry answers: no network, no such host, nobody listening.
+    #[error("cannot reach the registry `{registry}`: {problem}")]
+    Unreachable {
+        /// The registry.
+        registry: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// The registry does not have it.
+    #[error("`{reference}` is not in its registry")]
+    NotFound {
+        /// What was asked for.
+        reference: String,
+    },
+    /// The registry gives it to others only.
+    #[error("the registry denies access to `{reference}`: it may not exist or may need a login")]
+    Denied {
+        /// What was asked for.
+        reference: String,
+    },
+    /// The registry gave an answer that is of no use.
+    #[error("the registry's answer about `{reference}` cannot be used: {problem}")]
+    Registry {
+        /// What was asked for.
+        reference: String,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+    /// An image has no variant for the platform.
+    #[error("`{reference}` has no image for {wanted}; it has {}", offered.join(", "))]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// The platform asked for.
+        wanted: String,
+        /// Those that there are.
+        offered: Vec<String>,
+    },
+    /// The credentials for a registry cannot be had.
+    #[error("cannot log in at the registry `{registry}`: {problem}")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// Why; never a secret.
+        problem: String,
+    },
+    /// The machine has no certificates by which registries could be trusted.
+    #[error("cannot ask any registry: {0}; the package `ca-certificates` may be missing")]
+    NoCertificates(String),
+    /// The system refused threads or descriptors for the network.
+    #[error("cannot use the network: {0}")]
+    Network(std::io::Error),
+    /// The user stopped the command.
+    #[error("stopped")]
+    Cancelled,
     /// Bytes are in a compression that is not understood.
     #[error("not supported yet: {0} compression")]
     Compression(&'static str),

@@ -4,10 +4,12 @@
 //! [`Descriptor`]. [`write_layer`] and [`unpack_layer`] are the two ways between a snapshot's tree and a
 //! layer's tar; [`publish_layer`] and [`measured_layer`] are the same for the store's snapshots.
 //! [`import_rootfs`] makes an image of a root file system, [`write_archive`] and [`read_archive`] are the
-//! two ways between images and what an engine loads and saves. Nothing here decides what to build or what
+//! two ways between images and what an engine loads and saves, [`Registry`] brings images from elsewhere.
+//! Nothing here decides what to build or what
 //! to hand over, nothing mounts, and every path inside a layer goes through `base::fs::RootDir`.
 
 mod archive;
+mod auth;
 mod compress;
 mod error;
 mod image;
@@ -15,12 +17,14 @@ mod import;
 mod layer;
 mod platform;
 mod reference;
+mod registry;
 mod snapshot;
 mod tarball;
 
 pub use archive::{
     ArchiveImage, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive, write_archive,
 };
+pub use auth::Credentials;
 pub use compress::{Encoding, GzipWriter, decompressed};
 pub use error::OciError;
 pub use image::{
@@ -30,5 +34,6 @@ pub use import::{Imported, import_rootfs};
 pub use layer::{LayerOptions, LayerTar, UnpackLimits, unpack_layer, write_layer};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
+pub use registry::{Document, Registry, RegistryOptions, Resolved};
 pub use snapshot::{known_layer, layer_blob, measured_layer, publish_layer};
 pub use tarball::DamagedTar;
