@@ -135,7 +135,7 @@ pub enum StepError {
     #[error("a result that this step stands on is no longer in the store")]
     Vanished,
     /// A base image's layer that nobody can give.
-    #[error("layer {0} of the base image is neither in the store nor in a registry")]
+    #[error("layer {0} of the base image is neither in the store nor to be had from a registry")]
     MissingLayer(crate::base::digest::DiffId),
     /// A recipe that cannot be written down.
     #[error("cannot write the step's recipe: {0}")]

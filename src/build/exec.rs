@@ -20,6 +20,7 @@ use crate::base::event::StepNumber;
 use crate::base::fs::{AtPath, RootDir};
 use crate::context::{Chmod, Context, Placement, Request, Selection};
 use crate::graph::{BaseImage, Copy, Graph, HOSTNAME, Node, NodeId, Op, Run, RunNetwork, Selected, Write};
+use crate::oci::Reference;
 use crate::sandbox::{Layers, Network, RunSpec, Writable};
 use crate::store::{Held, Staging, Stamp};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
@@ -31,7 +32,7 @@ pub(super) const CREATED: &str = "created";
 pub(super) struct Executor<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) graph: &'a Graph,
-    pub(super) bases: &'a BTreeMap<Digest, BaseImage>,
+    pub(super) bases: &'a BTreeMap<Digest, (Reference, BaseImage)>,
     pub(super) contexts: &'a [Context],
     /// What each COPY takes from its build context.
     pub(super) selections: &'a HashMap<NodeId, Selection>,
@@ -61,8 +62,8 @@ impl Work for Executor<'_> {
         match &node.op {
             Op::Local(_) => Err(StepError::NoResult),
             Op::Pull(base) => {
-                let image = self.bases.get(&base.chain).ok_or(StepError::NoResult)?;
-                pull::base(self.builder, image)
+                let (name, image) = self.bases.get(&base.chain).ok_or(StepError::NoResult)?;
+                pull::base(self.builder, name, image)
             }
             Op::Run(run) => self.run_command(id, node, run, parent),
             Op::Copy(copy) => self.copy(id, copy, parent),

@@ -18,6 +18,7 @@ mod image;
 mod on_demand;
 mod output;
 mod pull;
+mod registries;
 mod resolve;
 mod selection;
 mod solve;
@@ -35,6 +36,7 @@ pub use hand_over::{HandedOver, remove_untagged};
 pub use history::{ServiceHistory, StepHistory};
 pub use image::{ListedImage, import, list};
 pub use on_demand::OnDemand;
+pub use registries::Registries;
 pub use resolve::{Origin, StoredImage};
 
 use crate::base::cancel::Cancel;
@@ -44,9 +46,9 @@ use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
     BaseImage, BuildRequest, Graph, Images, Lowered, MissReason, NodeId, Op, Source, first_cause, lower,
 };
-use crate::oci::Reference;
+use crate::oci::{Platform, Reference};
 use crate::sandbox::Sandbox;
-use crate::store::{Bucket, Store};
+use crate::store::{Bucket, Stamp, Store};
 
 use exec::Executor;
 use history::History;
@@ -64,6 +66,8 @@ pub struct Builder<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// The engine that images come from and go to; none with `--engine none`.
     pub engine: Option<&'a dyn Engine>,
+    /// The registries; none with `--offline`.
+    pub registries: Option<&'a Registries>,
     /// Who is told.
     pub events: &'a dyn Events,
     /// What stops it.
@@ -222,7 +226,7 @@ struct Prepared {
     sources: Vec<Source>,
     graph: Graph,
     warnings: Vec<crate::base::diag::Diagnostic>,
-    bases: BTreeMap<Digest, BaseImage>,
+    bases: BTreeMap<Digest, (Reference, BaseImage)>,
     /// The names of the base images.
     names: Vec<Reference>,
     selections: Selections,
@@ -250,11 +254,15 @@ fn prepare(
     let (graph, warnings) = loop {
         match lower(&sources, &images).map_err(BuildError::Mistakes)? {
             Lowered::Graph(graph, warnings) => break (*graph, warnings),
-            Lowered::Wanted(wanted) => resolve::resolve(builder, &wanted, &mut images)?,
+            Lowered::Wanted(wanted) => {
+                let first = sources.first().map(|source| source.request.platform.clone());
+                let platform = first.unwrap_or_else(Platform::host);
+                resolve::resolve(builder, &wanted, &platform, &mut images)?;
+            }
         }
     };
     let names = images.keys().cloned().collect();
-    let bases = images.into_values().filter_map(|image| Some((image.chain()?, image))).collect();
+    let bases = images.into_iter().filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
     let selections = Selections::read(&graph, builder.store)?;
     Ok(Prepared { sources, graph, warnings, bases, names, selections })
 }
@@ -304,7 +312,16 @@ fn finish(
     {
         prepared = prepare(builder, requests, wanted)?;
     }
+    let begun = Stamp::now();
+    let mut asked = false;
     for _ in 0..ATTEMPTS {
+        // Something has to run: a good moment to see whether base images have moved.
+        if !asked && !demand_of(builder, &prepared, &prepared.keyed()).needed.is_empty() {
+            asked = true;
+            if resolve::forget_moved(builder, &prepared.names, begun)? {
+                prepared = prepare(builder, requests, wanted)?;
+            }
+        }
         match attempt(builder, &prepared)? {
             Attempt::Solved(solution, summary) => {
                 prepared.selections.save()?;

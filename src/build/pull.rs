@@ -4,17 +4,18 @@
 //! share the snapshots. Only the topmost layer is the graph's own step; the ones below are looked up,
 //! claimed and published here under the same kind of recipe.
 
-use super::Builder;
+use super::{Builder, resolve};
 use super::error::StepError;
 use super::solve::Produced;
-use crate::base::digest::{BlobId, DefinitionKey, ResultId};
+use crate::base::digest::{BlobId, DefinitionKey, DiffId, ResultId};
 use crate::graph::{BaseImage, Recipe};
-use crate::oci::{self, UnpackLimits};
+use crate::oci::{self, Reference, UnpackLimits};
 use crate::sandbox::Layers;
 use crate::store::{Held, Key, Lookup, Record, Stamp};
 
-/// The topmost layer of `image`, with everything below it in place.
-pub(super) fn base(builder: &Builder<'_>, image: &BaseImage) -> Result<Produced, StepError> {
+/// The topmost layer of `image`, with everything below it in place. Blobs that the store lacks come from
+/// where `name` was resolved.
+pub(super) fn base(builder: &Builder<'_>, name: &Reference, image: &BaseImage) -> Result<Produced, StepError> {
     let chain = image.config.rootfs.chain_ids();
     let platform = image.config.platform().to_string();
     let mut below: Option<(DefinitionKey, ResultId)> = None;
@@ -29,7 +30,7 @@ pub(super) fn base(builder: &Builder<'_>, image: &BaseImage) -> Result<Produced,
         let result = match builder.store.lookup(&key)? {
             Lookup::Hit(record) => record.result,
             Lookup::Miss(claim) => {
-                let made = layer(builder, image, index, below.map(|(_, result)| result))?;
+                let made = layer(builder, name, image, index, below.map(|(_, result)| result))?;
                 let (holds, created) = (made.holds, Stamp::now());
                 let record =
                     Record { recipe: raw.clone(), result: made.result, inputs, holds, took_ms: 0, created };
@@ -38,12 +39,13 @@ pub(super) fn base(builder: &Builder<'_>, image: &BaseImage) -> Result<Produced,
         };
         below = Some((definition, result));
     }
-    layer(builder, image, top, below.map(|(_, result)| result))
+    layer(builder, name, image, top, below.map(|(_, result)| result))
 }
 
 /// Unpacks one layer over the one below it. What comes out must be what the config says.
 fn layer(
     builder: &Builder<'_>,
+    name: &Reference,
     image: &BaseImage,
     index: usize,
     below: Option<ResultId>,
@@ -51,7 +53,7 @@ fn layer(
     let expected = image.config.rootfs.diff_ids[index];
     let descriptor = image.layers.get(index).ok_or(StepError::MissingLayer(expected))?;
     if !builder.store.has_blob(BlobId(descriptor.digest)) {
-        return Err(StepError::MissingLayer(expected));
+        fetch(builder, name, image, expected)?;
     }
     let lower = match below {
         Some(below) => {
@@ -64,4 +66,18 @@ fn layer(
     let limits = UnpackLimits::default();
     let snapshot = oci::publish_layer(builder.store, descriptor, expected, below, lower.as_ref(), &limits)?;
     Ok(Produced { result: snapshot.id, holds: vec![Held::Blob(BlobId(descriptor.digest))], listing: None })
+}
+
+/// Brings the image's layers into the store from where its name was resolved.
+fn fetch(
+    builder: &Builder<'_>,
+    name: &Reference,
+    image: &BaseImage,
+    expected: DiffId,
+) -> Result<(), StepError> {
+    let reference = resolve::fetched_from(builder, name).ok_or(StepError::MissingLayer(expected))?;
+    let registries = builder.registries.ok_or(StepError::MissingLayer(expected))?;
+    let registry = registries.get()?;
+    let resolved = registry.resolve(&reference, &image.config.platform(), builder.cancel)?;
+    Ok(registry.fetch(builder.store, &resolved, builder.events, builder.cancel)?)
 }

@@ -6,7 +6,7 @@
 //! found is reported with everything that was tried, at the place that names it.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::base::event::Event;
 use crate::base::fs::AtPath;
 use crate::engine::Engine;
 use crate::graph::{BaseImage, Images, Wanted};
-use crate::oci::{self, Descriptor, ImageConfig, Reference};
+use crate::oci::{self, Descriptor, ImageConfig, OciError, Platform, Reference, Resolved};
 use crate::store::{Bucket, Held, Stamp};
 
 /// An image that the store knows by name.
@@ -49,8 +49,8 @@ pub enum Origin {
     Imported,
     /// A registry gave it.
     Registry {
-        /// The manifest's digest.
-        manifest: Digest,
+        /// The name with the digest that its tag meant.
+        reference: Reference,
     },
     /// The engine had it.
     Engine {
@@ -63,12 +63,13 @@ pub enum Origin {
 pub(super) fn resolve(
     builder: &Builder<'_>,
     wanted: &BTreeMap<Wanted, Span>,
+    platform: &Platform,
     images: &mut Images,
 ) -> Result<(), BuildError> {
     let mut mistakes = Vec::new();
     for (Wanted { name }, span) in wanted {
         let mut tried = Vec::new();
-        match find(builder, name, &mut tried)? {
+        match find(builder, name, platform, &mut tried)? {
             Some(image) => {
                 images.insert(name.clone(), image);
             }
@@ -92,6 +93,7 @@ fn unknown(name: &Reference, span: &Span, tried: &[String]) -> Diagnostic {
 fn find(
     builder: &Builder<'_>,
     name: &Reference,
+    platform: &Platform,
     tried: &mut Vec<String>,
 ) -> Result<Option<BaseImage>, BuildError> {
     if !builder.options.pull {
@@ -103,7 +105,9 @@ fn find(
             return Ok(Some(image));
         }
     }
-    tried.push("pulling from a registry is not supported yet".to_owned());
+    if let Some(image) = from_registry(builder, name, platform, tried)? {
+        return Ok(Some(image));
+    }
     // With `--pull` a registry that does not answer is no reason to fail while the image is here.
     if !builder.options.pull {
         return Ok(None);
@@ -217,6 +221,69 @@ fn saved(
         _ => {}
     }
     Ok(read?.into_iter().next())
+}
+
+fn from_registry(
+    builder: &Builder<'_>,
+    name: &Reference,
+    platform: &Platform,
+    tried: &mut Vec<String>,
+) -> Result<Option<BaseImage>, BuildError> {
+    let Some(registries) = builder.registries else {
+        tried.push("no registry was asked (--offline)".to_owned());
+        return Ok(None);
+    };
+    let resolved = match registries.get()?.resolve(name, platform, builder.cancel) {
+        Ok(resolved) => resolved,
+        Err(OciError::Cancelled) => return Err(BuildError::Cancelled),
+        Err(error) => {
+            tried.push(error.to_string());
+            return Ok(None);
+        }
+    };
+    let Resolved { reference, config, parsed, .. } = resolved;
+    let mut blob = builder.store.write_blob()?;
+    blob.write_all(&config.bytes).at_path("write", "the image's config")?;
+    let (config, _) = blob.finish(Some(BlobId(config.descriptor.digest)))?;
+    pin(builder, name, config, parsed.layers, Origin::Registry { reference }).map(Some)
+}
+
+/// Where the layers of a remembered image can be fetched: its name with a digest.
+pub(super) fn fetched_from(builder: &Builder<'_>, name: &Reference) -> Option<Reference> {
+    let pin: StoredImage = builder.store.shelf(Bucket::Pins).get(&name.to_string())?;
+    match pin.origin {
+        Origin::Registry { reference } => Some(reference),
+        _ => None,
+    }
+}
+
+/// Forgets the pins of images whose tag means another one in the registry by now; whether there was one.
+/// Asked only when something must run anyway. A registry that does not answer changes nothing.
+pub(super) fn forget_moved(
+    builder: &Builder<'_>,
+    names: &[Reference],
+    since: Stamp,
+) -> Result<bool, BuildError> {
+    let Some(registries) = builder.registries else { return Ok(false) };
+    let (shelf, mut moved) = (builder.store.shelf(Bucket::Pins), false);
+    for name in names.iter().filter(|name| name.digest().is_none()) {
+        let key = name.to_string();
+        let named = builder.store.shelf(Bucket::Names).get::<StoredImage>(&key).is_some();
+        let Some(pin) = shelf.get::<StoredImage>(&key).filter(|pin| !named && pin.time < since) else { continue };
+        let Origin::Registry { reference } = &pin.origin else { continue };
+        match registries.get()?.digest(name, builder.cancel) {
+            Ok(digest) if reference.digest() == Some(digest) => {
+                shelf.put(&key, &StoredImage { time: Stamp::now(), ..pin })?;
+            }
+            Ok(_) => moved |= shelf.remove(&key)?,
+            Err(OciError::Cancelled) => return Err(BuildError::Cancelled),
+            Err(error) => {
+                let text = format!("{error}; going on with {} as it was", name.familiar());
+                builder.events.emit(Event::Notice(text));
+            }
+        }
+    }
+    Ok(moved)
 }
 
 /// Remembers what a name resolved to.
