@@ -272,7 +272,7 @@ pub(super) fn forget_moved(
         let Some(pin) = shelf.get::<StoredImage>(&key).filter(|pin| !named && pin.time < since) else { continue };
         let Origin::Registry { reference } = &pin.origin else { continue };
         match registries.get()?.digest(name, builder.cancel) {
-            Ok(digest) if reference.digest() == Some(digest) => {
+            Ok(digest) if reference.digest() == Some(&digest) => {
                 shelf.put(&key, &StoredImage { time: Stamp::now(), ..pin })?;
             }
             Ok(_) => moved |= shelf.remove(&key)?,
