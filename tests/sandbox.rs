@@ -125,11 +125,16 @@ fn spec(layers: Layers, argv: &[&str]) -> RunSpec {
     }
 }
 
-/// Unpacks the busybox archive that the environment names, or makes the tree from the machine's own.
+/// A small tree with the applets of the busybox that the environment names an archive of, or of the
+/// machine's own.
 fn busybox(tree: &Path) {
     std::fs::create_dir_all(tree.join("bin")).unwrap();
+    for folder in ["etc", "root", "tmp"] {
+        std::fs::create_dir_all(tree.join(folder)).unwrap();
+    }
     if let Some(archive) = std::env::var_os("SHIPWAY_TEST_BUSYBOX_TAR") {
-        let done = Command::new("tar").arg("-C").arg(tree).arg("-xf").arg(archive).status().unwrap();
+        let done =
+            Command::new("tar").arg("-C").arg(tree).arg("-xf").arg(archive).arg("./bin").status().unwrap();
         assert!(done.success());
         return;
     }
@@ -137,9 +142,6 @@ fn busybox(tree: &Path) {
     let listed = Command::new("/bin/busybox").arg("--list").output().unwrap();
     for applet in String::from_utf8(listed.stdout).unwrap().lines().filter(|name| *name != "busybox") {
         symlink("busybox", tree.join("bin").join(applet)).unwrap();
-    }
-    for folder in ["etc", "root", "tmp"] {
-        std::fs::create_dir_all(tree.join(folder)).unwrap();
     }
 }
 
