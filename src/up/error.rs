@@ -25,7 +25,7 @@ pub enum UpError {
         /// The host's port that is taken, if that is why.
         port: Option<String>,
         /// What the engine said.
-        source: EngineError,
+        source: Box<EngineError>,
     },
     /// A container that others wait for did not get there.
     #[error("service {service}: container {container} {problem} (it was waited for until {until})")]

@@ -89,7 +89,7 @@ impl Run<'_> {
             service: target.service.clone(),
             container: target.name.clone(),
             port: taken_port(&source.to_string()),
-            source,
+            source: Box::new(source),
         })?;
         (self.with.started)(Started { id, name: target.name.clone(), service: target.service.clone() });
         Ok(())
