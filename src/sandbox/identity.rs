@@ -14,9 +14,9 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, Signal, getrlimit, setrlimit, setsid};
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
 
 use super::monitor::close_above_standard_error;
@@ -70,6 +70,8 @@ const fn limit(resource: Resource, soft: Option<u64>, hard: Option<u64>) -> Limi
 /// A session, a host name, a keyring and a personality of its own.
 pub(super) fn start_session(hostname: &str) -> Result<(), Failure> {
     setsid().doing("start a session")?;
+    // SAFETY: concerns no descriptors.
+    unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }.doing("hide the control groups")?;
     rustix::system::sethostname(hostname.as_bytes()).doing("set the host name")?;
     rustix::system::setdomainname(b"(none)").doing("set the domain name")?;
     join_new_keyring().doing("join a new session keyring")?;

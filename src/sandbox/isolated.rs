@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::devices::Group;
 use super::overlay::random_name;
 use super::stacks::Stacks;
 use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, program, running};
@@ -24,6 +25,7 @@ pub struct Isolated {
     executable: PathBuf,
     program: OnceLock<OwnedFd>,
     stacks: Stacks,
+    group: OnceLock<Option<Group>>,
 }
 
 impl Isolated {
@@ -43,7 +45,13 @@ impl Isolated {
         std::fs::create_dir(&folder).at_path("create", &folder)?;
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).at_path("chmod", &folder)?;
         let stacks = Stacks::new(&folder)?;
-        Ok(Self { folder, executable: executable.to_owned(), program: OnceLock::new(), stacks })
+        Ok(Self {
+            folder,
+            executable: executable.to_owned(),
+            program: OnceLock::new(),
+            stacks,
+            group: OnceLock::new(),
+        })
     }
 
     /// The same sandbox with `driver`, whatever would be chosen.
@@ -77,7 +85,8 @@ impl Sandbox for Isolated {
     ) -> Result<Exit, SandboxError> {
         let root = self.stacks.tree(&spec.layers)?;
         let folder = File::open(&self.folder).at_path("open", &self.folder)?;
-        let running = running::start(self.program()?, spec, [root.as_fd(), folder.as_fd()])?;
+        let group = self.group.get_or_init(Group::make).as_ref();
+        let running = running::start(self.program()?, spec, [root.as_fd(), folder.as_fd()], group)?;
         drop((root, folder));
         running.finish(output, cancel)
     }

@@ -9,6 +9,7 @@
 //! environment and no name, and retries nothing.
 
 mod child;
+mod devices;
 mod error;
 mod fake;
 mod flatten;
@@ -18,6 +19,7 @@ mod monitor;
 mod mount;
 mod network;
 mod overlay;
+mod probe;
 mod program;
 mod running;
 mod seccomp;
@@ -33,6 +35,7 @@ pub use error::SandboxError;
 pub use fake::{Fake, Scripted};
 pub use isolated::Isolated;
 pub use monitor::dispatch;
+pub use probe::{Probe, probe};
 pub use spec::{Exit, Layers, Limit, Network, Resource, RunSpec, Writable};
 pub use stacks::Driver;
 

@@ -9,7 +9,7 @@
 //! Its standard output and error are the command's; it says nothing there itself.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -22,6 +22,7 @@ use rustix::process::{
 };
 
 use super::child;
+use super::devices::Version;
 use super::identity::reset_signals;
 use super::spec::{Exit, Network};
 use super::stubs::{self, Kind};
@@ -106,13 +107,17 @@ pub(super) unsafe fn close_above_standard_error(flags: libc::c_uint) -> io::Resu
 struct Descriptors {
     root: RootDir,
     scratch: OwnedFd,
+    group: Option<OwnedFd>,
 }
 
 impl Descriptors {
     fn from(descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
-        match <[OwnedFd; 2]>::try_from(descriptors) {
-            Ok([root, scratch]) => Ok(Self { root: RootDir::from_fd(root), scratch }),
-            Err(_) => Err(Errno::BADF).doing("receive the root file system"),
+        let mut descriptors = descriptors.into_iter();
+        match (descriptors.next(), descriptors.next()) {
+            (Some(root), Some(scratch)) => {
+                Ok(Self { root: RootDir::from_fd(root), scratch, group: descriptors.next() })
+            }
+            _ => Err(Errno::BADF).doing("receive the root file system"),
         }
     }
 }
@@ -138,7 +143,15 @@ fn start(order: &Order, held: &Descriptors) -> Result<Started, Failure> {
         Network::Host => 0,
         Network::None => libc::CLONE_NEWNET,
     };
-    match fork_into(network).map_err(|error| Failure::new(What::Namespaces, error))? {
+    let group = match (order.group, &held.group) {
+        (Some(Version::Two), Some(folder)) => Some(folder),
+        (Some(Version::One), Some(processes)) => {
+            rustix::io::write(processes, b"0").doing("enter the device control group")?;
+            None
+        }
+        _ => None,
+    };
+    match fork_into(network, group).map_err(|error| Failure::new(What::Namespaces, error))? {
         None => {
             drop(failures);
             become_command(order, held, to_monitor)
@@ -151,22 +164,26 @@ fn start(order: &Order, held: &Descriptors) -> Result<Started, Failure> {
     }
 }
 
-/// Forks; the child (`None`) is the first process of new namespaces.
-fn fork_into(network: libc::c_int) -> io::Result<Option<OwnedFd>> {
-    let flags = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP
-        | libc::CLONE_PIDFD
-        | libc::SIGCHLD
-        | network;
+/// Forks, into the control group if there is one; the child (`None`) is the first process of new
+/// namespaces. (That of control groups it makes itself, so that its root is the group.)
+fn fork_into(network: libc::c_int, group: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    const INTO_CGROUP: u64 = 1 << 33;
+    let namespaces =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
     let mut pidfd: RawFd = -1;
+    // SAFETY: all zeroes is a valid `clone_args`.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = (namespaces | libc::CLONE_PIDFD) as u64;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        arguments.flags |= INTO_CGROUP;
+        arguments.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: without a stack and without shared memory this is a fork. This process has one thread, so the
-    // child may go on with everything that it copied. The kernel writes the pidfd behind the third argument.
-    let result = unsafe {
-        libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0usize, &raw mut pidfd, 0usize, 0usize)
-    };
+    // child may go on with everything that it copied. The kernel writes the pidfd where it is told.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match result {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),

@@ -30,7 +30,7 @@ pub(super) fn filesystem(
     options: &[(&str, Option<&str>)],
     forbid: Forbid,
 ) -> io::Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = open(kind)?;
     for (key, value) in options {
         match value {
             Some(value) => fsconfig_set_string(&context, *key, *value)?,
@@ -38,6 +38,13 @@ pub(super) fn filesystem(
         }
     }
     create(&context, forbid)
+}
+
+/// A context to configure; the mount table names the kind as the source, as mount(8) does.
+pub(super) fn open(kind: &str) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", kind)?;
+    Ok(context)
 }
 
 /// Turns a configured file system context into a detached mount.

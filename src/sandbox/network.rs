@@ -12,7 +12,7 @@ use super::spec::Network;
 use super::wire::{Doing, Failure};
 
 /// The first Landlock version with scopes.
-const SCOPES: i64 = 6;
+pub(super) const SCOPES: i64 = 6;
 /// `LANDLOCK_CREATE_RULESET_VERSION`: asks for the version instead of making a rule set.
 const ASK_VERSION: u32 = 1;
 /// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET`.

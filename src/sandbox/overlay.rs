@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    FsOpenFlags, MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_set_flag, fsconfig_set_string,
-    fsopen, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, fsconfig_set_flag, fsconfig_set_string, mount_change,
+    unmount,
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::Writable;
-use super::mount::{NO_DEV, READ_ONLY, bind, create};
+use super::mount::{NO_DEV, READ_ONLY, bind, create, open};
 
 /// How many lowers overlayfs stacks at most (`OVL_MAX_STACK`).
 pub(super) const MOST_LOWERS: usize = 500;
@@ -70,7 +70,7 @@ fn forget_volatile(work: &Path) -> io::Result<()> {
 }
 
 fn one_by_one(lowers: &[PathBuf], writable: Option<&Writable>) -> io::Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = open("overlay")?;
     for (key, value) in OPTIONS {
         fsconfig_set_string(&context, key, value)?;
     }

@@ -13,6 +13,7 @@ use std::process::{Child, Command};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::devices::Group;
 use super::wire::{Order, Report, receive, send};
 use super::{Exit, RunSpec, SandboxError, monitor};
 use crate::base::cancel::Cancel;
@@ -28,7 +29,8 @@ pub(super) struct Running {
 pub(super) fn start(
     program: &OwnedFd,
     spec: &RunSpec,
-    descriptors: [BorrowedFd<'_>; 2],
+    [root, scratch]: [BorrowedFd<'_>; 2],
+    group: Option<&Group>,
 ) -> Result<Running, SandboxError> {
     let failed = |action: &'static str| {
         move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
@@ -43,7 +45,10 @@ pub(super) fn start(
     // The command still holds the other ends of the socket and of the pipe.
     drop(command);
     let running = Running { child, socket, output };
-    let order = Order { spec: spec.clone() };
+    let group = group.map(Group::handle);
+    let order = Order { spec: spec.clone(), group: group.map(|(version, _)| version) };
+    let descriptors: Vec<_> =
+        [root, scratch].into_iter().chain(group.map(|(_, descriptor)| descriptor)).collect();
     match send(&running.socket, &order, &descriptors) {
         Ok(()) => Ok(running),
         Err(error) => Err(failed("send the order to the monitor")(error)),

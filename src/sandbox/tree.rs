@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, syml
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
+use super::devices::is_two;
 use super::identity::set_umask;
 use super::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, attach, bind, filesystem, restrict};
 use super::spec::RunSpec;
@@ -171,7 +172,18 @@ fn attach_sys(place: OwnedFd, pieces: &Pieces) -> Result<(), Failure> {
     for name in MASKED_SYS {
         mask(&sys, name, pieces).doing(&format!("mask /sys/{name}"))?;
     }
-    mask_thermal_throttle(&sys, pieces).doing("mask the processors' thermal state")
+    mask_thermal_throttle(&sys, pieces).doing("mask the processors' thermal state")?;
+    attach_control_groups(&sys, forbidden).doing("mount /sys/fs/cgroup")
+}
+
+/// The command's own control group, for programs that ask how much memory or how many processors they may
+/// use; only where version 2 is all that there is.
+fn attach_control_groups(sys: &OwnedFd, forbidden: super::mount::Forbid) -> std::io::Result<()> {
+    if !is_two("/sys/fs/cgroup") {
+        return Ok(());
+    }
+    let place = openat(sys, "fs/cgroup", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    attach(filesystem("cgroup2", &[], forbidden)?, place)
 }
 
 /// `/sys/devices/system/cpu/cpu*/thermal_throttle`.

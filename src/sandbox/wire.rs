@@ -1,7 +1,7 @@
 //! What shipway and the monitor of a command say to each other.
 //!
-//! Over one socket pair go an [`Order`] with two descriptors (the root file system and the scratch
-//! folder), then nothing, then a [`Report`]. The socket is the lifeline too: when the monitor reads its
+//! Over one socket pair go an [`Order`] with descriptors (the root file system, the scratch folder and
+//! perhaps a control group), then nothing, then a [`Report`]. The socket is the lifeline too: when the monitor reads its
 //! end before the command is over, shipway is gone or wants the command dead, which is the same to it.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -17,6 +17,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::devices::Version;
 use super::{Exit, RunSpec, SandboxError};
 
 /// The largest message that is read: environments are the only large thing in one.
@@ -27,6 +28,8 @@ const LIMIT: u64 = 64 << 20;
 pub(super) struct Order {
     /// The command. The layers are not sent: their tree is one of the descriptors.
     pub(super) spec: RunSpec,
+    /// The kind of the device control group, whose descriptor is the third.
+    pub(super) group: Option<Version>,
 }
 
 /// What became of it.
