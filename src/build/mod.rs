@@ -262,7 +262,8 @@ fn prepare(
         }
     };
     let names = images.keys().cloned().collect();
-    let bases = images.into_iter().filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
+    let bases =
+        images.into_iter().filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
     let selections = Selections::read(&graph, builder.store)?;
     Ok(Prepared { sources, graph, warnings, bases, names, selections })
 }

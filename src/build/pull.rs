@@ -4,9 +4,9 @@
 //! share the snapshots. Only the topmost layer is the graph's own step; the ones below are looked up,
 //! claimed and published here under the same kind of recipe.
 
-use super::{Builder, resolve};
 use super::error::StepError;
 use super::solve::Produced;
+use super::{Builder, resolve};
 use crate::base::digest::{BlobId, DefinitionKey, DiffId, ResultId};
 use crate::graph::{BaseImage, Recipe};
 use crate::oci::{self, Reference, UnpackLimits};
@@ -15,7 +15,11 @@ use crate::store::{Held, Key, Lookup, Record, Stamp};
 
 /// The topmost layer of `image`, with everything below it in place. Blobs that the store lacks come from
 /// where `name` was resolved.
-pub(super) fn base(builder: &Builder<'_>, name: &Reference, image: &BaseImage) -> Result<Produced, StepError> {
+pub(super) fn base(
+    builder: &Builder<'_>,
+    name: &Reference,
+    image: &BaseImage,
+) -> Result<Produced, StepError> {
     let chain = image.config.rootfs.chain_ids();
     let platform = image.config.platform().to_string();
     let mut below: Option<(DefinitionKey, ResultId)> = None;

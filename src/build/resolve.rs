@@ -269,7 +269,9 @@ pub(super) fn forget_moved(
     for name in names.iter().filter(|name| name.digest().is_none()) {
         let key = name.to_string();
         let named = builder.store.shelf(Bucket::Names).get::<StoredImage>(&key).is_some();
-        let Some(pin) = shelf.get::<StoredImage>(&key).filter(|pin| !named && pin.time < since) else { continue };
+        let Some(pin) = shelf.get::<StoredImage>(&key).filter(|pin| !named && pin.time < since) else {
+            continue;
+        };
         let Origin::Registry { reference } = &pin.origin else { continue };
         match registries.get()?.digest(name, builder.cancel) {
             Ok(digest) if reference.digest() == Some(&digest) => {

@@ -23,7 +23,14 @@ pub(in crate::cli) fn image_build(context: &Context<'_>, flags: &ImageBuild) -> 
     let sandbox = OnDemand::new(&store);
     let engine = context.engine()?;
     let interrupts = Interrupts::catch(1)?;
-    let parts = Parts { store: &store, sandbox: &sandbox, engine: engine.as_ref(), cancel: &interrupts.stop };
+    let registries = context.registries();
+    let parts = Parts {
+        store: &store,
+        sandbox: &sandbox,
+        engine: engine.as_ref(),
+        registries: registries.as_ref(),
+        cancel: &interrupts.stop,
+    };
     let mut builder = context.builder(&parts, NO_PROJECT, &context.folder)?;
     (builder.options.no_cache, builder.options.pull) = (flags.no_cache, flags.pull);
     let built = build(&builder, std::slice::from_ref(&request), &[])?;

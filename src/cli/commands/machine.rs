@@ -5,10 +5,11 @@ use std::path::Path;
 use crate::base::cancel::Cancel;
 use crate::base::event::{Event, Events};
 use crate::base::fs::AtPath;
-use crate::build::{Builder, Options};
+use crate::build::{Builder, Options, Registries};
 use crate::cli::args::EngineChoice;
 use crate::cli::failure::Failure;
 use crate::engine::{DEFAULT_HOST, Docker, Engine, EngineError};
+use crate::oci::{Credentials, RegistryOptions};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 
@@ -44,6 +45,14 @@ impl Context<'_> {
         Ok(Docker::connect(&self.engine_name())?)
     }
 
+    /// The registries with the user's credentials; none with `--offline`.
+    pub(super) fn registries(&self) -> Option<Registries> {
+        let credentials = self.settings.docker_config.as_deref().map(Credentials::from_folder);
+        let options =
+            RegistryOptions { credentials: credentials.unwrap_or_default(), ..RegistryOptions::default() };
+        (!self.settings.offline).then(|| Registries::new(options))
+    }
+
     /// The engine's address.
     fn engine_name(&self) -> String {
         self.settings.docker_host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned())
@@ -64,6 +73,7 @@ impl Context<'_> {
             store: parts.store,
             sandbox: parts.sandbox,
             engine: parts.engine.map(|engine| engine as &dyn Engine),
+            registries: parts.registries,
             events: self.screen,
             cancel: parts.cancel,
             options: Options {
@@ -84,6 +94,7 @@ pub(super) struct Parts<'p> {
     pub(super) store: &'p Store,
     pub(super) sandbox: &'p dyn Sandbox,
     pub(super) engine: Option<&'p Docker>,
+    pub(super) registries: Option<&'p Registries>,
     pub(super) cancel: &'p Cancel,
 }
 
