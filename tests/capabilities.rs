@@ -1,2 +1,3 @@
 //! The capability tests: each module is one capability, shown on the real program.
+mod copy;
 mod sandbox;

@@ -121,21 +121,30 @@ impl Ignore {
     }
 
     /// What the rules say about `path`, given what they said about the folder that it is in (`None` at the
-    /// root). A rule is tried only where it could change the verdict (patternmatcher,
-    /// `MatchesUsingParentResults`).
+    /// root).
     pub(super) fn verdict(&self, path: &[u8], above: Option<&[bool]>) -> Verdict {
         let mut matched = vec![false; self.rules.len()].into_boxed_slice();
-        let (mut excluded, mut decided_by) = (false, None);
+        let decided_by = self.decide(path, above, |index| matched[index] = true);
+        Verdict { excluded: decided_by.is_some(), matched, decided_by }
+    }
+
+    /// Whether `path` is excluded, where nothing lies below it.
+    pub(super) fn excludes_file(&self, path: &[u8], above: Option<&[bool]>) -> bool {
+        self.decide(path, above, |_| ()).is_some()
+    }
+
+    /// The rule that excludes `path`, if one does; `matched` is told of every rule that matches. A rule is
+    /// tried only where it could change the verdict (patternmatcher, `MatchesUsingParentResults`).
+    fn decide(&self, path: &[u8], above: Option<&[bool]>, mut matched: impl FnMut(usize)) -> Option<usize> {
+        let mut decided_by = None;
         for (index, rule) in self.rules.iter().enumerate() {
             let inherited = above.is_some_and(|above| above[index]);
-            let matches = inherited || (rule.negated == excluded && rule.pattern.matches(path));
-            matched[index] = matches;
-            if matches {
-                excluded = !rule.negated;
-                decided_by = Some(index);
+            if inherited || (rule.negated == decided_by.is_some() && rule.pattern.matches(path)) {
+                decided_by = (!rule.negated).then_some(index);
+                matched(index);
             }
         }
-        Verdict { excluded, matched, decided_by }
+        decided_by
     }
 
     /// Whether a rule that is not a `!` rule may match something below the folder `path`.

@@ -320,9 +320,14 @@ impl Look<'_> {
             return Ok(Entry { name, kind, node: None });
         }
         let path = join(self.path, &name);
-        let verdict = self.tree.ignore.verdict(&path, self.above);
-        let folder = matches!(kind, FileType::Directory | FileType::Unknown);
-        if verdict.excluded && !(folder && self.tree.ignore.may_reach_below(&path)) {
+        let (excluded, matched) = match kind {
+            FileType::Directory | FileType::Unknown => {
+                let verdict = self.tree.ignore.verdict(&path, self.above);
+                (verdict.excluded, verdict.matched)
+            }
+            _ => (self.tree.ignore.excludes_file(&path, self.above), Matched::default()),
+        };
+        if excluded && (matched.is_empty() || !self.tree.ignore.may_reach_below(&path)) {
             return Ok(Entry { name, kind, node: None });
         }
         let meta = match rustix::fs::statat(self.file, &*name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -330,8 +335,13 @@ impl Look<'_> {
             Err(Errno::NOENT) => return Ok(Entry { name, kind, node: None }),
             Err(error) => return Err(PathError::new("stat", self.tree.shown(&path), error)),
         };
+        let matched = match meta.is_folder() && matched.is_empty() {
+            // It became a folder since its name was read.
+            true => self.tree.ignore.verdict(&path, self.above).matched,
+            false => matched,
+        };
         let kind = meta.kind();
-        if kind == FileType::Socket || (verdict.excluded && kind != FileType::Directory) {
+        if kind == FileType::Socket || (excluded && kind != FileType::Directory) {
             return Ok(Entry { name, kind, node: None });
         }
         let content = OnceLock::new();
@@ -341,8 +351,7 @@ impl Look<'_> {
         {
             content.get_or_init(|| Content { digest, meta, settled: true });
         }
-        let matched = if meta.is_folder() { verdict.matched } else { Matched::default() };
-        let node = Node { meta, excluded: verdict.excluded, matched, content };
+        let node = Node { meta, excluded, matched, content };
         Ok(Entry { name, kind, node: Some(Arc::new(node)) })
     }
 }
