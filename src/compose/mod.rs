@@ -3,7 +3,35 @@
 //! The files' texts, the environment and the env files are handed in, so that nothing here touches a disk
 //! or a process's environment.
 
+mod attrs;
+mod bind;
+mod check;
+mod dotenv;
+mod environment;
+mod extends;
+mod forms;
+mod include;
+mod load;
+mod locate;
+mod meaning;
+mod merge;
 mod model;
 mod paths;
+mod print;
+mod resolve;
+mod scalar;
+mod shape;
+mod source;
+mod specs;
+mod tree;
+mod vars;
+mod words;
+mod yaml;
 
+pub use load::{Disk, Loaded, Options, load};
 pub use model::*;
+pub use print::{to_json, to_yaml};
+pub use source::Files;
+
+#[cfg(test)]
+mod golden;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::build::{Build, Watch};
 use super::deploy::{Deploy, DeviceRequest};
@@ -298,7 +297,7 @@ pub struct Service {
 }
 
 /// One entry of `depends_on`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dependency {
     /// What is waited for.
@@ -308,6 +307,12 @@ pub struct Dependency {
     pub restart: bool,
     /// Whether it is an error that the dependency does not come up.
     pub required: bool,
+}
+
+impl Default for Dependency {
+    fn default() -> Self {
+        Self { condition: DependencyCondition::default(), restart: false, required: true }
+    }
 }
 
 /// What a dependent waits for.
@@ -432,7 +437,7 @@ pub struct NetworkUse {
 }
 
 /// One entry of `env_file`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnvFile {
     /// Absolute.
@@ -442,6 +447,12 @@ pub struct EnvFile {
     /// `raw` for `docker run`'s rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+}
+
+impl Default for EnvFile {
+    fn default() -> Self {
+        Self { path: String::new(), required: true, format: None }
+    }
 }
 
 /// `extends`.
@@ -627,5 +638,5 @@ pub struct Provider {
     pub kind: String,
     /// Its options.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<String, Value>,
+    pub options: BTreeMap<String, Vec<String>>,
 }

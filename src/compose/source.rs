@@ -1,0 +1,167 @@
+//! Reading: where texts come from, and one file from text to shaped, extended tree.
+//!
+//! [`Files`] is the only way to a disk, so that tests need none. A file goes through interpolation, shaping,
+//! `include` and `extends` here; how several files become one project is [`super::load`]'s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::attrs::{self, Shape};
+use super::extends;
+use super::forms::Place;
+use super::include;
+use super::paths;
+use super::shape::Shaper;
+use super::tree::{self, Node};
+use super::vars::{self, Variables};
+use crate::base::diag::{Diagnostic, SourceFile, Span};
+
+/// Gives the texts of files.
+pub trait Files {
+    /// The bytes of a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// What the system says; a missing file is [`io::ErrorKind::NotFound`].
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Whether a file is there.
+    fn exists(&self, path: &Path) -> bool;
+}
+
+/// Files in memory, by absolute path: for tests and generated projects.
+impl Files for BTreeMap<PathBuf, String> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.contains_key(path)
+    }
+}
+
+/// What all files of one project share.
+pub(super) struct Sources<'a> {
+    /// Where texts come from.
+    pub files: &'a dyn Files,
+    /// The folder relative to which files are named in messages.
+    pub shown_from: &'a Path,
+    /// Whether paths are made absolute.
+    pub resolve_paths: bool,
+    /// What is wrong so far.
+    pub mistakes: Vec<Diagnostic>,
+    /// What is worth saying so far.
+    pub warnings: Vec<Diagnostic>,
+    texts: HashMap<PathBuf, Arc<SourceFile>>,
+}
+
+/// A file being read: what its includes and extends need to know.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// The folder against which its relative paths count.
+    pub folder: &'a Path,
+    /// The variables that it sees.
+    pub variables: &'a Variables,
+    /// The files that include it, outermost first, and itself.
+    pub chain: &'a [PathBuf],
+}
+
+impl<'a> Sources<'a> {
+    /// Nothing read yet.
+    pub(super) fn new(files: &'a dyn Files, shown_from: &'a Path, resolve_paths: bool) -> Self {
+        let (mistakes, warnings, texts) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { files, shown_from, resolve_paths, mistakes, warnings, texts }
+    }
+
+    /// The text of a file, read once.
+    ///
+    /// # Errors
+    /// A message without a place; the caller knows who asked.
+    pub(super) fn text(&mut self, path: &Path) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
+        if let Some(file) = self.texts.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let shown = path.strip_prefix(self.shown_from).unwrap_or(path).display().to_string();
+        let bytes = self.files.read(path).map_err(|error| {
+            Box::new(Diagnostic::error(format!("cannot read `{shown}`: {}", reason(&error))))
+        })?;
+        if bytes.len() > tree::MOST_BYTES {
+            let message = format!("`{shown}` is larger than {} MiB", tree::MOST_BYTES >> 20);
+            return Err(Box::new(Diagnostic::error(message)));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Box::new(Diagnostic::error(format!("`{shown}` is not UTF-8: see line {line}")))
+        })?;
+        let file = SourceFile::new(shown, text);
+        self.texts.insert(path.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The documents of a file, variables replaced; mistakes are kept, and `asked` is who wants the file.
+    pub(super) fn documents(
+        &mut self,
+        path: &Path,
+        asked: Option<&Span>,
+        variables: &Variables,
+    ) -> Vec<Node> {
+        let file = match self.text(path) {
+            Ok(file) => file,
+            Err(mistake) => {
+                self.mistakes.push(match asked {
+                    Some(span) => mistake.at(span.clone(), "asked for here"),
+                    None => *mistake,
+                });
+                return Vec::new();
+            }
+        };
+        let mut documents = match tree::parse(&file) {
+            Ok(documents) => documents,
+            Err(mistakes) => {
+                self.mistakes.extend(mistakes);
+                return Vec::new();
+            }
+        };
+        documents.iter_mut().for_each(|document| vars::interpolate(document, variables));
+        documents
+    }
+
+    /// The documents of a file: each shaped, its includes worked in, its services extended. Marks stay, for
+    /// they speak of what earlier documents and files say.
+    pub(super) fn load(&mut self, path: &Path, asked: Option<&Span>, context: Context<'_>) -> Vec<Node> {
+        let mut documents = self.documents(path, asked, context.variables);
+        documents.retain(|document| !document.is_null());
+        for document in &mut documents {
+            self.shape(document, Shape::Object(&attrs::TOP), "", context);
+            include::apply(self, document, context);
+            extends::apply(self, document, path, context);
+        }
+        documents
+    }
+
+    /// Shapes a part of a file.
+    pub(super) fn shape(&mut self, node: &mut Node, shape: Shape, path: &str, context: Context<'_>) {
+        let home = context.variables.values.get("HOME").map(String::as_str);
+        let place = Place { folder: context.folder, home, resolve: self.resolve_paths };
+        let mut shaper = Shaper::new(place, context.variables);
+        shaper.shape(node, shape, path);
+        self.mistakes.append(&mut shaper.mistakes);
+        self.warnings.append(&mut shaper.warnings);
+    }
+}
+
+/// A path as a file names it, made absolute.
+pub(super) fn locate(path: &str, context: Context<'_>) -> PathBuf {
+    let home = context.variables.values.get("HOME").map(String::as_str);
+    PathBuf::from(paths::absolute(path, context.folder, home))
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => error.to_string(),
+    }
+}
