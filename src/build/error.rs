@@ -21,10 +21,10 @@ pub enum BuildError {
     #[error("{} failed", count(.0.len()))]
     Steps(Vec<StepFailure>),
     /// Files kept changing while they were copied.
-    #[error("{path} keeps changing while it is copied; stop what writes to it and build again")]
+    #[error("{what} again and again; stop what writes there and build again")]
     Unstable {
-        /// The file, below its context.
-        path: String,
+        /// Which file changed.
+        what: String,
     },
     /// Results vanished from the store again and again.
     #[error("results disappear from the store while they are used; is something deleting in {store}?")]

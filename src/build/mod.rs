@@ -44,7 +44,8 @@ use crate::base::digest::{Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome};
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Graph, Images, Lowered, MissReason, NodeId, Op, Source, first_cause, lower,
+    BaseImage, BuildRequest, Graph, Images, Lowered, MissReason, Node, NodeId, Op, RunNetwork, Source,
+    first_cause, lower,
 };
 use crate::oci::{Platform, Reference};
 use crate::sandbox::Sandbox;
@@ -314,50 +315,51 @@ fn finish(
         prepared = prepare(builder, requests, wanted)?;
     }
     let begun = Stamp::now();
-    let mut asked = false;
-    for _ in 0..ATTEMPTS {
-        // Something has to run: a good moment to see whether base images have moved.
-        if !asked && !demand_of(builder, &prepared, &prepared.keyed()).needed.is_empty() {
-            asked = true;
-            if resolve::forget_moved(builder, &prepared.names, begun)? {
-                prepared = prepare(builder, requests, wanted)?;
-            }
-        }
-        match attempt(builder, &prepared)? {
+    let mut changing = String::new();
+    for number in 0..ATTEMPTS {
+        match attempt(builder, &prepared, begun)? {
             Attempt::Solved(solution, summary) => {
                 prepared.selections.save()?;
                 return export_all(builder, prepared, &solution, summary, listed);
             }
-            Attempt::Changed(path) => {
-                builder
-                    .events
-                    .emit(Event::Notice(format!("{path} changed while it was copied; starting over")));
-                prepared = prepare(builder, requests, wanted)?;
+            Attempt::Moved => {}
+            Attempt::Changed(what) => {
+                builder.events.emit(Event::Notice(format!("{what}; starting over ({})", number + 1)));
+                changing = what;
             }
         }
+        prepared = prepare(builder, requests, wanted)?;
     }
-    Err(BuildError::Unstable { path: "a file".to_owned() })
+    Err(BuildError::Unstable { what: changing })
 }
 
 enum Attempt {
     Solved(BTreeMap<NodeId, ResultId>, Summary),
     /// A source is no longer what was digested.
     Changed(String),
+    /// A base image's tag means another image than it did.
+    Moved,
 }
 
 /// One pass over the graph.
-fn attempt(builder: &Builder<'_>, prepared: &Prepared) -> Result<Attempt, BuildError> {
+fn attempt(builder: &Builder<'_>, prepared: &Prepared, begun: Stamp) -> Result<Attempt, BuildError> {
     let keyed = prepared.keyed();
     let forced = forced(builder, prepared);
     let is_forced = |id: NodeId| forced.contains(&id);
     let demand = demand(&keyed, builder.store, &is_forced);
-    let steps = keyed.recipes.iter().flatten().count();
-    builder.events.emit(Event::Planned { steps });
+    // Something has to run: a good moment to see whether base images have moved.
+    if !demand.needed.is_empty() && resolve::forget_moved(builder, &prepared.names, begun)? {
+        return Ok(Attempt::Moved);
+    }
+    builder.events.emit(Event::Planned { steps: distinct(&keyed) });
     report_hits(builder, &keyed, &demand);
     let needed = demand.needed.len();
     if needed == 0 {
         let summary = Summary { hits: distinct(&keyed), ..Summary::default() };
         return Ok(Attempt::Solved(demand.hits, summary));
+    }
+    if demand.needed.iter().any(|id| uses_network(prepared.graph.node(*id))) {
+        builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
     }
     let history = History::read(builder.store, &builder.options.project, &prepared.graph);
     let reasons = explain(builder, prepared, &keyed, &demand);
@@ -381,6 +383,10 @@ fn attempt(builder: &Builder<'_>, prepared: &Prepared) -> Result<Attempt, BuildE
         history.write(&keyed, &solution, &reasons)?;
     }
     outcome(builder, prepared, &keyed, solution)
+}
+
+fn uses_network(node: &Node) -> bool {
+    matches!(&node.op, Op::Run(run) if run.network == RunNetwork::Default)
 }
 
 /// How many different steps the graph has.

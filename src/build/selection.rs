@@ -97,7 +97,9 @@ fn select(context: &Context, copy: &Copy) -> Result<Selection, StepError> {
 fn mistake(node: &Node, error: StepError) -> Result<Diagnostic, BuildError> {
     let message = match error {
         StepError::Context(ContextError::Unstable { path }) => {
-            return Err(BuildError::Unstable { path: path.display().to_string() });
+            return Err(BuildError::Unstable {
+                what: format!("{} changes while it is read", path.display()),
+            });
         }
         StepError::Context(ContextError::Path(error)) => return Err(error.into()),
         error => error.to_string(),

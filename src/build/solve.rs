@@ -271,6 +271,7 @@ impl Solver<'_, '_> {
 
     /// One step's thread, from its slot to its result.
     fn step(&self, id: NodeId) {
+        let begun = Instant::now();
         let ended = self.solve(id);
         let mut board = self.board();
         board.running -= 1;
@@ -288,7 +289,7 @@ impl Solver<'_, '_> {
                     StepError::Cancelled => Outcome::Cancelled,
                     _ => Outcome::Failed,
                 };
-                self.events.emit(finished(self.keyed.graph, id, outcome, Duration::ZERO));
+                self.events.emit(finished(self.keyed.graph, id, outcome, begun.elapsed()));
                 board.solution.failed.push((id, error));
             }
         }
