@@ -55,6 +55,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
 /// The mistakes by place, the first ones where there are very many.
 fn in_order(mut wrong: Vec<Diagnostic>, warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
     wrong.sort_by_key(place);
+    wrong.dedup();
     let more = wrong.len() > MOST_MISTAKES;
     wrong.truncate(MOST_MISTAKES);
     wrong.extend(warnings.into_iter().take(MOST_MISTAKES));

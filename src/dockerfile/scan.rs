@@ -232,10 +232,8 @@ impl<'a> Scanner<'a> {
                     line.heredocs.push(heredoc);
                 }
                 None if known => {
-                    let message = format!("the heredoc `{}` does not end", syntax::short(&mark.name));
-                    let help = format!("end it with a line that is exactly `{}`", syntax::short(&mark.name));
-                    let place = line.span(found..search);
-                    self.wrong.push(Diagnostic::error(message).at(place, "begins here").help(help));
+                    let mistake = self.endless(&mark, line.span(found..search), before);
+                    self.wrong.push(mistake);
                     return;
                 }
                 None => {
@@ -245,6 +243,23 @@ impl<'a> Scanner<'a> {
                 }
             }
         }
+    }
+
+    /// A heredoc whose terminator is missing, or is there with blanks around it.
+    fn endless(&self, mark: &Mark, place: Span, body: usize) -> Diagnostic {
+        let name = syntax::short(&mark.name);
+        let mistake = Diagnostic::error(format!("the heredoc `{name}` does not end"))
+            .at(place, "begins here")
+            .help(format!("end it with a line that is exactly `{name}`"));
+        let mut start = body;
+        for line in self.file.text[body..].split_inclusive('\n') {
+            if line.trim() == mark.name {
+                let end = start + line.trim_end_matches(['\r', '\n']).len();
+                return mistake.also(Span::new(self.file, start..end), "there are blanks around it");
+            }
+            start += line.len();
+        }
+        mistake
     }
 
     /// Everything up to the line that is the mark's name.

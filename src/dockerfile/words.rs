@@ -25,6 +25,13 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// How deep `${a:-${b:-…}}` may nest.
 pub const MAX_DEPTH: usize = 64;
 
+/// How many bytes the values that go into one word may have together, those inside substitutions
+/// included. Without a limit a line can ask for any amount: `${x//?/${x//?/…}}`.
+pub const MAX_VALUES: usize = 4 << 20;
+
+/// A letter of a value costs this much of a byte for each letter of the pattern it is matched with.
+const MATCHES_A_BYTE: usize = 64;
+
 /// Why a word cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WordError {
@@ -62,6 +69,9 @@ pub enum WordError {
     /// Substitutions inside substitutions inside …
     #[error("substitutions are nested more than {MAX_DEPTH} deep")]
     TooDeep,
+    /// Values of values of …
+    #[error("the values in it are larger than {MAX_VALUES} bytes together")]
+    TooLarge,
 }
 
 impl WordError {
@@ -168,11 +178,13 @@ pub(super) struct Lexer<'a> {
     escape: char,
     style: Style,
     depth: usize,
+    /// How many bytes of values may still come.
+    budget: usize,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, lookup: Lookup<'a>, escape: char, style: Style) -> Self {
-        Self { rest: text.chars().peekable(), lookup, escape, style, depth: 0 }
+        Self { rest: text.chars().peekable(), lookup, escape, style, depth: 0, budget: MAX_VALUES }
     }
 
     pub(super) fn run(mut self) -> Result<Expanded, WordError> {
@@ -305,16 +317,27 @@ impl<'a> Lexer<'a> {
 
     fn dollar(&mut self) -> Result<String, WordError> {
         self.rest.next();
-        if self.rest.next_if_eq(&'{').is_some() {
-            return self.braced();
-        }
+        let value = match self.rest.next_if_eq(&'{') {
+            Some(_) => self.braced()?,
+            None => self.plain_variable(),
+        };
+        self.spend(value.len())?;
+        Ok(value)
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), WordError> {
+        self.budget = self.budget.checked_sub(bytes).ok_or(WordError::TooLarge)?;
+        Ok(())
+    }
+
+    fn plain_variable(&mut self) -> String {
         let name = self.name();
         if name.is_empty() {
-            return Ok("$".into());
+            return "$".into();
         }
         match (self.lookup)(&name) {
-            None if self.style.keep_unset => Ok(format!("${name}")),
-            value => Ok(value.unwrap_or_default()),
+            None if self.style.keep_unset => format!("${name}"),
+            value => value.unwrap_or_default(),
         }
     }
 
@@ -380,7 +403,7 @@ impl<'a> Lexer<'a> {
             Some(rest) => (true, rest),
             None => (false, word.as_str()),
         };
-        let pattern = Pattern::parse(text)?;
+        let pattern = self.pattern(text, &value)?;
         Ok(match side {
             '#' => pattern.without_prefix(&value, longest),
             _ => pattern.without_suffix(&value, longest),
@@ -396,7 +419,15 @@ impl<'a> Lexer<'a> {
         if value.is_none() && self.style.keep_unset {
             return Ok(format!("${{{name}/{text}/{replacement}}}"));
         }
-        Ok(Pattern::parse(&text)?.replace(&value.unwrap_or_default(), &replacement, all))
+        let value = value.unwrap_or_default();
+        let pattern = self.pattern(&text, &value)?;
+        pattern.replace(&value, &replacement, all, self.budget).ok_or(WordError::TooLarge)
+    }
+
+    /// The pattern, where matching it with a value is no endless work.
+    fn pattern(&mut self, text: &str, value: &str) -> Result<Pattern, WordError> {
+        self.spend(value.len().saturating_mul(text.len()) / MATCHES_A_BYTE)?;
+        Pattern::parse(text)
     }
 
     /// Letters, digits and `_`; a number alone where it begins with a digit; one special parameter.
@@ -558,6 +589,19 @@ mod tests {
         let nested = format!("{}{}", "${a:-".repeat(100_000), "}".repeat(100_000));
         assert_eq!(with_x(&nested), Err(WordError::TooDeep));
         assert!(with_x(&format!("{}{}", "${a:-".repeat(50), "}".repeat(50))).is_ok());
+    }
+
+    #[test]
+    fn values_that_grow_without_end_are_an_error() {
+        let long = "x".repeat(1000);
+        let lookup = |_: &str| Some(long.clone());
+        let nested = format!("{}{}", "${a///".repeat(10), "}".repeat(10));
+        assert_eq!(expand(&nested, &lookup, '\\'), Err(WordError::TooLarge));
+        assert_eq!(expand(&"$a".repeat(5000), &lookup, '\\'), Err(WordError::TooLarge));
+        assert_eq!(expand(&"${b+$a}".repeat(5000), &lookup, '\\'), Err(WordError::TooLarge));
+        assert_eq!(expand(&"$a".repeat(4000), &lookup, '\\').map(|text| text.len()), Ok(4_000_000));
+        let pattern = format!("${{a#{}}}", "x".repeat(300_000));
+        assert_eq!(expand(&pattern, &lookup, '\\'), Err(WordError::TooLarge));
     }
 
     proptest! {
