@@ -1,26 +1,73 @@
 //! Shipway builds the images of a compose project and launches its containers: one binary, no build
-//! daemon.
+//! daemon. This page is the map of the house; each module's own page goes on from here.
+//!
+//! # The path of the data
+//!
+//! ```text
+//! compose files ── compose::load ──────────► Project       text → typed model, or all diagnostics   pure
+//! Dockerfiles ──── dockerfile::parse ──────► stages                                                 pure
+//! names ────────── build::resolve ─────────► base images   name → config and layers; remembered as pins
+//! all of these ─── graph::lower ───────────► Graph         one graph for all services               pure
+//! contexts ─────── context::select ────────► selections    digest of exactly what a COPY writes
+//! Graph ────────── build::solve ───────────► results       key → hit, or run and publish
+//! roots ────────── build::export, hand_over► images        named in the store, sent to the engine
+//! Project, images─ up::observe, reconcile ─► Plan          desired × observed → steps with causes   pure
+//! Plan ─────────── up::execute ────────────► containers
+//! ```
+//!
+//! `build` and `up` do not know each other: `cli` passes a map from service to image. `compose` and
+//! `dockerfile` do not know each other: `graph::lower` alone reads both. Every step emits
+//! [`base::event::Event`]s; `cli::render` alone prints.
 //!
 //! # The house
 //!
-//! | layer | module | what it does |
-//! | --- | --- | --- |
-//! | L5 | `cli` | arguments, one short function a command, the only code that prints |
-//! | L4 | `up` | observe, reconcile (pure), plan, execute |
-//! | L4 | `build` | resolve names, solve the graph, execute its operations, export images |
-//! | L3 | `graph` | operations, lowering, recipes (what a key contains), reasons (why a step ran); pure |
-//! | L2 | `engine` | the container engine behind a trait |
-//! | L2 | `sandbox` | the only code that starts a process or mounts |
-//! | L2 | `context` | ignore files, scanning with the stat cache, selection digests, copying |
-//! | L2 | `oci` | image references, images, layers, registries |
-//! | L1 | `store` | blobs, snapshots, records, history, the collector; bytes and folders, knows no OCI |
-//! | L1 | `compose` | the compose language: text to typed model; pure |
-//! | L1 | `dockerfile` | the Dockerfile language: text to stages; pure |
-//! | L0 | `base` | digests, diagnostics, file system primitives, events |
+//! | layer | module | what it does | where a change goes |
+//! | --- | --- | --- | --- |
+//! | L5 | [`cli`] | arguments, one short function a command, the only code that prints | a flag: `cli::args`; how something looks: `cli::render` |
+//! | L4 | [`up`] | observe, reconcile (pure), plan, execute | a compose key that reaches the engine: `up::spec`; when something is recreated: `up::reconcile` |
+//! | L4 | [`build`] | resolve, solve, execute, explain, export, hand over | an operation: `build::exec`; scheduling: `build::solve` |
+//! | L3 | [`graph`] | operations, lowering, recipes, reasons; pure | an instruction: `graph::instruction`; what enters a key: `graph::recipe` |
+//! | L2 | [`engine`] | the container engine behind a trait | another engine: a second implementation of [`engine::Engine`] |
+//! | L2 | [`sandbox`] | the only code that starts a process of an image or mounts | isolation, limits, overlay |
+//! | L2 | [`context`] | ignore files, stat cache, selection digests, copying | what a COPY selects or writes |
+//! | L2 | [`oci`] | references, images, layers, archives, registries | formats and protocols of images |
+//! | L1 | [`store`] | blobs, snapshots, records, shelves, the collector; knows no OCI | the disk |
+//! | L1 | [`compose`] | the compose language; pure | a compose key: a row of the attribute table `compose::attrs` |
+//! | L1 | [`dockerfile`] | the Dockerfile language; pure | grammar, words, build checks |
+//! | L0 | [`base`] | digests, diagnostics, file system primitives, events, cancelling | |
 //!
 //! Imports run downward only: `context` → `store`, `oci` → `store`, `graph` → `compose`, `dockerfile`,
 //! `oci`; `build` → `graph`, `context`, `oci`, `sandbox`, `store`, `engine`; `up` → `compose`, `engine`;
 //! `cli` → all; everything → `base`. `tests/layers.rs` fails on any other edge.
+//!
+//! # Keys
+//!
+//! A step has two keys, both derived from one stored value, its [`graph::Recipe`]. The *definition* key is
+//! known before anything runs; the *canonical* key is over what the inputs turned out to be and stops a
+//! rebuild where a stage came out with the same bytes. A key is not a result: every published snapshot has
+//! a fresh [`base::digest::ResultId`], and keys point at it.
+//!
+//! | operation | what enters its key |
+//! | --- | --- |
+//! | pull | the chain ID of the base image's layers, the platform |
+//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags |
+//! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
+//! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network mode, hostname, extra hosts, shm size |
+//! | WORKDIR, heredoc files | path, bytes, owner, mode |
+//!
+//! Never: mtimes, paths of the host, inode numbers, names of stages and services, comments, limits, the
+//! clock, values of secrets. The image's config is carried beside the graph and makes no node.
+//!
+//! # Invariants
+//!
+//! - A no-op starts no process, asks no network but the engine once, writes nothing, and reads no file
+//!   that its stamp vouches for.
+//! - Whatever is published is whole: it is finished in `tmp`, renamed, and its record comes last. A
+//!   missing or unfinished piece is a miss, never an error and never a wrong result.
+//! - After a COPY each source is still what was digested, or the step starts over.
+//! - Every miss has a reason.
+//! - Nothing is left behind after Ctrl-C or `kill -9`: mounts are detached, processes have a monitor,
+//!   staging folders are locked while their owner lives and swept when it is dead.
 
 // Where tests/ may do what the library must not, the lint stands here and not in Cargo.toml.
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
