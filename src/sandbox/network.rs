@@ -75,3 +75,35 @@ fn raise_loopback() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn abstract_sockets_of_others_are_out_of_reach() {
+        if landlock_version() < SCOPES || !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root and Landlock with scopes");
+            return;
+        }
+        let name = format!("shipway-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _listener = UnixListener::bind_addr(&address).unwrap();
+        let confined = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    confine(Network::Host).unwrap();
+                    let own = SocketAddr::from_abstract_name(format!("{name}-own")).unwrap();
+                    let _own = UnixListener::bind_addr(&own).unwrap();
+                    (UnixStream::connect_addr(&address), UnixStream::connect_addr(&own))
+                })
+                .join()
+                .unwrap()
+        });
+        assert_eq!(confined.0.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert!(confined.1.is_ok() && UnixStream::connect_addr(&address).is_ok());
+    }
+}

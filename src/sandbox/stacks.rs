@@ -5,7 +5,7 @@
 //! layers below. Chains that overlayfs cannot stack have their lower part merged into one tree first; such
 //! trees are kept for the sandbox's life.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -48,6 +48,8 @@ pub(super) struct Stacks {
     folder: PathBuf,
     driver: OnceLock<Driver>,
     merged: Mutex<HashMap<Vec<PathBuf>, PathBuf>>,
+    /// The uppers that hold a full copy.
+    filled: Mutex<HashSet<PathBuf>>,
 }
 
 impl Stacks {
@@ -58,8 +60,8 @@ impl Stacks {
             std::fs::create_dir_all(&empty).at_path("create", &empty)?;
             std::fs::set_permissions(&empty, PermissionsExt::from_mode(0o755)).at_path("chmod", &empty)?;
         }
-        let merged = Mutex::new(HashMap::new());
-        Ok(Self { folder: folder.to_owned(), driver: OnceLock::new(), merged })
+        let (merged, filled) = (Mutex::default(), Mutex::default());
+        Ok(Self { folder: folder.to_owned(), driver: OnceLock::new(), merged, filled })
     }
 
     /// Uses `driver` without asking.
@@ -139,7 +141,7 @@ impl Stacks {
         let (tree, forbidden) = match &layers.writable {
             None => (self.merged(&layers.lowers)?, READ_ONLY | NO_DEV),
             Some(writable) => {
-                fill_upper(writable, &layers.lowers)?;
+                self.fill(&writable.upper, &layers.lowers)?;
                 (writable.upper.clone(), NO_DEV)
             }
         };
@@ -147,6 +149,17 @@ impl Stacks {
         let mount = bind(&opened, "").at_path("bind", &tree)?;
         restrict(&mount, forbidden).at_path("restrict", &tree)?;
         Ok(mount)
+    }
+
+    /// Copies the layers into an upper when it is seen for the first time.
+    fn fill(&self, upper: &Path, layers: &[PathBuf]) -> Result<(), SandboxError> {
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !filled.insert(upper.to_owned()) {
+            return Ok(());
+        }
+        drop(filled);
+        std::fs::set_permissions(upper, PermissionsExt::from_mode(0o755)).at_path("chmod", upper)?;
+        Ok(flatten::merge(layers, upper).at_path("merge layers into", upper)?)
     }
 
     /// The chain as one tree; made once.
@@ -163,19 +176,6 @@ impl Stacks {
         merged.insert(layers.to_vec(), tree.clone());
         Ok(tree)
     }
-}
-
-/// Copies the layers into a new upper; a mark in the work folder says that it is done.
-fn fill_upper(writable: &Writable, layers: &[PathBuf]) -> Result<(), SandboxError> {
-    let mark = writable.work.join("filled");
-    if mark.exists() {
-        return Ok(());
-    }
-    let mode = PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&writable.upper, mode).at_path("chmod", &writable.upper)?;
-    flatten::merge(layers, &writable.upper).at_path("merge layers into", &writable.upper)?;
-    File::create(&mark).at_path("create", &mark)?;
-    Ok(())
 }
 
 /// The root folder of a merged tree has the attributes of the upper's own: a new upper takes them from the
