@@ -180,3 +180,33 @@ fn an_engine_loads_what_is_written_and_what_it_saves_is_read() {
     }
     assert!(docker(&host, &["rmi", tags[0], tags[1]], b"").0);
 }
+
+#[test]
+fn skopeo_reads_what_is_written_and_what_it_writes_is_read() {
+    let skopeo = |arguments: &[&str]| {
+        let output = Command::new("skopeo").args(arguments).stdin(Stdio::null()).output();
+        output.ok().filter(|output| output.status.success()).map(|output| output.stdout)
+    };
+    if !available(skopeo(&["--version"]).is_some(), "skopeo") {
+        return;
+    }
+    let layers = [layer("hello", "first"), layer("world", "second")];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let written = write_archive(&mut file, &[image(&layers, &["ocitest/skopeo:1"])]).unwrap();
+    for form in ["oci-archive", "docker-archive"] {
+        let source = format!("{form}:{}", path.display());
+        let text = skopeo(&["inspect", "--config", "--raw", &source]).unwrap();
+        assert_eq!(ImageConfig::from_json(&text).unwrap(), config(&layers), "{source}");
+        let copy = folder.path().join("copy.tar");
+        let target = format!("oci-archive:{}:ocitest/skopeo:1", copy.display());
+        skopeo(&["copy", "--insecure-policy", &source, &target]).unwrap();
+        let (_folder, store) = store();
+        let read = read_archive(&store, &mut std::fs::File::open(&copy).unwrap()).unwrap();
+        assert_eq!(read[0].image.rootfs, config(&layers).rootfs);
+        // skopeo writes the config of the older form anew.
+        assert!(form == "docker-archive" || read[0].parsed.config.digest == written[0].config.digest);
+        std::fs::remove_file(&copy).unwrap();
+    }
+}

@@ -18,7 +18,7 @@ use super::super::tarball::{Kind, Member, Reader, Writer};
 use super::super::{LayerOptions, LayerTar, OciError, UnpackLimits, unpack_layer, write_layer};
 use super::xattrs::Xattrs;
 use crate::base::fs::RootDir;
-use crate::base::testing::{as_root, available, golden};
+use crate::base::testing::{as_root, available, golden, variable};
 
 /// One file of a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,6 +339,51 @@ fn what_gnu_tar_writes_is_unpacked_as_gnu_tar_unpacks_it() {
         assert_eq!(print(&scan(unpacked.path())), print(&expected), "{format}");
         assert_eq!(unpacked.path().metadata().unwrap().mode() & 0o7777, 0o755);
     }
+}
+
+/// Kind, mode, owner, time and content of a file.
+type Told = (Kind, u32, (u32, u32), i64, Vec<u8>);
+
+/// What a tar says of each file; a further name of a file counts as the file itself.
+fn contents(bytes: &[u8]) -> BTreeMap<String, Told> {
+    let mut files = BTreeMap::new();
+    let mut reader = Reader::new(bytes);
+    while let Some(member) = reader.next().unwrap() {
+        let path = |bytes: &[u8]| {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            text.trim_start_matches("./").trim_end_matches('/').to_owned()
+        };
+        let mut content = Vec::new();
+        reader.read_to_end(&mut content).unwrap();
+        let name = path(&member.path);
+        let Member { kind, mode, uid, gid, mtime, .. } = member;
+        let mode = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { mode };
+        let file = match &kind {
+            Kind::HardLink(target) => BTreeMap::get(&files, &path(target)).cloned().unwrap(),
+            _ => (kind, mode, (uid, gid), mtime, content),
+        };
+        if !name.is_empty() {
+            files.insert(name, file);
+        }
+    }
+    files
+}
+
+#[test]
+fn a_real_root_file_system_survives_the_way_there_and_back() {
+    let path = variable("SHIPWAY_TEST_BUSYBOX_TAR");
+    if !available(path.is_some(), "a tar in SHIPWAY_TEST_BUSYBOX_TAR") || !as_root() {
+        return;
+    }
+    let bytes = std::fs::read(path.unwrap()).unwrap();
+    let (tree, result) = unpack(&bytes, None);
+    assert_eq!(result.unwrap().diff_id.0, crate::base::digest::Digest::of(&bytes));
+    let (written, _) = write(tree.path(), None, LayerOptions::default());
+    assert!(contents(&written) == contents(&bytes));
+    let (nothing, layer) = write(tree.path(), Some(tree.path()), LayerOptions::default());
+    // Files that have several names are told again, because links do not reach into lower layers.
+    let linked = contents(&nothing).into_values().filter(|file| file.0 == Kind::File).count();
+    assert!(linked < contents(&bytes).len() && layer.size < 2 * bytes.len() as u64);
 }
 
 /// A tar of these members, files with the content `x`.
