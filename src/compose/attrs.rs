@@ -49,6 +49,8 @@ pub(super) enum Shape {
     Number,
     /// A number of bytes, or a string with a unit → text.
     Size,
+    /// A string with a unit (no number) → text.
+    SizeText,
     /// A string with units → text.
     Duration,
     /// One of these strings → text.
@@ -222,11 +224,11 @@ pub(super) static SERVICE: Object = object(
     &[
         attr("annotations", LABELS),
         attr("attach", Shape::Bool),
-        attr("blkio_config", Shape::Object(&BLKIO)).later(),
+        attr("blkio_config", Shape::Object(&BLKIO)),
         attr("build", Shape::Short(forms::build, &Shape::Object(&BUILD))),
         attr("cap_add", TEXTS).unique(VALUE),
         attr("cap_drop", TEXTS).unique(VALUE),
-        attr("cgroup", Shape::Word(&["host", "private"])).later(),
+        attr("cgroup", Shape::Word(&["host", "private"])),
         attr("cgroup_parent", Shape::Text),
         attr("command", Shape::Command).merge(Merge::Replace).empty(),
         attr("configs", Shape::List(&Shape::Short(forms::file_use, &Shape::Object(&FILE_USE))))
@@ -236,8 +238,8 @@ pub(super) static SERVICE: Object = object(
         attr("cpu_percent", Shape::Whole).elsewhere(),
         attr("cpu_period", Shape::Whole),
         attr("cpu_quota", Shape::Whole),
-        attr("cpu_rt_period", Shape::Whole).later(),
-        attr("cpu_rt_runtime", Shape::Whole).later(),
+        attr("cpu_rt_period", Shape::Whole),
+        attr("cpu_rt_runtime", Shape::Whole),
         attr("cpu_shares", Shape::Whole),
         attr("cpus", Shape::Number),
         attr("cpuset", Shape::Text),
@@ -245,7 +247,7 @@ pub(super) static SERVICE: Object = object(
         attr("depends_on", Shape::Short(forms::depends_on, &Shape::Map(&Shape::Object(&DEPENDENCY)))),
         attr("deploy", Shape::Object(&DEPLOY)).empty(),
         attr("develop", Shape::Object(&DEVELOP)).empty(),
-        attr("device_cgroup_rules", TEXTS).unique(Unique::Refuse).later(),
+        attr("device_cgroup_rules", TEXTS).unique(Unique::Refuse),
         attr("devices", Shape::List(&Shape::Short(forms::device, &Shape::Object(&DEVICE))))
             .unique(Unique::By(forms::target)),
         attr("dns", TEXT_OR_TEXTS).unique(VALUE),
@@ -258,9 +260,9 @@ pub(super) static SERVICE: Object = object(
         attr("environment", Shape::Pairs(Missing::Environment)),
         attr("expose", TEXT_LIKES).unique(VALUE),
         attr("extends", Shape::Short(forms::extends, &Shape::Object(&EXTENDS))),
-        attr("external_links", TEXTS).unique(Unique::Refuse).later(),
+        attr("external_links", TEXTS).unique(Unique::Refuse),
         attr("extra_hosts", Shape::Short(forms::extra_hosts, &TEXTS)).merge(Merge::Union),
-        attr("gpus", Shape::Short(forms::gpus, &Shape::List(&Shape::Object(&DEVICE_REQUEST)))).later(),
+        attr("gpus", Shape::Short(forms::gpus, &Shape::List(&Shape::Object(&DEVICE_REQUEST)))),
         attr("group_add", TEXT_LIKES).unique(Unique::Refuse),
         attr("healthcheck", Shape::Object(&HEALTHCHECK)),
         attr("hostname", Shape::Text),
@@ -272,7 +274,7 @@ pub(super) static SERVICE: Object = object(
         attr("labels", LABELS),
         attr("links", TEXTS).unique(VALUE),
         attr("logging", Shape::Object(&LOGGING)).merge(Merge::SameDriver),
-        attr("mac_address", Shape::Text).later(),
+        attr("mac_address", Shape::Text),
         attr("mem_limit", Shape::Size),
         attr("mem_reservation", Shape::Size),
         attr("mem_swappiness", Shape::Size),
@@ -287,9 +289,9 @@ pub(super) static SERVICE: Object = object(
         attr("platform", Shape::Text),
         attr("ports", Shape::List(&Shape::Short(forms::ports, &Shape::Object(&PORT))))
             .unique(Unique::By(forms::port_identity)),
-        attr("post_start", Shape::List(&Shape::Object(&HOOK))).later(),
+        attr("post_start", Shape::List(&Shape::Object(&HOOK))),
         attr("pre_start", Shape::List(&Shape::Object(&HOOK))).later(),
-        attr("pre_stop", Shape::List(&Shape::Object(&HOOK))).later(),
+        attr("pre_stop", Shape::List(&Shape::Object(&HOOK))),
         attr("privileged", Shape::Bool),
         attr("profiles", TEXTS).unique(VALUE),
         attr("provider", Shape::Object(&PROVIDER)).later(),
@@ -306,7 +308,7 @@ pub(super) static SERVICE: Object = object(
         attr("stdin_open", Shape::Bool),
         attr("stop_grace_period", Shape::Duration),
         attr("stop_signal", Shape::Text),
-        attr("storage_opt", OPTIONS).later(),
+        attr("storage_opt", OPTIONS),
         attr("sysctls", LABELS),
         attr("tmpfs", TEXT_OR_TEXTS).unique(VALUE),
         attr("tty", Shape::Bool),
@@ -327,7 +329,7 @@ pub(super) static SERVICE: Object = object(
 pub(super) static BUILD: Object = object(
     "build",
     &[
-        attr("additional_contexts", LABELS).path(PathRule::Contexts),
+        attr("additional_contexts", LABELS).path(PathRule::Contexts).later(),
         attr("args", Shape::Pairs(Missing::Environment)),
         attr("cache_from", TEXTS).later(),
         attr("cache_to", TEXTS).later(),
@@ -335,20 +337,20 @@ pub(super) static BUILD: Object = object(
         attr("dockerfile", Shape::Text),
         attr("dockerfile_inline", Shape::Text),
         attr("entitlements", TEXTS).later(),
-        attr("extra_hosts", Shape::Short(forms::extra_hosts, &TEXTS)).merge(Merge::Union).later(),
+        attr("extra_hosts", Shape::Short(forms::extra_hosts, &TEXTS)).merge(Merge::Union),
         attr("isolation", Shape::Text).elsewhere(),
         attr("labels", LABELS),
         attr("network", Shape::Text),
         attr("no_cache", Shape::Bool),
         attr("no_cache_filter", TEXT_OR_TEXTS).later(),
-        attr("platforms", TEXTS).later(),
+        attr("platforms", TEXTS),
         attr("privileged", Shape::Bool).later(),
         attr("provenance", Shape::TextLike).later(),
         attr("pull", Shape::Bool),
         attr("sbom", Shape::TextLike).later(),
         attr("secrets", Shape::List(&Shape::Short(forms::file_use, &Shape::Object(&FILE_USE)))).later(),
-        attr("shm_size", Shape::Size).later(),
-        attr("ssh", Shape::Short(forms::ssh, &TEXTS)).later(),
+        attr("shm_size", Shape::Size),
+        attr("ssh", Shape::Short(forms::ssh, &TEXTS)).unique(Unique::Refuse).later(),
         attr("tags", TEXTS).unique(VALUE),
         attr("target", Shape::Text),
         attr("ulimits", Shape::Map(&Shape::Short(forms::ulimit, &Shape::Object(&ULIMIT)))).later(),
@@ -363,7 +365,7 @@ static BLKIO: Object = object(
         attr("device_read_iops", Shape::List(&Shape::Object(&THROTTLE))),
         attr("device_write_bps", Shape::List(&Shape::Object(&THROTTLE))),
         attr("device_write_iops", Shape::List(&Shape::Object(&THROTTLE))),
-        attr("weight", Shape::Whole),
+        attr("weight", Shape::WholeOnly),
         attr("weight_device", Shape::List(&Shape::Object(&WEIGHT))),
     ],
     &[],
@@ -443,7 +445,7 @@ static RESOURCES: Object = object(
 
 static LIMITS: Object = object(
     "limits",
-    &[attr("cpus", Shape::Number), attr("memory", Shape::Size), attr("pids", Shape::Whole)],
+    &[attr("cpus", Shape::Number), attr("memory", Shape::SizeText), attr("pids", Shape::Whole)],
     &[],
 );
 
@@ -451,9 +453,9 @@ static RESERVATIONS: Object = object(
     "reservations",
     &[
         attr("cpus", Shape::Number),
-        attr("devices", Shape::List(&Shape::Object(&DEVICE_REQUEST))).later(),
+        attr("devices", Shape::List(&Shape::Object(&DEVICE_REQUEST))),
         attr("generic_resources", Shape::List(&Shape::Any)).elsewhere(),
-        attr("memory", Shape::Size),
+        attr("memory", Shape::SizeText),
     ],
     &[],
 );
@@ -549,20 +551,24 @@ static HEALTHCHECK: Object = object(
     &[],
 );
 
-static LOGGING: Object = object("logging", &[attr("driver", Shape::Text), attr("options", LABELS)], &[]);
+static LOGGING: Object = object(
+    "logging",
+    &[attr("driver", Shape::Text), attr("options", Shape::Short(forms::mapping, &LABELS))],
+    &[],
+);
 
 static NETWORK_USE: Object = Object {
     name: "network",
     attrs: &[
         attr("aliases", TEXTS).unique(VALUE),
-        attr("driver_opts", OPTIONS).later(),
-        attr("gw_priority", Shape::Whole).later(),
-        attr("interface_name", Shape::Text).later(),
+        attr("driver_opts", OPTIONS),
+        attr("gw_priority", Shape::WholeOnly),
+        attr("interface_name", Shape::Text),
         attr("ipv4_address", Shape::Text),
         attr("ipv6_address", Shape::Text),
         attr("link_local_ips", TEXTS).unique(VALUE),
-        attr("mac_address", Shape::Text).later(),
-        attr("priority", Shape::Whole),
+        attr("mac_address", Shape::Text),
+        attr("priority", Shape::WholeOnly),
     ],
     required: &[],
     empty: true,
@@ -641,7 +647,7 @@ static BIND: Object = object(
     &[
         attr("create_host_path", Shape::Bool),
         attr("propagation", Shape::Text),
-        attr("recursive", Shape::Word(&["enabled", "disabled", "writable", "readonly"])).later(),
+        attr("recursive", Shape::Word(&["enabled", "disabled", "writable", "readonly"])),
         attr("selinux", Shape::Word(&["z", "Z"])),
     ],
     &[],
@@ -649,13 +655,13 @@ static BIND: Object = object(
 
 static VOLUME_USE: Object = object(
     "volume",
-    &[attr("labels", LABELS).later(), attr("nocopy", Shape::Bool), attr("subpath", Shape::Text).later()],
+    &[attr("labels", LABELS), attr("nocopy", Shape::Bool), attr("subpath", Shape::Text)],
     &[],
 );
 
 static TMPFS: Object = object("tmpfs", &[attr("mode", Shape::WholeOnly), attr("size", Shape::Size)], &[]);
 
-static SUBPATH: Object = object("image", &[attr("subpath", Shape::Text).later()], &[]);
+static SUBPATH: Object = object("image", &[attr("subpath", Shape::Text)], &[]);
 
 /// `networks.KEY`.
 pub(super) static NETWORK: Object = Object {

@@ -101,7 +101,7 @@ fn expectation(shape: Shape) -> &'static str {
         Shape::Bool => "true or false",
         Shape::Whole | Shape::WholeOnly => "a whole number",
         Shape::Number => "a number",
-        Shape::Size => "a number of bytes such as `64m`",
+        Shape::Size | Shape::SizeText => "a number of bytes such as `64m`",
         Shape::Duration => "a duration such as `1m30s`",
         Shape::Command | Shape::OneOrMany(_) => "a string or a list",
         Shape::List(_) => "a list",

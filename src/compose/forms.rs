@@ -105,7 +105,10 @@ fn listed(items: Vec<Node>, value: impl Fn(&Span) -> Node) -> Result<Map, Box<Di
             return Err(wrong(&item, format!("a name is expected here, and this is {}", item.kind_name())));
         };
         let entry = Entry { key: item.span.clone(), node: value(&item.span) };
-        map.insert(name.clone(), entry);
+        if let Some(first) = map.insert(name.clone(), entry) {
+            let mistake = *wrong(&item, format!("`{name}` stands twice in this list"));
+            return Err(Box::new(mistake.also(first.key, "first here")));
+        }
     }
     Ok(map)
 }
@@ -153,6 +156,14 @@ pub(super) fn ssh(node: Node, _: &Place<'_>) -> Forming {
     });
     let lines = lines.collect();
     done(Node { kind: Kind::List(lines), ..node })
+}
+
+/// A mapping that has no list form.
+pub(super) fn mapping(node: Node, _: &Place<'_>) -> Forming {
+    match node.kind {
+        Kind::List(_) => Err(wrong(&node, "a mapping is expected here, and this is a list")),
+        _ => Ok(Formed::More(node)),
+    }
 }
 
 /// `gpus: all`.

@@ -19,6 +19,7 @@ pub(super) fn before(project: &Project) -> Vec<Diagnostic> {
         found.devices(name, service);
         found.twins(name, service);
         found.values(name, service);
+        found.bounds(name, service);
     }
     found.resources();
     found.container_names();
@@ -225,6 +226,21 @@ impl Found<'_> {
                     "it has two or more letters, digits, `_`, `.` and `-`, and begins with a letter or digit",
                 );
             self.mistakes.push(mistake);
+        }
+    }
+
+    /// Numbers that the engine takes within bounds.
+    fn bounds(&mut self, name: &str, service: &Service) {
+        let bounded = [
+            ("oom_score_adj", service.oom_score_adj, -1000..=1000),
+            ("mem_swappiness", service.mem_swappiness.map(|size| size.0), 0..=100),
+        ];
+        for (key, value, range) in bounded {
+            if let Some(value) = value.filter(|value| !range.contains(value)) {
+                let message =
+                    format!("`{key}` is {value}; it goes from {} to {}", range.start(), range.end());
+                self.tell(message, &["services", name, key]);
+            }
         }
     }
 

@@ -46,12 +46,13 @@ impl<'a> Shaper<'a> {
             | Shape::WholeOnly
             | Shape::Number
             | Shape::Size
+            | Shape::SizeText
             | Shape::Duration
             | Shape::Word(_) => self.scalar(node, shape, path),
             Shape::Command => self.command(node, path),
             Shape::OneOrMany(item) => {
                 let scalar = matches!(item, Shape::TextLike) && node.scalar_text().is_some();
-                if scalar || matches!(node.kind, Kind::Text(_) | Kind::Map(_)) {
+                if scalar || matches!(node.kind, Kind::Text(_)) {
                     let one = Node { mark: Mark::None, ..node.clone() };
                     node.kind = Kind::List(vec![one]);
                 }
@@ -114,6 +115,10 @@ impl<'a> Shaper<'a> {
             },
             Shape::Number => number(node).ok_or("a number"),
             Shape::Size => size(node).ok_or("a number of bytes such as `64m`"),
+            Shape::SizeText => match node.kind {
+                Kind::Text(_) => size(node).ok_or("a number of bytes such as `64m`"),
+                _ => Err("a string such as \"64m\""),
+            },
             Shape::Duration => match node.as_text().map(Interval::parse) {
                 Some(Some(interval)) => Ok(Kind::Text(interval.to_string())),
                 _ => Err("a duration such as `1m30s`"),

@@ -132,7 +132,10 @@ impl<'a> Sources<'a> {
     /// they speak of what earlier documents and files say.
     pub(super) fn load(&mut self, path: &Path, asked: Option<&Span>, context: Context<'_>) -> Vec<Node> {
         let mut documents = self.documents(path, asked, context.variables);
-        documents.retain(|document| !document.is_null());
+        if let Some(empty) = documents.iter().find(|document| document.is_null()) {
+            let mistake = Diagnostic::error("an empty document").at(empty.span.clone(), "");
+            self.mistakes.push(mistake.help("take the `---` away"));
+        }
         for document in &mut documents {
             self.shape(document, Shape::Object(&attrs::TOP), "", context);
             include::apply(self, document, context);

@@ -113,24 +113,28 @@ impl MountSpec {
         let mut entries =
             vec![("type", text(if is_bind { "bind" } else { "volume" })), ("target", text(&self.target))];
         entries.extend(self.source.as_deref().map(|source| ("source", text(source))));
-        let mut inner = Vec::new();
+        let (mut bind, mut volume) = (Vec::new(), Vec::new());
         if is_bind {
-            inner.push(("create_host_path", flag()));
+            bind.push(("create_host_path", flag()));
         }
         for option in &self.options {
             match option.as_str() {
                 "ro" => entries.push(("read_only", flag())),
-                "nocopy" if !is_bind => inner.push(("nocopy", flag())),
-                "z" | "Z" if is_bind => inner.push(("selinux", text(option))),
-                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" if is_bind => {
-                    inner.push(("propagation", text(option)));
+                "nocopy" => volume.push(("nocopy", flag())),
+                "z" | "Z" => bind.push(("selinux", text(option))),
+                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => {
+                    bind.push(("propagation", text(option)));
                 }
-                "cached" | "delegated" | "consistent" => entries.push(("consistency", text(option))),
                 _ => {}
             }
         }
-        if self.source.is_some() {
-            entries.push((if is_bind { "bind" } else { "volume" }, Node::map(inner, span)));
+        if is_bind || !bind.is_empty() {
+            entries.push(("bind", Node::map(bind, span)));
+        }
+        // A target of two letters stays bare, as compose has it.
+        let bare = self.source.is_none() && self.target.chars().count() <= 2;
+        if (!is_bind && !bare) || !volume.is_empty() {
+            entries.push(("volume", Node::map(volume, span)));
         }
         Node::map(entries, span)
     }

@@ -272,6 +272,9 @@ impl<'a> Builder<'a> {
                 if plain && text == "<<" && tag.is_none() && self.merge_key() {
                     return Ok(());
                 }
+                if style == granit_parser::ScalarStyle::DoubleQuoted && has_slash_escape(place.text()) {
+                    return Err(refuse("`\\/` is no escape that compose reads", place, "write `/`"));
+                }
                 let node = scalar_node(&text, plain, tag.as_deref(), place)?;
                 self.finish(node, anchor, 1)
             }
@@ -383,6 +386,17 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a double-quoted text escapes a slash, which YAML 1.2 allows and compose's reader does not.
+fn has_slash_escape(quoted: &str) -> bool {
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '\\' && letters.next() == Some('/') {
+            return true;
+        }
+    }
+    false
 }
 
 /// A scalar as the key of a mapping.

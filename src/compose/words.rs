@@ -18,6 +18,7 @@ enum Quote {
     Single,
     Double,
     Back,
+    Dollar,
 }
 
 /// Splits a command line.
@@ -55,8 +56,23 @@ pub(super) fn split(line: &str) -> Result<Split, &'static str> {
                 word.get_or_insert_default().push('`');
                 quote = Quote::None;
             }
-            ('(', Quote::None) => return Err("a bracket outside of quotes"),
+            ('(', Quote::None) if word.as_ref().is_some_and(|word| word.ends_with('$')) => {
+                word.get_or_insert_default().push('(');
+                quote = Quote::Dollar;
+            }
+            ('(', Quote::None | Quote::Dollar) => return Err("a bracket outside of quotes"),
+            (')', Quote::None) => return Err("a closing bracket without an opening one"),
+            (')', Quote::Dollar) => {
+                word.get_or_insert_default().push(')');
+                quote = Quote::None;
+            }
             (';' | '&' | '|' | '<' | '>', Quote::None) => {
+                // `2>` is one operator.
+                let number =
+                    word.as_ref().is_some_and(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+                if letter == '>' && number {
+                    word = None;
+                }
                 result.cut = Some(letter);
                 break;
             }
@@ -91,13 +107,16 @@ mod tests {
             ("a '' \"\"", vec!["a", "", ""]),
             ("sh -c \"a && b\"", vec!["sh", "-c", "a && b"]),
             ("a'b'c", vec!["abc"]),
+            ("a $(b c) d", vec!["a", "$(b c)", "d"]),
+            ("a 2>b", vec!["a"]),
+            ("a x2>b", vec!["a", "x2"]),
         ] {
             assert_eq!(split(line).unwrap().words, words, "{line}");
         }
         let cut = split("echo a && b").unwrap();
         assert_eq!((cut.words, cut.cut), (vec!["echo".to_owned(), "a".to_owned()], Some('&')));
         assert!(split("a 'b").is_err());
-        assert!(split("a \\").is_err());
+        assert!(split("a \\").is_err() && split("a (b)").is_err() && split("a b) c").is_err());
     }
 
     proptest! {
