@@ -30,6 +30,16 @@ pub enum SandboxError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A step removed something of the layers below, and the store lies where that cannot be expressed.
+    #[error(
+        "the step removed files of its base, and the file system of {} cannot say so (it is an overlay \
+         itself): put the store on another file system",
+        upper.display()
+    )]
+    Whiteouts {
+        /// The step's upper.
+        upper: PathBuf,
+    },
     /// A tree could not be read or written.
     #[error(transparent)]
     Path(#[from] PathError),

@@ -15,10 +15,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
+use super::flatten::Trouble;
 use super::mount::{NO_DEV, READ_ONLY, bind, restrict};
 use super::overlay::{self, MOST_LOWERS, Way, random_name};
 use super::{Layers, SandboxError, Writable, flatten};
-use crate::base::fs::{AtPath, RootDir};
+use crate::base::fs::{AtPath, PathError, RootDir};
 
 /// How layers are stacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,10 @@ impl Stacks {
             return Ok(());
         };
         let below = self.merged(&layers.lowers)?;
-        Ok(flatten::keep_difference(&writable.upper, &below).at_path("compare", &writable.upper)?)
+        flatten::keep_difference(&writable.upper, &below).map_err(|trouble| match trouble {
+            Trouble::Whiteouts => SandboxError::Whiteouts { upper: writable.upper.clone() },
+            Trouble::Io(error) => PathError::new("compare", &writable.upper, error).into(),
+        })
     }
 
     fn overlay(&self, way: Way, layers: &Layers) -> Result<OwnedFd, SandboxError> {
