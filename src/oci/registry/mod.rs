@@ -4,7 +4,7 @@
 //! what a reference means on a platform, [`Registry::fetch`] brings the bytes into the store, every one of
 //! them verified by its digest. Answers that may be better a moment later are asked for again, with
 //! growing pauses; a registry that cannot be reached is an error at once. Loopback registries and those
-//! that the options name are spoken to in plain HTTP. Pushing is not here yet.
+//! that the options name are spoken to in plain HTTP and without a proxy. Pushing is not here yet.
 
 mod fault;
 mod fetch;
@@ -141,13 +141,19 @@ impl Registry {
             .map_err(|error| OciError::NoCertificates(error.to_string()))?;
         // Another part of the program may have chosen the same one before.
         let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
-        let config = ClientConfig {
+        let mut config = ClientConfig {
             protocol,
             user_agent: concat!("shipway/", env!("CARGO_PKG_VERSION")),
             connect_timeout: Some(Duration::from_secs(10)),
             read_timeout: Some(Duration::from_secs(60)),
             ..ClientConfig::default()
         };
+        if config.protocol == ClientProtocol::Http {
+            // A registry nearby: the proxy that the environment names may not reach it. One that no host
+            // is asked through takes the place of that one.
+            config.http_proxy = Some("http://127.0.0.1".to_owned());
+            config.no_proxy = Some("*,0.0.0.0/0,::/0".to_owned());
+        }
         let _inside = self.runtime.enter();
         Client::try_from(config).map_err(|error| OciError::NoCertificates(fault::root_cause(&error)))
     }
