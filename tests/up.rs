@@ -525,6 +525,148 @@ fn a_pull_without_a_registry_says_what_failed() {
     assert!(error.to_string().starts_with("cannot pull 127.0.0.1:1/nothing:latest: "), "{error}");
 }
 
+/// A compose file with much in it; `PORT` is a free port.
+const RICH: &str = r#"
+services:
+  web:
+    image: busybox:latest
+    command: ["sleep", "1000"]
+    environment: {A: "1", B: "x<y&z"}
+    ports: ["PORT:80", "127.0.0.1::99"]
+    expose: ["7000"]
+    volumes:
+      - ./data:/data
+      - named:/named:ro
+      - /anonymous
+      - {type: tmpfs, target: /tmp2, tmpfs: {size: 1m}}
+    networks:
+      front: {aliases: [w1, w2]}
+      back:
+    depends_on: [db]
+    restart: on-failure:3
+    labels: {x.y: z}
+    configs: [c1, {source: c2, target: /etc/c2, mode: 0440}]
+    secrets: [s1]
+    healthcheck: {test: ["CMD", "true"], interval: 10s}
+    extra_hosts: ["foo=1.2.3.4"]
+    tmpfs: [/t1, "/t2:size=1m"]
+    sysctls: {net.core.somaxconn: 1024}
+    ulimits: {nofile: {soft: 100, hard: 200}, nproc: 50}
+    deploy: {resources: {limits: {memory: 64m, cpus: "0.5"}}}
+    stop_grace_period: 1s
+    init: true
+    logging: {driver: json-file, options: {max-size: 1m}}
+  db:
+    image: busybox:latest
+    command: sleep 1000
+    networks: [back]
+    stop_signal: SIGKILL
+    links: [cache:c]
+  cache:
+    image: busybox:latest
+    command: sleep 1000
+    networks: [back]
+    scale: 2
+    stop_grace_period: 1s
+networks:
+  front: {labels: {a: b}}
+  back: {internal: true}
+volumes:
+  named: {labels: {v: l}}
+configs:
+  c1: {file: ./text}
+  c2: {content: "inline"}
+secrets:
+  s1: {file: ./text}
+"#;
+
+/// The program in `SHIPWAY_TEST_COMPOSE` (Docker Compose itself, which is not part of this project's
+/// tests elsewhere), run on a project.
+struct Peer {
+    program: std::ffi::OsString,
+    folder: tempfile::TempDir,
+}
+
+impl Peer {
+    fn new() -> Option<Self> {
+        let Some(program) = std::env::var_os("SHIPWAY_TEST_COMPOSE") else {
+            eprintln!("skipped: needs Docker Compose (SHIPWAY_TEST_COMPOSE)");
+            return None;
+        };
+        let folder = tempfile::tempdir_in(scratch()).unwrap();
+        std::fs::write(folder.path().join("text"), "hello").unwrap();
+        let file = RICH.replace("PORT", &free_port().to_string());
+        std::fs::write(folder.path().join("compose.yml"), file).unwrap();
+        Some(Self { program, folder })
+    }
+
+    fn run(&self, bench: &Bench, arguments: &[&str]) -> String {
+        let output = std::process::Command::new(&self.program)
+            .args(["-p", &bench.name])
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("DOCKER_HOST", bench.engine.host())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    fn project(&self, bench: &Bench) -> Project {
+        let options = shipway::compose::Options {
+            project_name: Some(bench.name.clone()),
+            ..shipway::compose::Options::new(self.folder.path())
+        };
+        shipway::compose::load(&options, &shipway::compose::Disk).unwrap().project
+    }
+}
+
+/// Ids, labels and networks of the containers, by name. Our own labels are left out.
+fn facts(bench: &Bench) -> Vec<(String, Value)> {
+    let containers = bench.seen().containers.into_iter().map(|one| {
+        let labels = one.labels.iter().filter(|(name, _)| !name.starts_with("dev.shipway."));
+        let differing = ["com.docker.compose.version", "com.docker.compose.replace"];
+        let labels: Vec<_> = labels.filter(|(name, _)| !differing.contains(&name.as_str())).collect();
+        let mounts = one.mounts.iter().map(|mount| (&mount.target, &mount.kind)).collect::<Vec<_>>();
+        let networks: Vec<_> = one.networks.keys().collect();
+        let fact = json!({"labels": labels, "mounts": mounts, "networks": networks, "image": one.image});
+        (one.name, fact)
+    });
+    let mut facts: Vec<_> = containers.collect();
+    for (_, fact) in &mut facts {
+        fact["mounts"].as_array_mut().unwrap().sort_by_key(Value::to_string);
+    }
+    facts.sort_by(|left, right| left.0.cmp(&right.0));
+    facts
+}
+
+#[test]
+fn docker_compose_takes_our_containers_for_its_own() {
+    let Some(peer) = Peer::new() else { return };
+    let Some(bench) = Bench::new("peer") else { return };
+    bench.up(&peer.project(&bench)).unwrap();
+    let (ours, ids) = (facts(&bench), ids(&bench));
+    let listed = peer.run(&bench, &["ps", "--services"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    peer.run(&bench, &["up", "-d"]);
+    assert_eq!(self::ids(&bench), ids, "nothing to do for Docker Compose");
+    peer.run(&bench, &["down", "-v"]);
+    assert!(bench.seen().containers.is_empty());
+    peer.run(&bench, &["up", "-d"]);
+    let theirs = facts(&bench);
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
+    }
+    let plan = bench.up(&peer.project(&bench)).unwrap();
+    assert!(plan.contains("it was made by Docker Compose"), "{plan}");
+    assert_eq!(facts(&bench), ours);
+}
+
+fn ids(bench: &Bench) -> Vec<String> {
+    bench.seen().containers.into_iter().map(|one| one.id).collect()
+}
+
 /// A folder that the engine can bind.
 fn scratch() -> std::path::PathBuf {
     std::env::var_os("SHIPWAY_TEST_SCRATCH").map_or_else(std::env::temp_dir, Into::into)
