@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::Builder;
 use super::error::BuildError;
 use super::export::{self, Exported};
+use super::resolve::StoredImage;
 use crate::base::digest::{BlobId, DiffId, Digest};
 use crate::base::event::Event;
 use crate::engine::{Engine, EngineError, Image as EngineImage, ImageStore};
 use crate::oci::{self, ArchiveImage, ArchiveLayer, Descriptor, LayerTar, Reference, WrittenImage, media};
-use crate::store::{Bucket, Snapshot, Store};
+use crate::store::{Bucket, Held, Snapshot, Store};
 
 /// An image in the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,6 +89,42 @@ pub fn remove_untagged(
         }
     }
     Ok(removed)
+}
+
+/// Hands the engine an image that the store has under `name` with all its layers; its id in the engine.
+/// `None` if the store has no such image.
+pub fn give(
+    builder: &Builder<'_>,
+    engine: &dyn Engine,
+    name: &Reference,
+) -> Result<Option<Digest>, BuildError> {
+    let stored: Option<StoredImage> = builder.store.shelf(Bucket::Names).get(&name.to_string());
+    let Some(stored) = stored.filter(|stored| builder.store.has_blob(stored.config)) else { return Ok(None) };
+    let snapshots = stored.holds.iter().filter_map(|held| match held {
+        Held::Snapshot(id) => builder.store.chain(*id),
+        Held::Blob(_) => None,
+    });
+    let Some(top) = snapshots.max_by_key(Vec::len).and_then(|chain| Some(chain.last()?.id)) else {
+        return Ok(None);
+    };
+    let image = Exported { id: stored.config, names: vec![name.clone()], result: Some(top) };
+    let handed = hand_over(builder, engine, &[&image], engine.images()?)?;
+    Ok(handed.get(&image.id).map(|handed| handed.id))
+}
+
+/// Whether the image that the engine has under `name` came from a registry and not from us.
+pub fn came_from_registry(
+    store: &Store,
+    engine_name: &str,
+    listed: &[EngineImage],
+    name: &Reference,
+) -> bool {
+    let familiar = name.familiar();
+    let Some(image) = listed.iter().find(|image| image.tags.contains(&familiar)) else { return false };
+    let repository = format!("{}@", name.familiar_name());
+    let known = image.repo_digests.iter().any(|digest| digest.starts_with(&repository));
+    let handed = store.shelf(Bucket::Handover(engine_name)).list::<Handed>();
+    known && !handed.iter().any(|(_, handed)| handed.id == image.id)
 }
 
 struct State<'a, 'b> {

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
-pub use hand_over::{HandedOver, remove_untagged};
+pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
 pub use history::{ServiceHistory, StepHistory};
 pub use image::{ListedImage, import, list};
 pub use on_demand::OnDemand;

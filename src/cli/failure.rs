@@ -8,6 +8,7 @@ use crate::base::fs::PathError;
 use crate::build::{BuildError, StepError, StepFailure};
 use crate::engine::EngineError;
 use crate::store::StoreError;
+use crate::up::UpError;
 
 use super::render::Screen;
 
@@ -17,7 +18,6 @@ pub(super) const STOPPED: u8 = 130;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[expect(dead_code, reason = "read by commands that are being wired")]
     /// Mistakes in the user's files.
     #[error("the project has mistakes")]
     Mistakes(Vec<Diagnostic>),
@@ -36,6 +36,9 @@ pub(super) enum Failure {
     /// A build.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A plan that could not be carried out.
+    #[error(transparent)]
+    Up(#[from] UpError),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
@@ -55,7 +58,10 @@ impl Failure {
                 let told: Vec<_> = steps.iter().map(|step| told(step, screen.hides_output())).collect();
                 screen.diagnostics(&told);
             }
-            Self::Stopped | Self::Engine(EngineError::Cancelled) | Self::Build(BuildError::Cancelled) => {
+            Self::Stopped
+            | Self::Engine(EngineError::Cancelled)
+            | Self::Build(BuildError::Cancelled)
+            | Self::Up(UpError::Cancelled) => {
                 screen.failure("stopped");
                 return ExitCode::from(STOPPED);
             }

@@ -61,8 +61,7 @@ fn refuse(sentences: &[String]) -> ExitCode {
 
 fn run(arguments: Arguments) -> ExitCode {
     let environment = environment();
-    let caller = Caller { root: rustix::process::geteuid().is_root() };
-    let settings = match Settings::resolve(&arguments.global, &environment, caller) {
+    let settings = match Settings::resolve(&arguments.global, &environment, Caller::this()) {
         Ok(settings) => settings,
         Err(sentence) => return refuse(&[sentence]),
     };
@@ -72,8 +71,8 @@ fn run(arguments: Arguments) -> ExitCode {
         Ok(folder) => folder,
         Err(error) => return Failure::from(error).report(&screen),
     };
-    let context = Context { global: arguments.global, settings, environment, folder, screen: &screen };
-    let ended = call(&context, arguments.command);
+    let mut context = Context { global: arguments.global, settings, environment, folder, screen: &screen };
+    let ended = call(&mut context, arguments.command);
     screen.finish();
     match ended {
         Ok(code) => code,
@@ -81,27 +80,23 @@ fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn call(context: &Context<'_>, command: Command) -> Result<ExitCode, Failure> {
+fn call(context: &mut Context<'_>, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Cache(args::Cache::Du(flags)) => commands::cache_du(context, &flags),
         Command::Cache(args::Cache::Prune(flags)) => commands::cache_prune(context, &flags),
         Command::Version(flags) => commands::version(context, &flags),
-        Command::Build(_) => missing("build"),
-        Command::Up(_) => missing("up"),
-        Command::Down(_) => missing("down"),
-        Command::Ps(_) => missing("ps"),
-        Command::Logs(_) => missing("logs"),
-        Command::Config(_) => missing("config"),
-        Command::Plan(_) => missing("plan"),
-        Command::Why(_) => missing("why"),
+        Command::Build(flags) => commands::build_services(context, &flags),
+        Command::Up(flags) => commands::up(context, &flags),
+        Command::Down(flags) => commands::down(context, &flags),
+        Command::Ps(flags) => commands::ps(context, &flags),
+        Command::Logs(flags) => commands::logs(context, &flags),
+        Command::Config(flags) => commands::config(context, &flags),
+        Command::Plan(flags) => commands::plan(context, &flags),
+        Command::Why(flags) => commands::why(context, &flags),
         Command::Image(args::Image::Build(flags)) => commands::image_build(context, &flags),
         Command::Image(args::Image::Import(flags)) => commands::image_import(context, &flags),
         Command::Image(args::Image::Ls(flags)) => commands::image_ls(context, &flags),
     }
-}
-
-fn missing(name: &str) -> Result<ExitCode, Failure> {
-    Err(Failure::Usage(format!("not supported yet: `shipway {name}`")))
 }
 
 /// The process's environment; what is not UTF-8 is kept as far as it is.

@@ -6,8 +6,6 @@
 //! by `compose::load`. A project's `.env` may set variables too: settings are resolved a second time once
 //! it has been read.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "read by commands that are being wired"))]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +51,13 @@ pub(super) struct Settings {
 pub(super) struct Caller {
     /// Whether it is root.
     pub(super) root: bool,
+}
+
+impl Caller {
+    /// This process.
+    pub(super) fn this() -> Self {
+        Self { root: rustix::process::geteuid().is_root() }
+    }
 }
 
 type Environment = BTreeMap<String, String>;

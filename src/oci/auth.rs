@@ -32,6 +32,14 @@ impl Credentials {
         Self { config: Some(folder.join("config.json")) }
     }
 
+    /// Name and password for `registry`, for an engine that pulls in the user's name; `None` for nobody.
+    pub fn for_engine(&self, registry: &str) -> Result<Option<(String, String)>, OciError> {
+        Ok(match self.login(registry)? {
+            RegistryAuth::Basic(name, password) => Some((name, password)),
+            _ => None,
+        })
+    }
+
     /// How to log in at `registry`.
     pub(super) fn login(&self, registry: &str) -> Result<RegistryAuth, OciError> {
         let Some(path) = &self.config else { return Ok(RegistryAuth::Anonymous) };

@@ -1,48 +1,153 @@
-//! `image build`.
+//! `build`, `image build`, and the build that `up` begins with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::build::{Built, OnDemand, build};
-use crate::cli::args::ImageBuild;
+use crate::base::cancel::Cancel;
+use crate::build::{BuildPlan, Built, BuiltImage, OnDemand, build, plan};
+use crate::cli::args::{Ansi, Build, ImageBuild, Progress};
 use crate::cli::failure::Failure;
 use crate::cli::signals::Interrupts;
-use crate::graph::{BuildRequest, DockerfileSource};
+use crate::compose::Project;
+use crate::engine::Docker;
+use crate::graph::{BuildRequest, DockerfileSource, requests_of};
 use crate::oci::{Platform, Reference};
+use crate::store::Store;
 
 use super::machine::Parts;
+use super::plan::text;
+use super::project::chosen;
 use super::{Context, Ended};
 
 /// The history of images that belong to no project is kept under this name, which no project can have.
 const NO_PROJECT: &str = "";
 
+/// What is built, and how.
+pub(super) struct Work<'w> {
+    /// The project's name.
+    pub(super) project: &'w str,
+    /// What paths are shown against.
+    pub(super) directory: &'w Path,
+    /// All that can be built: one may stand on another.
+    pub(super) requests: &'w [BuildRequest],
+    /// The services to build for themselves; never empty.
+    pub(super) wanted: &'w [String],
+    /// Build every step again.
+    pub(super) no_cache: bool,
+    /// Ask registries for newer base images.
+    pub(super) pull: bool,
+}
+
+/// Builds services of a project.
+pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -> Ended {
+    let project = context.project(&flags.services)?;
+    if flags.quiet {
+        context.screen.change(Progress::Quiet, Ansi::Auto, false);
+    }
+    let requests = requests(context, &project, &flags.build_args)?;
+    let mut wanted = chosen(&project, &flags.services, flags.with_dependencies);
+    wanted.retain(|service| requests.iter().any(|request| request.service == *service));
+    if wanted.is_empty() {
+        context.screen.warning("no service has anything to build");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let work = Work {
+        project: &project.name,
+        directory: &project.working_dir,
+        requests: &requests,
+        wanted: &wanted,
+        no_cache: flags.no_cache,
+        pull: flags.pull,
+    };
+    if context.settings.dry_run {
+        let plan = plan_only(context, &work)?;
+        context.screen.result(&text(&plan));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (store, engine) = (context.store()?, context.engine()?);
+    let built = run(context, &store, engine.as_ref(), &work, &Interrupts::catch(1)?.stop)?;
+    context.screen.finish();
+    if !flags.quiet {
+        context.screen.result(&result(&built, false));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds one image from a Dockerfile.
 pub(in crate::cli) fn image_build(context: &Context<'_>, flags: &ImageBuild) -> Ended {
     let request = request(context, flags)?;
-    let store = context.store()?;
-    let sandbox = OnDemand::new(&store);
-    let engine = context.engine()?;
-    let interrupts = Interrupts::catch(1)?;
-    let registries = context.registries();
-    let parts = Parts {
-        store: &store,
-        sandbox: &sandbox,
-        engine: engine.as_ref(),
-        registries: registries.as_ref(),
-        cancel: &interrupts.stop,
+    let work = Work {
+        project: NO_PROJECT,
+        directory: &context.folder,
+        requests: std::slice::from_ref(&request),
+        wanted: std::slice::from_ref(&request.service),
+        no_cache: flags.no_cache,
+        pull: flags.pull,
     };
-    let mut builder = context.builder(&parts, NO_PROJECT, &context.folder)?;
-    (builder.options.no_cache, builder.options.pull) = (flags.no_cache, flags.pull);
-    let built = build(&builder, std::slice::from_ref(&request), &[])?;
-    context.screen.diagnostics(&built.warnings);
+    if context.settings.dry_run {
+        let plan = plan_only(context, &work)?;
+        context.screen.result(&text(&plan));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (store, engine) = (context.store()?, context.engine()?);
+    let built = run(context, &store, engine.as_ref(), &work, &Interrupts::catch(1)?.stop)?;
     context.screen.finish();
     context.screen.result(&result(&built, flags.quiet));
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds, and shows what is worth saying about the Dockerfiles.
+pub(super) fn run(
+    context: &Context<'_>,
+    store: &Store,
+    engine: Option<&Docker>,
+    work: &Work<'_>,
+    cancel: &Cancel,
+) -> Result<Built, Failure> {
+    let sandbox = OnDemand::new(store);
+    let registries = context.registries();
+    let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };
+    let mut builder = context.builder(&parts, work.project, work.directory)?;
+    (builder.options.no_cache, builder.options.pull) = (work.no_cache, work.pull);
+    let built = build(&builder, work.requests, work.wanted)?;
+    context.screen.diagnostics(&built.warnings);
+    Ok(built)
+}
+
+/// What would be built, and why.
+pub(super) fn plan_only(context: &Context<'_>, work: &Work<'_>) -> Result<BuildPlan, Failure> {
+    let (store, engine) = (context.store()?, context.engine()?);
+    let (sandbox, registries) = (OnDemand::new(&store), context.registries());
+    let cancel = Interrupts::catch(1)?.stop;
+    let (engine, registries) = (engine.as_ref(), registries.as_ref());
+    let parts = Parts { store: &store, sandbox: &sandbox, engine, registries, cancel: &cancel };
+    let mut builder = context.builder(&parts, work.project, work.directory)?;
+    (builder.options.no_cache, builder.options.pull) = (work.no_cache, work.pull);
+    let planned = plan(&builder, work.requests, work.wanted)?;
+    context.screen.diagnostics(&planned.warnings);
+    Ok(planned)
+}
+
+/// What the project's services ask to build, with the arguments of the command line over those of the file.
+pub(super) fn requests(
+    context: &Context<'_>,
+    project: &Project,
+    arguments: &[String],
+) -> Result<Vec<BuildRequest>, Failure> {
+    platform(context.settings.default_platform.as_deref())?;
+    let environment = |name: &str| project.environment.get(name).cloned();
+    let arguments = pairs("--build-arg", arguments, &environment)?;
+    let mut requests = requests_of(project).map_err(Failure::Mistakes)?;
+    for request in &mut requests {
+        request.arguments.extend(arguments.clone());
+    }
+    Ok(requests)
+}
+
 /// What is printed in the end: the id, and unless only that is wanted the names.
 fn result(built: &Built, quiet: bool) -> String {
-    let line = |built: &crate::build::BuiltImage| {
+    let line = |built: &BuiltImage| {
         let id = built.engine.as_ref().map_or(built.image.id.0, |handed| handed.id);
         let names: Vec<_> = built.image.names.iter().map(Reference::familiar).collect();
         match (quiet, names.is_empty()) {
@@ -55,6 +160,9 @@ fn result(built: &Built, quiet: bool) -> String {
 }
 
 fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Failure> {
+    if let Some(first) = flags.build_contexts.first() {
+        return Err(Failure::Usage(format!("not supported yet: --build-context {first}")));
+    }
     let folder = context.absolute(&flags.context);
     let mut names = Vec::new();
     for tag in &flags.tags {
@@ -66,14 +174,12 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     if let Some(file) = &flags.file {
         request.dockerfile = DockerfileSource::Path(context.absolute(file));
     }
-    request.target = flags.target.clone();
-    request.labels = pairs("--label", &flags.labels, &|_| None)?;
     let environment = |name: &str| context.environment.get(name).cloned();
     request.arguments = pairs("--build-arg", &flags.build_args, &environment)?;
-    request.platform = platform(flags.platform.as_deref().or(context.settings.default_platform.as_deref()))?;
-    if let Some(first) = flags.build_contexts.first() {
-        return Err(Failure::Usage(format!("not supported yet: --build-context {first}")));
-    }
+    request.labels = pairs("--label", &flags.labels, &|_| Some(String::new()))?;
+    request.target = flags.target.clone();
+    let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
+    request.platform = platform(wanted)?;
     Ok(request)
 }
 
@@ -83,12 +189,12 @@ fn shown_name(folder: &Path) -> String {
 }
 
 /// `NAME=VALUE` each; a bare name takes its value from `bare`, and is left out if there is none.
-pub(super) fn pairs(
+fn pairs(
     flag: &str,
     texts: &[String],
     bare: &dyn Fn(&str) -> Option<String>,
-) -> Result<std::collections::BTreeMap<String, String>, Failure> {
-    let mut pairs = std::collections::BTreeMap::new();
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut pairs = BTreeMap::new();
     for text in texts {
         match text.split_once('=') {
             Some(("", _)) => return Err(Failure::Usage(format!("{flag} {text} has no name"))),

@@ -4,15 +4,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use crate::base::fs::AtPath;
 use crate::build::{ListedImage, import, list};
 use crate::cli::args::{ImageImport, ImageLs, TableFormat};
 use crate::cli::failure::Failure;
 use crate::cli::render::Table;
-use crate::cli::render::text::{age, size};
+use crate::cli::render::text::size;
 use crate::oci::Reference;
+use crate::store::Stamp;
+use crate::up::human_duration;
 
 use super::build::platform;
 use super::{Context, Ended};
@@ -39,18 +40,17 @@ pub(in crate::cli) fn image_ls(context: &Context<'_>, flags: &ImageLs) -> Ended 
     let images = list(&context.store()?);
     let text = match (flags.quiet, flags.format) {
         (true, _) => images.iter().map(|image| id(image, flags.no_trunc) + "\n").collect(),
-        (false, TableFormat::Table) => table(&images, flags.no_trunc, SystemTime::now()),
+        (false, TableFormat::Table) => table(&images, flags.no_trunc, Stamp::now()),
         (false, TableFormat::Json) => images.iter().map(json).collect(),
     };
     context.screen.result(&text);
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(images: &[ListedImage], whole: bool, now: SystemTime) -> String {
+fn table(images: &[ListedImage], whole: bool, now: Stamp) -> String {
     let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
     for image in images {
-        let made = SystemTime::UNIX_EPOCH + Duration::new(image.time.seconds, image.time.nanos);
-        let age = format!("{} ago", age(now.duration_since(made).unwrap_or_default()));
+        let age = format!("{} ago", human_duration(now.seconds.saturating_sub(image.time.seconds)));
         let size = image.size.map_or_else(|| "unknown".to_owned(), size);
         let tag = image.name.tag().unwrap_or("<none>").to_owned();
         table.row(vec![image.name.familiar_name(), tag, id(image, whole), age, size]);
@@ -79,7 +79,6 @@ mod tests {
     use super::*;
     use crate::base::digest::Digest;
     use crate::build::Origin;
-    use crate::store::Stamp;
 
     #[test]
     fn images_are_shown_as_docker_shows_them() {
@@ -90,7 +89,7 @@ mod tests {
             size: Some(78_000_000),
             origin: Origin::Imported,
         };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + 7200);
+        let now = Stamp { seconds: 1000 + 7200, nanos: 0 };
         let shown = table(std::slice::from_ref(&image), false, now);
         let expected = format!(
             "REPOSITORY   TAG             IMAGE ID       CREATED       SIZE\n\

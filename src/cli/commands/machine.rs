@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::base::cancel::Cancel;
 use crate::base::event::{Event, Events};
 use crate::base::fs::AtPath;
-use crate::build::{Builder, Options, Registries};
+use crate::build::{Builder, OnDemand, Options, Registries};
 use crate::cli::args::EngineChoice;
 use crate::cli::failure::Failure;
 use crate::engine::{DEFAULT_HOST, Docker, Engine, EngineError};
@@ -14,6 +14,7 @@ use crate::sandbox::Sandbox;
 use crate::store::Store;
 
 use super::Context;
+use super::images::Supply;
 
 impl Context<'_> {
     /// The engine that gets the images: none with `--engine none`, and none where the user named no engine
@@ -34,7 +35,6 @@ impl Context<'_> {
         }
     }
 
-    #[expect(dead_code, reason = "read by commands that are being wired")]
     /// The engine, for commands that are nothing without one.
     pub(super) fn needed_engine(&self) -> Result<Docker, Failure> {
         if self.settings.engine == EngineChoice::None {
@@ -53,8 +53,32 @@ impl Context<'_> {
         (!self.settings.offline).then(|| Registries::new(options))
     }
 
+    /// How many steps run at once.
+    pub(super) fn parallel(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.settings.parallel.unwrap_or_else(cores)
+    }
+
+    /// Calls `with` with a builder for the project of `supply`.
+    pub(super) fn with_builder<T>(
+        &self,
+        supply: &Supply<'_>,
+        with: impl FnOnce(&Builder<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let sandbox = OnDemand::new(supply.store);
+        let registries = self.registries();
+        let parts = Parts {
+            store: supply.store,
+            sandbox: &sandbox,
+            engine: Some(supply.engine),
+            registries: registries.as_ref(),
+            cancel: supply.cancel,
+        };
+        with(&self.builder(&parts, &supply.project.name, &supply.project.working_dir)?)
+    }
+
     /// The engine's address.
-    fn engine_name(&self) -> String {
+    pub(super) fn engine_name(&self) -> String {
         self.settings.docker_host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned())
     }
 
@@ -65,10 +89,6 @@ impl Context<'_> {
         project: &str,
         directory: &Path,
     ) -> Result<Builder<'b>, Failure> {
-        let parallel = match self.settings.parallel {
-            Some(limit) => limit,
-            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        };
         Ok(Builder {
             store: parts.store,
             sandbox: parts.sandbox,
@@ -79,7 +99,7 @@ impl Context<'_> {
             options: Options {
                 project: project.to_owned(),
                 directory: directory.to_owned(),
-                parallel,
+                parallel: self.parallel(),
                 no_cache: false,
                 pull: false,
                 resolv_conf: resolv_conf()?,

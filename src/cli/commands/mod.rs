@@ -2,8 +2,16 @@
 
 mod build;
 mod cache;
+mod config;
+mod down;
 mod image;
+mod images;
+mod logs;
 mod machine;
+mod plan;
+mod project;
+mod ps;
+mod up;
 mod version;
 
 use std::collections::BTreeMap;
@@ -17,9 +25,15 @@ use super::failure::Failure;
 use super::render::Screen;
 use super::settings::Settings;
 
-pub(super) use build::image_build;
+pub(super) use build::{build_services, image_build};
 pub(super) use cache::{cache_du, cache_prune};
+pub(super) use config::config;
+pub(super) use down::down;
 pub(super) use image::{image_import, image_ls};
+pub(super) use logs::logs;
+pub(super) use plan::{plan, why};
+pub(super) use ps::ps;
+pub(super) use up::up;
 pub(super) use version::version;
 
 /// What a command ends with.
@@ -27,7 +41,6 @@ type Ended = Result<ExitCode, Failure>;
 
 /// What every command is given.
 pub(super) struct Context<'a> {
-    #[expect(dead_code, reason = "read by commands that are being wired")]
     /// The flags before the command's name.
     pub(super) global: Global,
     /// Flags and variables, resolved.

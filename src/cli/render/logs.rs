@@ -1,46 +1,34 @@
-//! Log lines of containers with their names in front, as compose prints them. Pure.
-//!
-//! The name is padded to the longest and one more, then `| `; each container has a colour of its own.
-//! Standard output and standard error stay apart.
+//! Log lines of containers as compose prints them: the name in front, each container in a colour of its
+//! own. Pure.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "read by commands that are being wired"))]
+use crate::up::{LineKind, LogLine};
 
 /// The colours of names, in compose's order: cyan, yellow, green, magenta, blue, then their bright kin.
 const CYCLE: &[&str] = &["36", "33", "32", "35", "34", "36;1", "33;1", "32;1", "35;1", "34;1"];
 
-/// Puts names in front of the log lines of one container.
-#[derive(Debug, Clone)]
-pub(in crate::cli) struct Prefix {
-    text: String,
+/// How log lines look.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct LogView {
+    /// The width of the longest name.
+    pub(in crate::cli) width: usize,
+    /// Whether names stand in front.
+    pub(in crate::cli) names: bool,
+    /// Whether names are coloured.
+    pub(in crate::cli) colour: bool,
 }
 
-impl Prefix {
-    /// The prefixes of containers by their `names` (without the project's), in that order.
-    pub(in crate::cli) fn all(names: &[&str], colour: bool) -> Vec<Self> {
-        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) + 1;
-        let coloured = |(place, name): (usize, &&str)| {
-            let text = format!("{name:width$} | ");
-            let code = CYCLE[place % CYCLE.len()];
-            Self { text: if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text } }
-        };
-        names.iter().enumerate().map(coloured).collect()
-    }
-
-    /// No name.
-    pub(in crate::cli) const fn none() -> Self {
-        Self { text: String::new() }
-    }
-
-    /// The lines of `bytes` with the name in front of each; a last line without a newline gets one.
-    pub(in crate::cli) fn lines(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut text = Vec::with_capacity(bytes.len() + self.text.len() + 1);
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            text.extend_from_slice(self.text.as_bytes());
-            text.extend_from_slice(line);
-            if !line.ends_with(b"\n") {
-                text.push(b'\n');
-            }
+impl LogView {
+    /// The whole line, with its newline. What the container wrote is passed on as it is.
+    pub(super) fn line(&self, line: &LogLine) -> Vec<u8> {
+        let prefix = if self.names { line.prefix(self.width) } else { String::new() };
+        let code = CYCLE[line.source.index % CYCLE.len()];
+        let mut text = match (self.colour && !prefix.is_empty(), line.kind) {
+            (true, LineKind::Stdout | LineKind::Stderr) => format!("\u{1b}[{code}m{prefix}\u{1b}[0m"),
+            _ => prefix,
         }
+        .into_bytes();
+        text.extend_from_slice(&line.bytes);
+        text.push(b'\n');
         text
     }
 }
@@ -48,13 +36,15 @@ impl Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::up::Source;
 
     #[test]
-    fn names_are_padded_to_the_longest() {
-        let prefixes = Prefix::all(&["web-1", "mysql-1"], false);
-        assert_eq!(prefixes[0].lines(b"one\ntwo"), b"web-1    | one\nweb-1    | two\n");
-        assert_eq!(prefixes[1].lines(b"\n"), b"mysql-1  | \n");
-        assert_eq!(Prefix::none().lines(b"x\n"), b"x\n");
-        assert_eq!(Prefix::all(&["a-1"], true)[0].lines(b"x\n"), b"\x1b[36ma-1  | \x1b[0mx\n");
+    fn names_are_padded_and_coloured_if_wanted() {
+        let source = Source { id: "0".to_owned(), label: "web-1".to_owned(), index: 0 };
+        let line = LogLine { source, kind: LineKind::Stdout, bytes: b"one".to_vec() };
+        let shown = |names, colour| LogView { width: 7, names, colour }.line(&line);
+        assert_eq!(shown(true, false), b"web-1    | one\n");
+        assert_eq!(shown(true, true), b"\x1b[36mweb-1    | \x1b[0mone\n");
+        assert_eq!(shown(false, true), b"one\n");
     }
 }

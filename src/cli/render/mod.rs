@@ -23,8 +23,11 @@ use crate::base::diag::{Diagnostic, Severity};
 use crate::base::event::{Event, Events};
 use crate::base::fs::{AtPath, PathError};
 
+use crate::up::{LineKind, LogLine};
+
 use super::args::{Ansi, Progress};
 
+pub(super) use logs::LogView;
 pub(super) use table::Table;
 
 /// Where a command's text goes. Made once a command.
@@ -74,13 +77,11 @@ impl Screen {
         Self { shown: Mutex::new(Shown::new(progress, ansi, progress_on_stdout)) }
     }
 
-    #[expect(dead_code, reason = "read by commands that are being wired")]
     /// Changes the form before anything was shown: a project's `.env` may ask for that.
     pub(super) fn change(&self, progress: Progress, ansi: Ansi, progress_on_stdout: bool) {
         *self.shown() = Shown::new(progress, ansi, progress_on_stdout);
     }
 
-    #[expect(dead_code, reason = "read by commands that are being wired")]
     /// Whether names in front of log lines may be coloured.
     pub(super) fn colours_stdout(&self) -> bool {
         self.shown().colour.stdout
@@ -119,6 +120,23 @@ impl Screen {
             // Where standard error is gone there is nobody to tell.
             let _ = io::stderr().lock().write_all(bytes);
         });
+    }
+
+    /// Prints a container's log line on the stream that it was written to; what became of the container goes
+    /// to standard output. A reader that has gone away is the caller's error: it ends the logs.
+    pub(super) fn log(&self, view: &LogView, line: &LogLine) -> io::Result<()> {
+        let text = view.line(line);
+        let mut result = Ok(());
+        self.beside(|| {
+            result = match line.kind {
+                LineKind::Stderr => io::stderr().lock().write_all(&text),
+                LineKind::Stdout | LineKind::Status => {
+                    let mut out = io::stdout().lock();
+                    out.write_all(&text).and_then(|()| out.flush())
+                }
+            };
+        });
+        result
     }
 
     /// Prints mistakes in the user's files with their excerpts; warnings alone are dropped where only errors

@@ -1,4 +1,4 @@
-//! Small pieces of text as people read them: durations, ages, sizes, clean lines. Pure.
+//! Small pieces of text as people read them: durations, sizes, clean lines. Pure.
 
 use std::time::Duration;
 
@@ -9,25 +9,6 @@ pub(in crate::cli) fn duration(took: Duration) -> String {
         0..60 => format!("{:.1}s", (took.as_secs_f64() * 10.0).floor() / 10.0),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
-/// An age in the words of docker's tables, without `ago`: `Less than a second`, `About a minute`, `3 weeks`.
-pub(in crate::cli) fn age(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    match () {
-        () if seconds < 1 => "Less than a second".to_owned(),
-        () if seconds == 1 => "1 second".to_owned(),
-        () if seconds < 60 => format!("{seconds} seconds"),
-        () if minutes == 1 => "About a minute".to_owned(),
-        () if minutes < 60 => format!("{minutes} minutes"),
-        () if hours == 1 => "About an hour".to_owned(),
-        () if hours < 48 => format!("{hours} hours"),
-        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        () => format!("{} years", hours / 24 / 365),
     }
 }
 
@@ -95,26 +76,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_ages_and_sizes() {
+    fn durations_and_sizes() {
         let seconds = Duration::from_secs_f64;
         let shown = [0.04, 0.36, 59.99, 65.0, 7500.0].map(|time| duration(seconds(time)));
         assert_eq!(shown, ["0.0s", "0.3s", "59.9s", "1m 05s", "2h 05m"]);
-        let ages =
-            [0.5, 1.0, 59.0, 61.0, 130.0, 3600.0, 9000.0, 86400.0 * 3.0, 86400.0 * 20.0, 86400.0 * 90.0];
-        let shown = ages.map(|time| age(seconds(time)));
-        let expected = [
-            "Less than a second",
-            "1 second",
-            "59 seconds",
-            "About a minute",
-            "2 minutes",
-            "About an hour",
-            "3 hours",
-            "3 days",
-            "2 weeks",
-            "3 months",
-        ];
-        assert_eq!(shown, expected);
         let shown = [0, 999, 1240, 1500, 116_700_000, 2_000_000_000].map(size);
         assert_eq!(shown, ["0B", "999B", "1.24kB", "1.5kB", "117MB", "2GB"]);
     }

@@ -1,0 +1,194 @@
+//! `plan` and `why`: what would run and why, and why the last build's steps ran. The texts are pure.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use crate::build::{BuildPlan, PlannedStep, ServiceHistory, last_build};
+use crate::cli::args::{Plan, PlanFormat, Why};
+use crate::cli::failure::Failure;
+use crate::compose::Project;
+use crate::graph::BuildRequest;
+use crate::store::Stamp;
+use crate::up::human_duration;
+
+use super::build::{Work, plan_only, requests};
+use super::project::chosen;
+use super::{Context, Ended};
+
+/// Shows the build graph. Runs nothing.
+pub(in crate::cli) fn plan(context: &mut Context<'_>, flags: &Plan) -> Ended {
+    let project = context.project(&flags.services)?;
+    let Some(plan) = planned(context, &project, &flags.services)? else {
+        context.screen.warning("no service has anything to build");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let text = match flags.format {
+        PlanFormat::Text => text(&plan),
+        PlanFormat::Json => plan.steps.iter().map(json).collect(),
+        PlanFormat::Dot => dot(&plan),
+    };
+    context.screen.result(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says for each service why the steps of its last build ran; before there was one, why each would.
+pub(in crate::cli) fn why(context: &mut Context<'_>, flags: &Why) -> Ended {
+    let project = context.project(&flags.services)?;
+    let store = context.store()?;
+    let requests = requests(context, &project, &[])?;
+    let (mut text, mut unknown) = (String::new(), Vec::new());
+    for service in buildable(&project, &requests, &flags.services) {
+        match last_build(&store, &project.name, &service) {
+            Some(history) => text.push_str(&told(&service, &history, Stamp::now())),
+            None => unknown.push(service),
+        }
+    }
+    if !unknown.is_empty()
+        && let Some(plan) = planned(context, &project, &unknown)?
+    {
+        text.push_str(&would(&plan, &unknown));
+    }
+    context.screen.result(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The plan for the named services (none: all); `None` if none of them builds anything.
+fn planned(
+    context: &Context<'_>,
+    project: &Project,
+    services: &[String],
+) -> Result<Option<BuildPlan>, Failure> {
+    let requests = requests(context, project, &[])?;
+    let wanted = buildable(project, &requests, services);
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let work = Work {
+        project: &project.name,
+        directory: &project.working_dir,
+        requests: &requests,
+        wanted: &wanted,
+        no_cache: false,
+        pull: false,
+    };
+    plan_only(context, &work).map(Some)
+}
+
+fn buildable(project: &Project, requests: &[BuildRequest], services: &[String]) -> Vec<String> {
+    let mut wanted = chosen(project, services, false);
+    wanted.retain(|service| requests.iter().any(|request| request.service == *service));
+    wanted
+}
+
+/// A line a step: number, services, place, instruction, key, and `hit` or why it would run.
+pub(super) fn text(plan: &BuildPlan) -> String {
+    let mut text = String::new();
+    for step in &plan.steps {
+        let inputs: Vec<_> = step.inputs.iter().map(|input| format!("#{input}")).collect();
+        let after = if inputs.is_empty() { String::new() } else { format!("  on {}", inputs.join(", ")) };
+        let end = step.reason.as_ref().map_or_else(|| "hit".to_owned(), |reason| format!("because {reason}"));
+        let services = step.services.join(", ");
+        let _ = writeln!(text, "#{} [{services}] {}  {end}  ({}{after})", step.number, step.text, step.key);
+    }
+    let misses = plan.steps.iter().filter(|step| step.reason.is_some()).count();
+    let _ = match misses {
+        0 => writeln!(text, "{} steps: nothing would run", plan.steps.len()),
+        misses => writeln!(text, "{} steps: {misses} would run", plan.steps.len()),
+    };
+    text
+}
+
+fn json(step: &PlannedStep) -> String {
+    // Strings and numbers only: there is nothing that has no JSON form.
+    serde_json::to_string(step).map_or_else(|_| String::new(), |line| line + "\n")
+}
+
+/// The graph for Graphviz: steps that would run are filled.
+fn dot(plan: &BuildPlan) -> String {
+    let mut text = "digraph plan {\n  rankdir=BT;\n  node [shape=box];\n".to_owned();
+    for step in &plan.steps {
+        let label = format!("[{}] {}", step.services.join(", "), step.text);
+        let label = label.replace('\\', "\\\\").replace('"', "\\\"");
+        let style = if step.reason.is_some() { ", style=filled" } else { "" };
+        let _ = writeln!(text, "  s{} [label=\"{label}\"{style}];", step.number);
+        for input in &step.inputs {
+            let _ = writeln!(text, "  s{} -> s{input};", step.number);
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// Why the steps of a service's last build ran.
+fn told(service: &str, history: &ServiceHistory, now: Stamp) -> String {
+    let age = human_duration(now.seconds.saturating_sub(history.built.seconds));
+    let mut text = format!("{service}: built {age} ago\n");
+    for step in &history.steps {
+        if let Some(reason) = &step.ran {
+            let _ = writeln!(text, "  {}  ran because {reason}", step.text);
+        }
+    }
+    let kept = history.steps.iter().filter(|step| step.ran.is_none()).count();
+    if kept > 0 {
+        let _ = writeln!(text, "  {kept} of {} steps were hits", history.steps.len());
+    }
+    text
+}
+
+/// Why the steps of services that were never built would run.
+fn would(plan: &BuildPlan, services: &[String]) -> String {
+    let mut text = String::new();
+    for service in services {
+        let _ = writeln!(text, "{service}: not built yet");
+        for step in plan.steps.iter().filter(|step| step.services.contains(service)) {
+            if let Some(reason) = &step.reason {
+                let _ = writeln!(text, "  {}  would run because {reason}", step.text);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> BuildPlan {
+        let step = |number: usize, inputs: &[usize], name: &str, reason: Option<&str>| PlannedStep {
+            number,
+            inputs: inputs.to_vec(),
+            services: vec!["web".to_owned()],
+            step: format!("0/{number}"),
+            text: name.to_owned(),
+            key: format!("key{number}"),
+            reason: reason.map(str::to_owned),
+            reasons: reason.map(str::to_owned).into_iter().collect(),
+        };
+        let steps =
+            vec![step(0, &[], "FROM debian", None), step(1, &[0], "RUN echo \"x\"", Some("never built"))];
+        BuildPlan { steps, warnings: Vec::new() }
+    }
+
+    #[test]
+    fn a_plan_has_a_line_a_step() {
+        let expected = "#0 [web] FROM debian  hit  (key0)\n\
+            #1 [web] RUN echo \"x\"  because never built  (key1  on #0)\n\
+            2 steps: 1 would run\n";
+        assert_eq!(text(&plan()), expected);
+        assert!(json(&plan().steps[0]).starts_with(r#"{"number":0,"inputs":[],"services":["web"]"#));
+    }
+
+    #[test]
+    fn a_plan_is_a_graph() {
+        let expected = "digraph plan {\n  rankdir=BT;\n  node [shape=box];\n  \
+            s0 [label=\"[web] FROM debian\"];\n  \
+            s1 [label=\"[web] RUN echo \\\"x\\\"\", style=filled];\n  s1 -> s0;\n}\n";
+        assert_eq!(dot(&plan()), expected);
+    }
+
+    #[test]
+    fn before_a_build_it_is_said_what_would_run() {
+        let expected = "web: not built yet\n  RUN echo \"x\"  would run because never built\n";
+        assert_eq!(would(&plan(), &["web".to_owned()]), expected);
+    }
+}

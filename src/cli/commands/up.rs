@@ -1,0 +1,131 @@
+//! `up`: images first, then one plan for everything else.
+
+use std::process::ExitCode;
+
+use crate::build::remove_untagged;
+use crate::cli::args::{Ansi, Progress, Up};
+use crate::cli::failure::{Failure, STOPPED};
+use crate::cli::render::LogView;
+use crate::cli::signals::Interrupts;
+use crate::compose::Project;
+use crate::engine::Docker;
+use crate::store::Store;
+use crate::up::{Abort, Files, Foreground, Options, Plan, Recreate, foreground, observe, reconcile};
+
+use super::down::{carry_out, timeout};
+use super::images::{Supply, foresee, supply};
+use super::project::chosen;
+use super::{Context, Ended};
+
+/// Builds what changed, and makes the engine's containers what the project says.
+pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
+    let project = context.project(&flags.services)?;
+    let options = options(context, flags)?;
+    let files = Files::read(&project).map_err(Failure::Mistakes)?;
+    let engine = context.needed_engine()?;
+    let store = context.store()?;
+    let in_background = flags.detach || flags.no_start;
+    let interrupts = Interrupts::catch(if in_background { 1 } else { 2 })?;
+    let services = chosen(&project, &flags.services, !flags.no_deps);
+    let supply_with = Supply {
+        store: &store,
+        engine: &engine,
+        project: &project,
+        services: &services,
+        cancel: &interrupts.stop,
+    };
+    if context.settings.dry_run {
+        let (images, text) = foresee(context, &supply_with, flags)?;
+        let seen = observe(&engine, &project.name)?;
+        let plan = reconcile(&project, &images, &files, &seen, &options).map_err(Failure::Mistakes)?;
+        context.screen.result(&format!("{text}{plan}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if flags.quiet_build {
+        context.screen.change(Progress::Quiet, Ansi::Auto, false);
+    }
+    let supplied = supply(context, &supply_with, flags)?;
+    if flags.quiet_build {
+        let settings = &context.settings;
+        context.screen.change(settings.progress, settings.ansi, settings.status_on_stdout);
+    }
+    let seen = observe(&engine, &project.name)?;
+    let plan = reconcile(&project, &supplied.images, &files, &seen, &options).map_err(Failure::Mistakes)?;
+    // A collector need not wait for what follows.
+    store.release();
+    let code = if in_background {
+        carry_out(context, &plan, &engine, &interrupts.stop)?;
+        ExitCode::SUCCESS
+    } else {
+        attached(context, &project, &plan, &engine, &interrupts, flags)?
+    };
+    if supplied.sent && !flags.keep_old {
+        forget_old(context, &store, &engine)?;
+    }
+    Ok(code)
+}
+
+fn options(context: &Context<'_>, flags: &Up) -> Result<Options, Failure> {
+    let recreate = |always| match (always, flags.no_recreate) {
+        (true, _) => Recreate::Always,
+        (_, true) => Recreate::Never,
+        _ => Recreate::Diverged,
+    };
+    Ok(Options {
+        services: flags.services.clone(),
+        no_dependencies: flags.no_deps,
+        recreate: recreate(flags.force_recreate),
+        recreate_dependencies: recreate(flags.always_recreate_deps),
+        renew_anonymous_volumes: flags.renew_anon_volumes,
+        remove_orphans: context.settings.orphans_go(flags.remove_orphans).map_err(Failure::Usage)?,
+        ignore_orphans: context.settings.ignore_orphans,
+        start: !flags.no_start,
+        timeout: timeout(flags.timeout)?,
+        ..Options::default()
+    })
+}
+
+/// Carries the plan out and shows the containers' logs until they end or the user stops them.
+fn attached(
+    context: &Context<'_>,
+    project: &Project,
+    plan: &Plan,
+    engine: &Docker,
+    interrupts: &Interrupts,
+    flags: &Up,
+) -> Ended {
+    let view = LogView {
+        width: longest(project),
+        names: !flags.no_log_prefix,
+        colour: !flags.no_color && context.screen.colours_stdout(),
+    };
+    let with = Foreground {
+        engine,
+        project: &project.name,
+        services: &flags.services,
+        events: context.screen,
+        cancel: &interrupts.stop,
+        force: &interrupts.hurry,
+        parallel: context.parallel(),
+        timeout: timeout(flags.timeout)?,
+        timestamps: flags.timestamps,
+        abort: Abort::Never,
+    };
+    let finished = foreground(plan, &with, &mut |line| context.screen.log(&view, &line))?;
+    Ok(if finished.stopped { ExitCode::from(STOPPED) } else { ExitCode::SUCCESS })
+}
+
+/// The width of the longest name that a container of the project shows in the logs.
+fn longest(project: &Project) -> usize {
+    let names = project.services.iter().map(|(name, service)| match &service.container_name {
+        Some(name) => name.chars().count(),
+        None => name.chars().count() + "-1".len(),
+    });
+    names.max().unwrap_or(0)
+}
+
+/// Removes the images that new ones took the names of.
+fn forget_old(context: &Context<'_>, store: &Store, engine: &Docker) -> Result<(), Failure> {
+    remove_untagged(store, engine, &context.engine_name())?;
+    Ok(())
+}
