@@ -1,4 +1,8 @@
 //! The capability tests: each module is one capability, shown on the real program.
+mod build;
 mod copy;
+mod launch;
+mod pack;
 mod sandbox;
+mod scene;
 mod up;

@@ -110,16 +110,14 @@ impl<'s> History<'s> {
         reasons
     }
 
-    /// Writes what a build did for every service of which a step ran.
+    /// Writes what a build did for every service of which a step ran, or that has no history yet.
     pub(super) fn write(
         &self,
         keyed: &Keyed<'_>,
         solution: &Solution,
         reasons: &BTreeMap<NodeId, Vec<MissReason>>,
     ) -> Result<(), StoreError> {
-        let shelf = self.store.shelf(Bucket::History(&self.project));
-        let mut services: BTreeMap<String, Vec<StepHistory>> = BTreeMap::new();
-        let mut touched: Vec<String> = Vec::new();
+        let mut services: BTreeMap<&str, (Vec<StepHistory>, bool)> = BTreeMap::new();
         for (id, node) in keyed.graph.nodes() {
             let first = keyed.first[id.0];
             let Some(recipe) = self.recipe(keyed, solution, first) else { continue };
@@ -127,10 +125,9 @@ impl<'s> History<'s> {
             let before = self.step(keyed.graph, id).map_or(0, |step| step.took_ms);
             let took_ms = ran.map_or(before, |(_, took)| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             for origin in &node.origins {
-                if ran.is_some() {
-                    touched.push(origin.service.clone());
-                }
-                services.entry(origin.service.clone()).or_default().push(StepHistory {
+                let (steps, wanted) = services.entry(&origin.service).or_default();
+                *wanted |= ran.is_some() || self.services.get(&origin.service).is_none_or(Option::is_none);
+                steps.push(StepHistory {
                     name: format!("{}/{}", origin.stage, origin.ordinal),
                     text: origin.text.clone(),
                     recipe: recipe.clone(),
@@ -139,8 +136,9 @@ impl<'s> History<'s> {
                 });
             }
         }
-        for (service, steps) in services.into_iter().filter(|(service, _)| touched.contains(service)) {
-            shelf.put(&service, &ServiceHistory { built: Stamp::now(), steps })?;
+        let shelf = self.store.shelf(Bucket::History(&self.project));
+        for (service, (steps, _)) in services.into_iter().filter(|(_, (_, wanted))| *wanted) {
+            shelf.put(service, &ServiceHistory { built: Stamp::now(), steps })?;
         }
         Ok(())
     }

@@ -462,6 +462,11 @@ fn export_all(
         let image = export::export(builder, &root.draft, &request.names, result)?;
         exported.push((request.service.clone(), image));
     }
+    if summary.ran == 0 && exported.iter().any(|(_, image)| image.is_new) {
+        // All of it was built elsewhere: the next miss is to be explained all the same.
+        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        history.write(&keyed, &Solution::default(), &BTreeMap::new())?;
+    }
     let handed = match (builder.engine, listed) {
         (Some(engine), Some(listed)) => {
             let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
