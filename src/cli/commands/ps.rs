@@ -96,10 +96,8 @@ fn json(row: &Row, project: &str) -> String {
 /// The health in the engine's sentence: `Up 3 seconds (healthy)`, `(health: starting)`.
 fn health(status: &str) -> &str {
     let inside = status.rsplit_once('(').and_then(|(_, inside)| inside.strip_suffix(')'));
-    match inside.map(|inside| inside.trim_start_matches("health: ")) {
-        Some(health @ ("healthy" | "unhealthy" | "starting")) => health,
-        _ => "",
-    }
+    let word = inside.map_or("", |inside| inside.trim_start_matches("health: "));
+    if matches!(word, "healthy" | "unhealthy" | "starting") { word } else { "" }
 }
 
 /// The code in the engine's sentence: `Exited (3) 2 minutes ago`.
