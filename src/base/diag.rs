@@ -238,9 +238,11 @@ impl fmt::Display for Diagnostic {
 
 /// The candidate that a typing mistake most likely meant: at most a third of the letters wrong.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count().max(3) / 3).min(3);
+    let length = word.chars().count();
+    let limit = (length.max(3) / 3).min(3);
     candidates
         .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= limit && *candidate != word)
         .min_by_key(|(distance, _)| *distance)

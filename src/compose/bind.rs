@@ -128,14 +128,16 @@ fn value(node: &Node, shape: Shape) -> Value {
                 Shape::List(inner) | Shape::OneOrMany(inner) => *inner,
                 _ => Shape::Any,
             };
-            Value::Array(items.iter().map(|item| value(item, inner)).collect())
+            let sound = items.iter().filter(|item| item.fault.is_none());
+            Value::Array(sound.map(|item| value(item, inner)).collect())
         }
         (Kind::Map(map), Shape::Object(object)) => {
-            let known = map.iter().filter_map(|(key, entry)| {
-                let attr = object.attr(key)?;
-                let value = value(&entry.node, attr.shape);
-                (!left_out(key, &value)).then(|| (key.clone(), value))
-            });
+            let known =
+                map.iter().filter(|(_, entry)| entry.node.fault.is_none()).filter_map(|(key, entry)| {
+                    let attr = object.attr(key)?;
+                    let value = value(&entry.node, attr.shape);
+                    (!left_out(key, &value)).then(|| (key.clone(), value))
+                });
             Value::Object(known.collect())
         }
         (Kind::Map(map), shape) => {
@@ -144,7 +146,8 @@ fn value(node: &Node, shape: Shape) -> Value {
                 Shape::Named(object) => Shape::Object(object),
                 _ => Shape::Any,
             };
-            Value::Object(map.iter().map(|(key, entry)| (key.clone(), value(&entry.node, inner))).collect())
+            let sound = map.iter().filter(|(_, entry)| entry.node.fault.is_none());
+            Value::Object(sound.map(|(key, entry)| (key.clone(), value(&entry.node, inner))).collect())
         }
     }
 }

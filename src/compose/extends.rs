@@ -13,6 +13,9 @@ use super::source::{Context, Sources, locate};
 use super::tree::{Entry, Map, Node};
 use crate::base::diag::{Diagnostic, Span};
 
+/// How many services may extend each other one by one.
+const MOST_DEPTH: usize = 100;
+
 /// Extends the services of a document that was read from `path`.
 pub(super) fn apply(sources: &mut Sources<'_>, document: &mut Node, path: &Path, context: Context<'_>) {
     let Some(services) = services_of(document) else { return };
@@ -61,6 +64,12 @@ impl Extender<'_, '_> {
             self.cycle(start, asked);
             return None;
         }
+        if self.stack.len() >= MOST_DEPTH {
+            let message = format!("more than {MOST_DEPTH} services extend each other one by one");
+            self.sources.incomplete = true;
+            self.sources.mistakes.push(Diagnostic::error(message).at(asked.clone(), ""));
+            return None;
+        }
         self.stack.push((id.clone(), asked.clone()));
         let result = self.extend(file, name, context);
         self.stack.pop();
@@ -93,23 +102,29 @@ impl Extender<'_, '_> {
                 // A file in the same folder counts as the project itself does.
                 let folder = if path == file { context.folder.to_owned() } else { folder };
                 let inner = Context { folder: &folder, ..context };
-                self.open(&path, &extends.node.span, inner);
+                if !self.open(&path, &extends.node.span, inner) {
+                    return None;
+                }
                 self.find(&path, &base_name, &base.span, inner)?
             }
         };
         Some(merge::merge(base, child, Shape::Object(&attrs::SERVICE)))
     }
 
-    /// Reads the services of another file, shaping them on demand.
-    fn open(&mut self, path: &Path, asked: &Span, context: Context<'_>) {
+    /// Reads the services of another file, shaping them; whether it could be read.
+    fn open(&mut self, path: &Path, asked: &Span, context: Context<'_>) -> bool {
         if self.files.contains_key(path) {
-            return;
+            return true;
         }
+        let before = self.sources.mistakes.len();
         let mut services = Map::new();
         for mut document in self.sources.documents(path, Some(asked), context.variables) {
             if let Some(found) = services_of(&mut document) {
                 services.append(found);
             }
+        }
+        if self.sources.mistakes.len() > before {
+            return false;
         }
         for (name, entry) in &mut services {
             let before = self.sources.mistakes.len();
@@ -121,11 +136,13 @@ impl Extender<'_, '_> {
             }
         }
         self.files.insert(path.to_owned(), services);
+        true
     }
 
     fn find(&mut self, file: &Path, name: &str, asked: &Span, context: Context<'_>) -> Option<Node> {
         let services = self.files.get(file)?;
         if !services.contains_key(name) {
+            self.sources.incomplete = true;
             let shown = file.strip_prefix(self.sources.shown_from).unwrap_or(file).display();
             let mistake = Diagnostic::error(format!("there is no service `{name}` in `{shown}` to extend"))
                 .at(asked.clone(), "")
@@ -138,6 +155,7 @@ impl Extender<'_, '_> {
 
     /// Tells a cycle as a path.
     fn cycle(&mut self, start: usize, asked: &Span) {
+        self.sources.incomplete = true;
         let mut names: Vec<&str> = self.stack[start..].iter().map(|((_, name), _)| name.as_str()).collect();
         names.push(names[0]);
         let mut mistake =

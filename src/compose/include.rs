@@ -16,6 +16,9 @@ use crate::base::diag::Diagnostic;
 /// The sections that an include brings along.
 const SECTIONS: &[&str] = &["services", "networks", "volumes", "configs", "secrets", "models"];
 
+/// How many files may include each other one by one.
+const MOST_DEPTH: usize = 50;
+
 /// Works the includes of a shaped document in.
 pub(super) fn apply(sources: &mut Sources<'_>, document: &mut Node, context: Context<'_>) {
     let Some(include) = document.as_map_mut().and_then(|map| map.remove("include")) else { return };
@@ -71,6 +74,11 @@ fn one(sources: &mut Sources<'_>, mut item: Node, path: &str, context: Context<'
             sources
                 .mistakes
                 .push(cycle(sources, context.chain, &path).at(file.span.clone(), "back to the first"));
+            return None;
+        }
+        if context.chain.len() >= MOST_DEPTH {
+            let message = format!("more than {MOST_DEPTH} files include each other one by one");
+            sources.mistakes.push(Diagnostic::error(message).at(file.span.clone(), ""));
             return None;
         }
         let mut chain = context.chain.to_vec();

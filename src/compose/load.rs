@@ -95,10 +95,10 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     }
     let mut tree = merged(&mut sources, &found);
     merge::unique(&mut tree, &attrs::TOP, &mut sources.mistakes);
-    sources.mistakes.extend(check::check(&tree));
-    let bound = if sources.mistakes.is_empty() { bind::bind(&tree) } else { Err(Vec::new()) };
-    let mut project = match bound {
-        Ok(project) => project,
+    sources.mistakes.extend(check::check(&mut tree));
+    let mut project = match bind::bind(&tree) {
+        Ok(project) if !sources.incomplete && !check::lacks_a_section(&tree) => project,
+        Ok(_) => return Err(sorted(sources.mistakes)),
         Err(mistakes) => {
             sources.mistakes.extend(mistakes);
             return Err(sorted(sources.mistakes));
@@ -111,7 +111,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     let profiles = active_profiles(options, &found.variables);
     sources.mistakes.extend(resolve::profiles(&mut project, &profiles, &options.services));
     if options.consistency {
-        sources.mistakes.extend(meaning::before(&project));
+        sources.mistakes.extend(meaning::before(&project, &check::unclear(&tree)));
     }
     if options.normalize {
         resolve::normalize(&mut project);
@@ -137,12 +137,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
 fn project_name(options: &Options, sources: &mut Sources<'_>, found: &locate::Found) -> Option<String> {
     let mut written = None;
     for path in &found.files {
-        // The files are read again in full; their mistakes are told then.
-        let before = sources.mistakes.len();
-        for document in sources.documents(path, None, &found.variables) {
-            written = document.get_text("name").map(str::to_owned).or(written);
-        }
-        sources.mistakes.truncate(before);
+        written = sources.name_in(path, &found.variables).or(written);
     }
     match locate::name(options, &found.variables, written.as_deref(), &found.folder) {
         Ok(name) => Some(name),

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::model::{Mount, MountKind, Project, Service, WatchAction};
 use crate::base::diag::Diagnostic;
 
-/// Mistakes in what the user wrote.
-pub(super) fn before(project: &Project) -> Vec<Diagnostic> {
+/// Mistakes in what the user wrote; of what is in `unclear` another mistake was told already.
+pub(super) fn before(project: &Project, unclear: &BTreeSet<String>) -> Vec<Diagnostic> {
     let mut found = Found { project, mistakes: Vec::new() };
     for (name, service) in &project.services {
-        found.source(name, service);
+        if !unclear.contains(&format!("services.{name}")) {
+            found.source(name, service);
+        }
         found.build(name, service);
         found.exclusions(name, service);
         found.devices(name, service);
@@ -21,7 +23,7 @@ pub(super) fn before(project: &Project) -> Vec<Diagnostic> {
         found.values(name, service);
         found.bounds(name, service);
     }
-    found.resources();
+    found.resources(unclear);
     found.container_names();
     found.mistakes
 }
@@ -244,7 +246,7 @@ impl Found<'_> {
         }
     }
 
-    fn resources(&mut self) {
+    fn resources(&mut self, unclear: &BTreeSet<String>) {
         for (key, volume) in &self.project.volumes {
             let extra = [
                 ("driver", volume.driver.is_some()),
@@ -258,11 +260,13 @@ impl Found<'_> {
                 }
             }
         }
-        for (key, config) in &self.project.configs {
+        let project = self.project;
+        let clear = |section: &str, key: &String| !unclear.contains(&format!("{section}.{key}"));
+        for (key, config) in project.configs.iter().filter(|(key, _)| clear("configs", key)) {
             let ways = [config.file.is_some(), config.environment.is_some(), config.content.is_some()];
             self.one_way("configs", key, config.external, &ways, "`file`, `environment` or `content`");
         }
-        for (key, secret) in &self.project.secrets {
+        for (key, secret) in project.secrets.iter().filter(|(key, _)| clear("secrets", key)) {
             let ways = [secret.file.is_some(), secret.environment.is_some()];
             let elsewhere = secret.external || secret.driver.is_some();
             self.one_way("secrets", key, elsewhere, &ways, "`file` or `environment`");

@@ -35,3 +35,5 @@ pub use source::Files;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod properties;

@@ -335,7 +335,7 @@ impl<'a> Shaper<'a> {
 }
 
 /// The fault of a value whose mistake was told already.
-fn told() -> Diagnostic {
+pub(super) fn told() -> Diagnostic {
     Diagnostic::warning("")
 }
 

@@ -53,7 +53,11 @@ pub(super) struct Sources<'a> {
     pub mistakes: Vec<Diagnostic>,
     /// What is worth saying so far.
     pub warnings: Vec<Diagnostic>,
+    /// Whether a file is missing from what was read, so that names may be missing too.
+    pub incomplete: bool,
     texts: HashMap<PathBuf, Arc<SourceFile>>,
+    /// Documents that were looked at before they are wanted, variables not yet replaced.
+    parsed: HashMap<PathBuf, Vec<Node>>,
 }
 
 /// A file being read: what its includes and extends need to know.
@@ -70,8 +74,16 @@ pub(super) struct Context<'a> {
 impl<'a> Sources<'a> {
     /// Nothing read yet.
     pub(super) fn new(files: &'a dyn Files, shown_from: &'a Path, resolve_paths: bool) -> Self {
-        let (mistakes, warnings, texts) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { files, shown_from, resolve_paths, mistakes, warnings, texts }
+        Self {
+            files,
+            shown_from,
+            resolve_paths,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            incomplete: false,
+            texts: HashMap::new(),
+            parsed: HashMap::new(),
+        }
     }
 
     /// The text of a file, read once.
@@ -110,6 +122,7 @@ impl<'a> Sources<'a> {
         let file = match self.text(path) {
             Ok(file) => file,
             Err(mistake) => {
+                self.incomplete = true;
                 self.mistakes.push(match asked {
                     Some(span) => mistake.at(span.clone(), "asked for here"),
                     None => *mistake,
@@ -117,15 +130,28 @@ impl<'a> Sources<'a> {
                 return Vec::new();
             }
         };
-        let mut documents = match tree::parse(&file) {
+        let mut documents = match self.parsed.remove(path).map_or_else(|| tree::parse(&file), Ok) {
             Ok(documents) => documents,
             Err(mistakes) => {
+                self.incomplete = true;
                 self.mistakes.extend(mistakes);
                 return Vec::new();
             }
         };
         documents.iter_mut().for_each(|document| vars::interpolate(document, variables));
         documents
+    }
+
+    /// The last project name that a file gives itself. A file that cannot be read gives none; that is told
+    /// when the file is wanted.
+    pub(super) fn name_in(&mut self, path: &Path, variables: &Variables) -> Option<String> {
+        let file = self.text(path).ok()?;
+        let documents = tree::parse(&file).ok()?;
+        let names = documents.iter().rev().find_map(|document| document.get_text("name"));
+        let name = names
+            .and_then(|name| vars::substitute(name, &|variable| variables.get(variable), &mut |_| ()).ok());
+        self.parsed.insert(path.to_owned(), documents);
+        name
     }
 
     /// The documents of a file: each shaped, its includes worked in, its services extended. Marks stay, for
