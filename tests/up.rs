@@ -424,7 +424,7 @@ fn in_foreground(bench: &Bench, project: &Project, abort: Abort, stop_at: &str) 
     };
     let with = Foreground {
         engine: &bench.engine,
-        project: &bench.name,
+        project,
         services: &[],
         events: &Silent,
         cancel: &cancel,

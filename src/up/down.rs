@@ -39,7 +39,8 @@ pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &Do
     };
     let going: Vec<&Container> = seen.containers.iter().filter(goes).collect();
     let stay: Vec<&Container> = seen.containers.iter().filter(|one| !goes(one)).collect();
-    let removed = take_away(&mut plan, &going, options.timeout, true, &Cause::Asked("down"));
+    let way = Way { project, timeout: options.timeout, remove: true, cause: Cause::Asked("down") };
+    let removed = way.take_away(&mut plan, &going);
     if !options.services.is_empty() {
         return plan;
     }
@@ -89,9 +90,16 @@ pub fn removable_images(project: &Project, present: &[engine::Image], all: bool)
 }
 
 /// Stops the running containers of the services (none: all), dependents first.
-pub fn stop(seen: &Observed, services: &[String], timeout: Option<Duration>) -> Plan {
+/// `project` gives the commands that run before (`pre_stop`).
+pub fn stop(
+    project: Option<&Project>,
+    seen: &Observed,
+    services: &[String],
+    timeout: Option<Duration>,
+) -> Plan {
     let mut plan = Plan::default();
-    take_away(&mut plan, &chosen(seen, services), timeout, false, &Cause::Asked("stop"));
+    let way = Way { project, timeout, remove: false, cause: Cause::Asked("stop") };
+    way.take_away(&mut plan, &chosen(seen, services));
     plan
 }
 
@@ -116,10 +124,16 @@ pub fn start(seen: &Observed, services: &[String]) -> Plan {
 }
 
 /// Stops the running containers of the services (none: all) and starts them again, dependencies first.
-pub fn restart(seen: &Observed, services: &[String], timeout: Option<Duration>) -> Plan {
+pub fn restart(
+    project: Option<&Project>,
+    seen: &Observed,
+    services: &[String],
+    timeout: Option<Duration>,
+) -> Plan {
     let mut plan = Plan::default();
     let chosen = chosen(seen, services);
-    let stopped = take_away(&mut plan, &chosen, timeout, false, &Cause::Asked("restart"));
+    let way = Way { project, timeout, remove: false, cause: Cause::Asked("restart") };
+    let stopped = way.take_away(&mut plan, &chosen);
     let mut before: Vec<StepId> = stopped;
     for service in depended_first(&chosen) {
         let containers = chosen.iter().filter(|one| service_of(one) == service);
@@ -144,10 +158,11 @@ pub fn kill(seen: &Observed, services: &[String], signal: &str) -> Plan {
 }
 
 /// Removes the containers of the services (none: all) that do not run, or all after stopping them.
-pub fn remove(seen: &Observed, services: &[String], stop: bool) -> Plan {
+pub fn remove(project: Option<&Project>, seen: &Observed, services: &[String], stop: bool) -> Plan {
     let mut plan = Plan::default();
     let chosen = chosen(seen, services).into_iter().filter(|one| stop || !runs(one)).collect::<Vec<_>>();
-    take_away(&mut plan, &chosen, None, true, &Cause::Asked("rm"));
+    let way = Way { project, timeout: None, remove: true, cause: Cause::Asked("rm") };
+    way.take_away(&mut plan, &chosen);
     plan
 }
 
@@ -160,35 +175,51 @@ const fn runs(container: &Container) -> bool {
     matches!(container.state, State::Running | State::Paused | State::Restarting)
 }
 
-/// Stops containers (and removes them), those of dependents first; the last steps.
-fn take_away(
-    plan: &mut Plan,
-    containers: &[&Container],
+/// How containers are taken away.
+struct Way<'a> {
+    project: Option<&'a Project>,
     timeout: Option<Duration>,
     remove: bool,
-    cause: &Cause,
-) -> Vec<StepId> {
-    let mut gone: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
-    let order = depended_first(containers);
-    for service in order.iter().rev() {
-        let dependents = order.iter().filter(|other| depends_on(containers, other).contains(*service));
-        let after: Vec<_> = dependents.filter_map(|name| gone.get(*name)).flatten().copied().collect();
-        for container in containers.iter().filter(|one| service_of(one) == *service) {
-            let mut last = after.clone();
-            if runs(container) {
-                let action = Action::Stop { container: existing(container), timeout };
-                last = vec![plan.add(action, cause.clone(), last)];
+    cause: Cause,
+}
+
+impl Way<'_> {
+    /// Stops containers (and removes them), those of dependents first; the last steps.
+    fn take_away(&self, plan: &mut Plan, containers: &[&Container]) -> Vec<StepId> {
+        let mut gone: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
+        let order = depended_first(containers);
+        for service in order.iter().rev() {
+            let dependents = order.iter().filter(|other| depends_on(containers, other).contains(*service));
+            let after: Vec<_> = dependents.filter_map(|name| gone.get(*name)).flatten().copied().collect();
+            for container in containers.iter().filter(|one| service_of(one) == *service) {
+                let last = self.take(plan, container, after.clone());
+                gone.entry(service).or_default().extend(last);
             }
-            if remove {
-                last = vec![plan.add(Action::Remove(existing(container)), cause.clone(), last)];
-            }
-            gone.entry(service).or_default().extend(last);
         }
+        let mut steps: Vec<_> = gone.into_values().flatten().collect();
+        steps.sort_unstable();
+        steps.dedup();
+        steps
     }
-    let mut steps: Vec<_> = gone.into_values().flatten().collect();
-    steps.sort_unstable();
-    steps.dedup();
-    steps
+
+    /// One container; its last step, or what it comes after if there is nothing to do.
+    fn take(&self, plan: &mut Plan, container: &Container, after: Vec<StepId>) -> Vec<StepId> {
+        let mut last = after;
+        if runs(container) {
+            let service = self.project.and_then(|project| project.services.get(service_of(container)));
+            for hook in service.into_iter().flat_map(|service| &service.pre_stop) {
+                let (container, hook) = (existing(container), Box::new(hook.clone()));
+                let action = Action::Hook { container, when: "pre_stop", hook };
+                last = vec![plan.add(action, self.cause.clone(), last)];
+            }
+            let action = Action::Stop { container: existing(container), timeout: self.timeout };
+            last = vec![plan.add(action, self.cause.clone(), last)];
+        }
+        if self.remove {
+            last = vec![plan.add(Action::Remove(existing(container)), self.cause.clone(), last)];
+        }
+        last
+    }
 }
 
 /// The services that a service's containers say they depend on.
@@ -305,8 +336,8 @@ mod tests {
     #[test]
     fn stop_start_restart_kill_and_rm() {
         let mut seen = seen();
-        insta::assert_snapshot!(stop(&seen, &["db".to_owned()], None), @"1. container p-db-1: stop (stop)");
-        insta::assert_snapshot!(restart(&seen, &["web".to_owned(), "db".to_owned()], None), @r"
+        insta::assert_snapshot!(stop(None, &seen, &["db".to_owned()], None), @"1. container p-db-1: stop (stop)");
+        insta::assert_snapshot!(restart(None, &seen, &["web".to_owned(), "db".to_owned()], None), @r"
         1. container p-web-1: stop (restart)
         2. container p-db-1: stop (restart) after 1
         3. container p-db-1: start (restart) after 1, 2
@@ -316,7 +347,7 @@ mod tests {
         1. container p-web-1: send SIGHUP (kill)
         2. container p-db-1: send SIGHUP (kill)
         ");
-        insta::assert_snapshot!(remove(&seen, &[], false), @"1. container p-gone-1: remove (rm)");
+        insta::assert_snapshot!(remove(None, &seen, &[], false), @"1. container p-gone-1: remove (rm)");
         seen.containers.iter_mut().for_each(|one| one.state = State::Exited);
         insta::assert_snapshot!(start(&seen, &[]), @r"
         1. container p-db-1: start (it is exited)
@@ -334,6 +365,6 @@ mod tests {
             ],
             ..Observed::default()
         };
-        assert_eq!(stop(&seen, &[], None).steps.len(), 2);
+        assert_eq!(stop(None, &seen, &[], None).steps.len(), 2);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::base::cancel::Cancel;
 use crate::base::event::{Event, Events};
+use crate::compose::Project;
 use crate::engine::{Engine, LogOptions, State};
 
 use super::down;
@@ -38,8 +39,8 @@ pub enum Abort {
 pub struct Foreground<'a> {
     /// The engine.
     pub engine: &'a dyn Engine,
-    /// The project's name.
-    pub project: &'a str,
+    /// The project.
+    pub project: &'a Project,
     /// The services whose logs are shown and whose end counts; none: all.
     pub services: &'a [String],
     /// Who is told of each step.
@@ -142,7 +143,7 @@ impl Following<'_, '_> {
 
     fn open(&self, id: &str, name: &str) -> Source {
         let mut state = self.state();
-        let source = source(self.with.project, id, name, state.sources.len());
+        let source = source(&self.with.project.name, id, name, state.sources.len());
         state.sources.push(source.clone());
         state.open += 1;
         source
@@ -165,7 +166,7 @@ impl Following<'_, '_> {
 
     /// Running containers that were not started now: what they say from now on.
     fn others(&self) -> Result<Vec<(Source, i64)>, UpError> {
-        let seen = observe(self.with.engine, self.with.project)?;
+        let seen = observe(self.with.engine, &self.with.project.name)?;
         let mut others = Vec::new();
         for container in &seen.containers {
             let known = self.state().sources.iter().any(|source| source.id == container.id);
@@ -210,8 +211,8 @@ impl Following<'_, '_> {
     fn stop(&self) -> Result<(), UpError> {
         let text = "stopping the containers; press Ctrl-C again to kill them";
         self.with.events.emit(Event::Notice(text.to_owned()));
-        let seen = observe(self.with.engine, self.with.project)?;
-        let plan = down::stop(&seen, &[], self.with.timeout);
+        let seen = observe(self.with.engine, &self.with.project.name)?;
+        let plan = down::stop(Some(self.with.project), &seen, &[], self.with.timeout);
         let run = Execution {
             engine: self.with.engine,
             events: self.with.events,
@@ -228,7 +229,7 @@ impl Following<'_, '_> {
 
     /// Kills what still runs.
     fn kill(&self) -> Result<(), UpError> {
-        let seen = observe(self.with.engine, self.with.project)?;
+        let seen = observe(self.with.engine, &self.with.project.name)?;
         for container in seen.containers.iter().filter(|one| one.state == State::Running) {
             // One that has just ended cannot be killed, which is what was wanted.
             let _ = self.with.engine.kill(&container.id, "SIGKILL");
