@@ -101,7 +101,7 @@ fn attached(
     };
     let with = Foreground {
         engine,
-        project: &project.name,
+        project,
         services: &flags.services,
         events: context.screen,
         cancel: &interrupts.stop,
