@@ -171,3 +171,27 @@ fn what_is_printed_means_the_same() {
         }
     }
 }
+
+/// Every key that a service or a build may have stands in some project that Docker Compose has answered.
+#[test]
+fn every_key_has_a_case() {
+    let mut seen = std::collections::BTreeSet::new();
+    for case in
+        cases().iter().filter(|case| case.join("expected.json").exists() || case.join("ours.json").exists())
+    {
+        for entry in std::fs::read_dir(case).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                let text = std::fs::read_to_string(path).unwrap();
+                seen.extend(
+                    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').map(str::to_owned),
+                );
+            }
+        }
+    }
+    let tables =
+        [&super::attrs::SERVICE, &super::attrs::BUILD, &super::attrs::NETWORK, &super::attrs::VOLUME];
+    let keys = tables.iter().flat_map(|object| object.attrs.iter().map(|attr| attr.key));
+    let missing: Vec<_> = keys.filter(|key| !seen.contains(*key)).collect();
+    assert!(missing.is_empty(), "no case has {missing:?}");
+}

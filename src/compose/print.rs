@@ -1,6 +1,6 @@
 //! Printing a project as `config` does: JSON, and YAML in Docker Compose's layout.
 //!
-//! Every literal dollar is doubled, so that what is printed loads to the same project. In JSON the keys of
+//! Every literal dollar of a value is doubled, so that what is printed loads to the same project. In JSON the keys of
 //! extensions below the top level are left out and empty objects stay, in YAML it is the other way round, as
 //! with Docker Compose.
 
@@ -12,12 +12,12 @@ use super::model::{Extensions, Project};
 pub fn to_json(project: &Project) -> String {
     let mut text = serde_json::to_string_pretty(&Value::Object(sections(project, false))).unwrap_or_default();
     text.push('\n');
-    text.replace('$', "$$")
+    text
 }
 
 /// The project as YAML.
 pub fn to_yaml(project: &Project) -> String {
-    super::yaml::emit(&Value::Object(sections(project, true))).replace('$', "$$")
+    super::yaml::emit(&Value::Object(sections(project, true)))
 }
 
 /// The sections in the order in which they are printed; with extensions for YAML.
@@ -43,7 +43,18 @@ fn sections(project: &Project, extensions: bool) -> Map<String, Value> {
     } else {
         watch_hooks(&mut result);
     }
+    result.values_mut().for_each(double_dollars);
     result
+}
+
+/// Doubles the dollars of all texts; keys are not interpolated and stay.
+fn double_dollars(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Array(items) => items.iter_mut().for_each(double_dollars),
+        Value::Object(map) => map.values_mut().for_each(double_dollars),
+        _ => {}
+    }
 }
 
 /// In JSON every watch has a hook, if only an empty one.

@@ -96,9 +96,7 @@ fn text(string: &str, level: usize, out: &mut String) {
         block(string, level, out);
     } else if is_plain(string) {
         out.push_str(string);
-    } else if string.chars().all(|letter| letter == '\t' || !letter.is_control())
-        && matches!(scalar::plain(string), Scalar::Text(_))
-    {
+    } else if !string.chars().any(char::is_control) && is_text(string) {
         out.push('\'');
         out.push_str(&string.replace('\'', "''"));
         out.push('\'');
@@ -146,8 +144,13 @@ fn is_plain(string: &str) -> bool {
         && !string.contains(" #")
         && !string.chars().any(char::is_control)
         && !string.contains('\u{feff}')
-        && matches!(scalar::plain(string), Scalar::Text(_))
-        && !is_old_word(string)
+        && is_text(string)
+}
+
+/// Whether a reader of any YAML takes the bare text for text.
+fn is_text(string: &str) -> bool {
+    let number = string.starts_with(|letter: char| letter.is_ascii_digit()) && string.parse::<f64>().is_ok();
+    matches!(scalar::plain(string), Scalar::Text(_)) && !number && !is_old_word(string)
 }
 
 /// Words that older YAML reads as booleans, and numbers in base 60: quoted for the sake of other readers.
@@ -172,9 +175,9 @@ mod tests {
             ("1", "\"1\""),
             ("true", "\"true\""),
             ("null", "\"null\""),
-            ("yes", "'yes'"),
+            ("yes", "\"yes\""),
             ("8000:80", "8000:80"),
-            ("22:22", "'22:22'"),
+            ("22:22", "\"22:22\""),
             ("a: b", "'a: b'"),
             ("- a", "'- a'"),
             ("-a", "-a"),

@@ -38,12 +38,12 @@ pub struct Service {
     /// Capabilities taken away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
-    /// `host` or `private`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
     /// The parent control group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_parent: Option<String>,
+    /// `host` or `private`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
     /// Processors (Windows).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_count: Option<i64>,
@@ -162,21 +162,21 @@ pub struct Service {
     /// Log driver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
-    /// Of the first network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mac_address: Option<String>,
     /// Memory that it may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_limit: Option<ByteSize>,
     /// Memory that it is granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_reservation: Option<ByteSize>,
-    /// 0 to 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mem_swappiness: Option<ByteSize>,
     /// Memory and swap together; −1: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memswap_limit: Option<ByteSize>,
+    /// 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_swappiness: Option<ByteSize>,
+    /// Of the first network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
     /// Language models that it uses.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, Option<ModelUse>>,
@@ -223,7 +223,7 @@ pub struct Service {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<String>,
     /// Accepted by compose without effect.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing)]
     pub pull_refresh_after: Option<String>,
     /// A root file system that cannot be written to.
     #[serde(skip_serializing_if = "is_false")]
@@ -404,15 +404,15 @@ pub struct Port {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkUse {
-    /// The highest is joined first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<i64>,
-    /// The highest gives the default gateway.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gw_priority: Option<i64>,
     /// Further host names on this network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// Options of the endpoint.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// The highest gives the default gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gw_priority: Option<i64>,
     /// The interface's name in the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_name: Option<String>,
@@ -428,9 +428,9 @@ pub struct NetworkUse {
     /// On this network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
-    /// Options of the endpoint.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub driver_opts: BTreeMap<String, String>,
+    /// The highest is joined first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
     /// `x-*` keys.
     #[serde(skip)]
     pub extensions: Extensions,
