@@ -105,6 +105,14 @@ pub(super) enum Command {
     Up(Up),
     /// Stop and remove containers, networks
     Down(Down),
+    /// Stop services
+    Stop(Stop),
+    /// Start services that were stopped
+    Start(Start),
+    /// Restart containers
+    Restart(Stop),
+    /// Send a signal to containers
+    Kill(Kill),
     /// List containers
     Ps(Ps),
     /// View output from containers
@@ -181,6 +189,21 @@ pub(super) struct Up {
     /// Print nothing while building
     #[arg(long)]
     pub(super) quiet_build: bool,
+    /// How many containers a service has: `web=3`
+    #[arg(long, value_name = "SERVICE=N")]
+    pub(super) scale: Vec<String>,
+    /// Wait until everything runs or is healthy; implies --detach
+    #[arg(long, conflicts_with_all = ["abort_on_container_exit", "abort_on_container_failure", "exit_code_from"])]
+    pub(super) wait: bool,
+    /// Stop everything when a container ends
+    #[arg(long, conflicts_with = "detach")]
+    pub(super) abort_on_container_exit: bool,
+    /// Stop everything when a container ends with another code than 0
+    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_exit"])]
+    pub(super) abort_on_container_failure: bool,
+    /// Return the exit code of this service's container; implies --abort-on-container-exit
+    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    pub(super) exit_code_from: Option<String>,
     /// Remove containers of services that are not in the compose file
     #[arg(long)]
     pub(super) remove_orphans: bool,
@@ -248,6 +271,36 @@ pub(super) enum RemoveImages {
     Local,
     /// Every image of a service
     All,
+}
+
+/// `stop`, `restart`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Stop {
+    /// Seconds that a container may take to stop
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(super) timeout: Option<i64>,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// `start`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Start {
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+}
+
+/// `kill`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Kill {
+    /// The signal
+    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
+    pub(super) signal: String,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
 }
 
 /// `ps`.

@@ -23,17 +23,12 @@ const FLAGS: &[Missing] = &[
     },
     Missing {
         command: &["up"],
-        valued: &["scale", "wait-timeout", "exit-code-from", "attach", "no-attach"],
-        plain: &[
-            "wait",
-            "w|watch",
-            "menu",
-            "abort-on-container-exit",
-            "abort-on-container-failure",
-            "attach-dependencies",
-            "quiet-pull",
-        ],
+        valued: &["wait-timeout", "attach", "no-attach"],
+        plain: &["w|watch", "menu", "attach-dependencies", "quiet-pull"],
     },
+    Missing { command: &["kill"], valued: &[], plain: &["remove-orphans"] },
+    Missing { command: &["restart"], valued: &[], plain: &["no-deps"] },
+    Missing { command: &["start"], valued: &["wait-timeout"], plain: &["wait"] },
     Missing { command: &["ps"], valued: &["filter"], plain: &[] },
     Missing {
         command: &["config"],
@@ -91,20 +86,16 @@ const COMMANDS: &[&[&str]] = &[
     &["exec"],
     &["export"],
     &["images"],
-    &["kill"],
     &["ls"],
     &["pause"],
     &["port"],
     &["publish"],
     &["pull"],
     &["push"],
-    &["restart"],
     &["rm"],
     &["run"],
     &["scale"],
-    &["start"],
     &["stats"],
-    &["stop"],
     &["top"],
     &["unpause"],
     &["volumes"],
@@ -226,8 +217,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_refused_by_name() {
         assert_eq!(
-            refused("shipway up -d --wait --scale web=2 web"),
-            ["not supported yet: --scale", "not supported yet: --wait"]
+            refused("shipway up -d --watch --attach web web"),
+            ["not supported yet: --attach", "not supported yet: --watch"]
         );
         assert_eq!(refused("shipway --compatibility ps"), ["not supported yet: --compatibility"]);
         assert_eq!(refused("shipway exec -it web sh -c ls"), ["not supported yet: `shipway exec`"]);

@@ -133,6 +133,13 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     Ok(Loaded { project, warnings, unsupported })
 }
 
+/// Whether there is any compose file for [`load`]: named by an option or a variable, or found. Commands
+/// that need only a project's name can do without one.
+pub fn has_file(options: &Options, files: &dyn Files) -> bool {
+    let mut sources = Sources::new(files, &options.current_folder, options.resolve_paths);
+    locate::find(options, &mut sources).is_some()
+}
+
 /// The project's name; a mistake is kept.
 fn project_name(options: &Options, sources: &mut Sources<'_>, found: &locate::Found) -> Option<String> {
     let mut written = None;

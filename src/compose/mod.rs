@@ -28,7 +28,7 @@ mod vars;
 mod words;
 mod yaml;
 
-pub use load::{Disk, Loaded, Options, load};
+pub use load::{Disk, Loaded, Options, has_file, load};
 pub use model::*;
 pub use print::{to_json, to_yaml};
 pub use source::Files;

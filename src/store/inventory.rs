@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
@@ -19,6 +19,9 @@ use super::{Bucket, Held, Result, Store, records, remove, snapshots, temporary};
 
 /// The note that remembers a snapshot's size.
 const SIZE: &str = "disk-bytes";
+
+/// How often the store is trimmed at most.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the store takes on the disk, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,6 +97,33 @@ impl Store {
             self.carry_out(removal)?;
         }
         Ok(Some(removals))
+    }
+
+    /// Keeps the store below `most` bytes: [`Store::prune`] at most once a day, and only where nobody else
+    /// uses the store at that moment. The shared lock is given up as there.
+    pub fn trim(&self, most: u64) -> Result<Option<Removals>> {
+        let stamp = self.path(".collected");
+        let age = std::fs::metadata(&stamp).and_then(|stat| stat.modified()).map(|at| at.elapsed());
+        if let Ok(age) = age {
+            // A stamp of the future is as good as none.
+            if age.is_ok_and(|age| age < DAY) {
+                return Ok(None);
+            }
+            let removals = self.prune(&Limits { keep_bytes: Some(most), unused_for: None })?;
+            if removals.is_none() {
+                return Ok(None);
+            }
+            self.put(&stamp, b"")?;
+            return Ok(removals);
+        }
+        self.put(&stamp, b"")?;
+        Ok(None)
+    }
+
+    /// The cap that holds by default: a quarter of the file system.
+    pub fn default_cap(&self) -> Result<u64> {
+        let stat = rustix::fs::statvfs(self.root()).at_path("stat", self.root())?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize) / 4)
     }
 
     fn carry_out(&self, removal: &Removal) -> Result<()> {

@@ -325,3 +325,17 @@ fn use_is_stamped_when_the_last_stamp_is_a_day_old() {
         assert_eq!(stamp() > before, stamped);
     }
 }
+
+#[test]
+fn a_store_is_trimmed_once_a_day_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    publish(&store, "base", &[]);
+    assert!(store.trim(0).unwrap().is_none(), "the first time only the stamp is set");
+    assert!(store.trim(0).unwrap().is_none());
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 60 * 60);
+    std::fs::File::open(folder.path().join(".collected")).unwrap().set_modified(old).unwrap();
+    assert!(open(folder.path()).trim(u64::MAX).unwrap().is_none(), "`store` is still in use");
+    assert!(store.trim(0).unwrap().is_some_and(|removed| removed.steps.len() == 2));
+    assert!(store.trim(0).unwrap().is_none() && store.default_cap().unwrap() > 0);
+}

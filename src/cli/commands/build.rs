@@ -71,6 +71,7 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     if !flags.quiet {
         context.screen.result(&result(&built, false));
     }
+    keep_small(&store, &built)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -94,7 +95,16 @@ pub(in crate::cli) fn image_build(context: &Context<'_>, flags: &ImageBuild) -> 
     let built = run(context, &store, engine.as_ref(), &work, &Interrupts::catch(1)?.stop)?;
     context.screen.finish();
     context.screen.result(&result(&built, flags.quiet));
+    keep_small(&store, &built)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// After a build that ran something, the store is kept below its cap.
+fn keep_small(store: &Store, built: &Built) -> Result<(), Failure> {
+    if built.summary.ran > 0 {
+        store.trim(store.default_cap()?)?;
+    }
+    Ok(())
 }
 
 /// Builds, and shows what is worth saying about the Dockerfiles.

@@ -14,12 +14,17 @@ use super::{Context, Ended};
 
 /// Takes the project down.
 pub(in crate::cli) fn down(context: &mut Context<'_>, flags: &Down) -> Ended {
-    let project = context.described(&flags.services)?.project;
+    let (name, project) = context.named(&flags.services)?;
     let engine = context.needed_engine()?;
-    let seen = observe(&engine, &project.name)?;
-    let images = match flags.rmi {
-        Some(which) => removable_images(&project, &engine.images()?, which == RemoveImages::All),
-        None => Vec::new(),
+    let seen = observe(&engine, &name)?;
+    let images = match (flags.rmi, &project) {
+        (Some(which), Some(project)) => {
+            removable_images(project, &engine.images()?, which == RemoveImages::All)
+        }
+        (Some(_), None) => {
+            return Err(Failure::Usage("--rmi needs the compose file: it names the images".to_owned()));
+        }
+        (None, _) => Vec::new(),
     };
     let options = DownOptions {
         services: flags.services.clone(),
@@ -28,13 +33,13 @@ pub(in crate::cli) fn down(context: &mut Context<'_>, flags: &Down) -> Ended {
         images,
         timeout: timeout(flags.timeout)?,
     };
-    let plan = planned(&project.name, Some(&project), &seen, &options);
+    let plan = planned(&name, project.as_ref(), &seen, &options);
     if context.settings.dry_run {
         context.screen.result(&plan.to_string());
         return Ok(ExitCode::SUCCESS);
     }
     if plan.is_empty() {
-        context.screen.warning(&format!("project {} has nothing to remove", project.name));
+        context.screen.warning(&format!("project {name} has nothing to remove"));
     }
     let interrupts = Interrupts::catch(1)?;
     carry_out(context, &plan, &engine, &interrupts.stop)?;

@@ -19,11 +19,11 @@ use super::{Context, Ended};
 
 /// Shows the logs of the project's containers.
 pub(in crate::cli) fn logs(context: &mut Context<'_>, flags: &Logs) -> Ended {
-    let project = context.described(&flags.services)?.project;
+    let (name, _) = context.named(&flags.services)?;
     let options = options(flags, Stamp::now())?;
     let engine = context.needed_engine()?;
-    let seen = observe(&engine, &project.name)?;
-    let mut sources = sources(&project.name, &seen, &flags.services);
+    let seen = observe(&engine, &name)?;
+    let mut sources = sources(&name, &seen, &flags.services);
     if let Some(index) = flags.index {
         sources.retain(|source| source.label.ends_with(&format!("-{index}")));
     }

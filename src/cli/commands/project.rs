@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::cli::Caller;
 use crate::cli::failure::Failure;
 use crate::cli::settings::Settings;
-use crate::compose::{Disk, Loaded, Options, Project, load};
+use crate::compose::{Disk, Loaded, Options, Project, has_file, load};
 
 use super::Context;
 
@@ -23,16 +23,7 @@ impl Context<'_> {
 
     /// The project, for a command that only speaks about it. Variables that its `.env` sets act from here on.
     pub(super) fn described(&mut self, services: &[String]) -> Result<Loaded, Failure> {
-        let options = Options {
-            environment: self.environment.clone(),
-            files: self.global.files.clone(),
-            project_name: self.global.project_name.clone(),
-            project_directory: self.global.project_directory.clone(),
-            env_files: self.global.env_files.clone(),
-            profiles: self.global.profiles.clone(),
-            services: services.to_vec(),
-            ..Options::new(&self.folder)
-        };
+        let options = self.load_options(services);
         let loaded = load(&options, &Disk).map_err(Failure::Mistakes)?;
         let settings = Settings::resolve(&self.global, &loaded.project.environment, Caller::this())
             .map_err(Failure::Usage)?;
@@ -43,6 +34,33 @@ impl Context<'_> {
         self.settings = settings;
         self.screen.diagnostics(&loaded.warnings);
         Ok(loaded)
+    }
+
+    /// The project's name, and the project unless only its name is known: `-p` serves without a file where
+    /// the engine's labels say the rest.
+    pub(super) fn named(&mut self, services: &[String]) -> Result<(String, Option<Project>), Failure> {
+        let options = self.load_options(services);
+        let variable = self.environment.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+        match options.project_name.as_ref().or(variable) {
+            Some(name) if !has_file(&options, &Disk) => Ok((name.clone(), None)),
+            _ => {
+                let project = self.described(services)?.project;
+                Ok((project.name.clone(), Some(project)))
+            }
+        }
+    }
+
+    fn load_options(&self, services: &[String]) -> Options {
+        Options {
+            environment: self.environment.clone(),
+            files: self.global.files.clone(),
+            project_name: self.global.project_name.clone(),
+            project_directory: self.global.project_directory.clone(),
+            env_files: self.global.env_files.clone(),
+            profiles: self.global.profiles.clone(),
+            services: services.to_vec(),
+            ..Options::new(&self.folder)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::cli::args::{Ps, TableFormat};
 use crate::cli::render::Table;
 use crate::cli::render::text::shorten;
+use crate::compose::Project;
 use crate::store::Stamp;
 use crate::up::{Row, human_duration, observe, ports_text, ps as rows};
 
@@ -13,12 +14,13 @@ use super::{Context, Ended};
 
 /// Lists the project's containers.
 pub(in crate::cli) fn ps(context: &mut Context<'_>, flags: &Ps) -> Ended {
-    let project = context.described(&flags.services)?.project;
+    let (name, project) = context.named(&flags.services)?;
     let engine = context.needed_engine()?;
-    let seen = observe(&engine, &project.name)?;
+    let seen = observe(&engine, &name)?;
     let mut rows = rows(&seen, &flags.services, flags.all || !flags.status.is_empty());
     rows.retain(|row| {
-        let known = flags.orphans || project.services.contains_key(&row.service);
+        let has = |project: &Project| project.services.contains_key(&row.service);
+        let known = flags.orphans || project.as_ref().is_none_or(has);
         known && (flags.status.is_empty() || flags.status.iter().any(|state| state == row.state.name()))
     });
     let text = match (flags.quiet, flags.only_services, flags.format) {
@@ -28,7 +30,7 @@ pub(in crate::cli) fn ps(context: &mut Context<'_>, flags: &Ps) -> Ended {
             services.into_iter().map(|service| format!("{service}\n")).collect()
         }
         (.., TableFormat::Table) => table(&rows, flags.no_trunc, Stamp::now()),
-        (.., TableFormat::Json) => rows.iter().map(|row| json(row, &project.name)).collect(),
+        (.., TableFormat::Json) => rows.iter().map(|row| json(row, &name)).collect(),
     };
     context.screen.result(&text);
     Ok(ExitCode::SUCCESS)

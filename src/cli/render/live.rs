@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::base::event::{Event, StepNumber};
+use crate::base::event::{Event, Outcome, StepNumber};
 
 use super::lines::{Lines, group};
 use super::text::{shorten, size};
@@ -80,9 +80,15 @@ impl Live {
         self.bars.suspend(print);
     }
 
+    /// The event as a line; the reason of a step, which elsewhere stands where it begins, at its end.
     fn print(&mut self, event: &Event) {
         let text = self.lines.take(event);
-        self.scroll(&text);
+        match event {
+            Event::StepFinished { outcome: Outcome::Ran { reason }, .. } if !reason.is_empty() => {
+                self.scroll(&format!("{}  because {reason}", text.trim_end()));
+            }
+            _ => self.scroll(&text),
+        }
     }
 
     fn scroll(&self, text: &str) {
