@@ -88,7 +88,6 @@ fn options(context: &Context<'_>, flags: &Up) -> Result<Options, Failure> {
         wait: flags.wait,
         scale: scale(&flags.scale)?,
         timeout: timeout(flags.timeout)?,
-        ..Options::default()
     })
 }
 
