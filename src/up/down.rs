@@ -39,7 +39,12 @@ pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &Do
     };
     let going: Vec<&Container> = seen.containers.iter().filter(goes).collect();
     let stay: Vec<&Container> = seen.containers.iter().filter(|one| !goes(one)).collect();
-    let way = Way { project, timeout: options.timeout, remove: true, cause: Cause::Asked("down") };
+    let way = Way {
+        project,
+        timeout: options.timeout,
+        remove: true,
+        cause: Cause::Asked("the project is taken down"),
+    };
     let removed = way.take_away(&mut plan, &going);
     if !options.services.is_empty() {
         return plan;
@@ -48,7 +53,7 @@ pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &Do
         let users: Vec<_> = stay.iter().filter(|one| one.networks.contains_key(&network.name)).collect();
         if users.is_empty() {
             let action = Action::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
-            plan.add(action, Cause::Asked("down"), removed.clone());
+            plan.add(action, Cause::Asked("the project is taken down"), removed.clone());
         } else {
             let users: Vec<_> = users.iter().map(|one| one.name.as_str()).collect();
             plan.warnings.push(format!("network {} stays: {} use it", network.name, users.join(", ")));
@@ -57,12 +62,12 @@ pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &Do
     if options.volumes {
         for volume in seen.volumes.iter().filter(|volume| ours(&volume.labels, name)) {
             let action = Action::RemoveVolume { name: volume.name.clone() };
-            plan.add(action, Cause::Asked("down --volumes"), removed.clone());
+            plan.add(action, Cause::Asked("volumes are to go too"), removed.clone());
         }
     }
     for image in &options.images {
         let action = Action::RemoveImage { name: image.clone() };
-        plan.add(action, Cause::Asked("down --rmi"), removed.clone());
+        plan.add(action, Cause::Asked("images are to go too"), removed.clone());
     }
     plan
 }
@@ -98,7 +103,7 @@ pub fn stop(
     timeout: Option<Duration>,
 ) -> Plan {
     let mut plan = Plan::default();
-    let way = Way { project, timeout, remove: false, cause: Cause::Asked("stop") };
+    let way = Way { project, timeout, remove: false, cause: Cause::Asked("it is to stop") };
     way.take_away(&mut plan, &chosen(seen, services));
     plan
 }
@@ -132,13 +137,15 @@ pub fn restart(
 ) -> Plan {
     let mut plan = Plan::default();
     let chosen = chosen(seen, services);
-    let way = Way { project, timeout, remove: false, cause: Cause::Asked("restart") };
+    let way = Way { project, timeout, remove: false, cause: Cause::Asked("it is to restart") };
     let stopped = way.take_away(&mut plan, &chosen);
     let mut before: Vec<StepId> = stopped;
     for service in depended_first(&chosen) {
         let containers = chosen.iter().filter(|one| service_of(one) == service);
         let starts: Vec<_> = containers
-            .map(|one| plan.add(Action::Start(existing(one)), Cause::Asked("restart"), before.clone()))
+            .map(|one| {
+                plan.add(Action::Start(existing(one)), Cause::Asked("it is to restart"), before.clone())
+            })
             .collect();
         if !starts.is_empty() {
             before = starts;
@@ -152,7 +159,7 @@ pub fn kill(seen: &Observed, services: &[String], signal: &str) -> Plan {
     let mut plan = Plan::default();
     for container in chosen(seen, services).into_iter().filter(|one| runs(one)) {
         let action = Action::Kill { container: existing(container), signal: signal.to_owned() };
-        plan.add(action, Cause::Asked("kill"), Vec::new());
+        plan.add(action, Cause::Asked("a signal was asked for"), Vec::new());
     }
     plan
 }
@@ -161,7 +168,7 @@ pub fn kill(seen: &Observed, services: &[String], signal: &str) -> Plan {
 pub fn remove(project: Option<&Project>, seen: &Observed, services: &[String], stop: bool) -> Plan {
     let mut plan = Plan::default();
     let chosen = chosen(seen, services).into_iter().filter(|one| stop || !runs(one)).collect::<Vec<_>>();
-    let way = Way { project, timeout: None, remove: true, cause: Cause::Asked("rm") };
+    let way = Way { project, timeout: None, remove: true, cause: Cause::Asked("it is to go") };
     way.take_away(&mut plan, &chosen);
     plan
 }
@@ -309,10 +316,10 @@ mod tests {
     fn dependents_go_first_and_orphans_keep_their_network() {
         let plan = down("p", Some(&project()), &seen(), &DownOptions::default());
         insta::assert_snapshot!(plan, @r"
-        1. container p-web-1: stop (down)
-        2. container p-web-1: remove (down) after 1
-        3. container p-db-1: stop (down) after 2
-        4. container p-db-1: remove (down) after 3
+        1. container p-web-1: stop (the project is taken down)
+        2. container p-web-1: remove (the project is taken down) after 1
+        3. container p-db-1: stop (the project is taken down) after 2
+        4. container p-db-1: remove (the project is taken down) after 3
         warning: network p_default stays: p-gone-1 use it
         ");
     }
@@ -322,32 +329,32 @@ mod tests {
         let options =
             DownOptions { volumes: true, images: vec!["p-web".to_owned()], ..DownOptions::default() };
         insta::assert_snapshot!(down("p", None, &seen(), &options), @r"
-        1. container p-web-1: stop (down)
-        2. container p-web-1: remove (down) after 1
-        3. container p-gone-1: remove (down)
-        4. container p-db-1: stop (down) after 2, 3
-        5. container p-db-1: remove (down) after 4
-        6. network p_default: remove (down) after 2, 3, 5
-        7. volume p_data: remove (down --volumes) after 2, 3, 5
-        8. image p-web: remove (down --rmi) after 2, 3, 5
+        1. container p-web-1: stop (the project is taken down)
+        2. container p-web-1: remove (the project is taken down) after 1
+        3. container p-gone-1: remove (the project is taken down)
+        4. container p-db-1: stop (the project is taken down) after 2, 3
+        5. container p-db-1: remove (the project is taken down) after 4
+        6. network p_default: remove (the project is taken down) after 2, 3, 5
+        7. volume p_data: remove (volumes are to go too) after 2, 3, 5
+        8. image p-web: remove (images are to go too) after 2, 3, 5
         ");
     }
 
     #[test]
     fn stop_start_restart_kill_and_rm() {
         let mut seen = seen();
-        insta::assert_snapshot!(stop(None, &seen, &["db".to_owned()], None), @"1. container p-db-1: stop (stop)");
+        insta::assert_snapshot!(stop(None, &seen, &["db".to_owned()], None), @"1. container p-db-1: stop (it is to stop)");
         insta::assert_snapshot!(restart(None, &seen, &["web".to_owned(), "db".to_owned()], None), @r"
-        1. container p-web-1: stop (restart)
-        2. container p-db-1: stop (restart) after 1
-        3. container p-db-1: start (restart) after 1, 2
-        4. container p-web-1: start (restart) after 3
+        1. container p-web-1: stop (it is to restart)
+        2. container p-db-1: stop (it is to restart) after 1
+        3. container p-db-1: start (it is to restart) after 1, 2
+        4. container p-web-1: start (it is to restart) after 3
         ");
         insta::assert_snapshot!(kill(&seen, &[], "SIGHUP"), @r"
-        1. container p-web-1: send SIGHUP (kill)
-        2. container p-db-1: send SIGHUP (kill)
+        1. container p-web-1: send SIGHUP (a signal was asked for)
+        2. container p-db-1: send SIGHUP (a signal was asked for)
         ");
-        insta::assert_snapshot!(remove(None, &seen, &[], false), @"1. container p-gone-1: remove (rm)");
+        insta::assert_snapshot!(remove(None, &seen, &[], false), @"1. container p-gone-1: remove (it is to go)");
         seen.containers.iter_mut().for_each(|one| one.state = State::Exited);
         insta::assert_snapshot!(start(&seen, &[]), @r"
         1. container p-db-1: start (it is exited)

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::compose::{DependencyCondition, Hook};
+use crate::compose::{DependencyCondition, Hook, Service};
 use crate::engine::{Attachment, ContainerSpec, NetworkSpec, VolumeSpec};
 
 use super::spec::Copy;
@@ -79,6 +79,8 @@ pub struct Creation {
     pub inherits: bool,
     /// The containers whose namespaces or volumes it shares, by service.
     pub shares: Vec<(String, Target)>,
+    /// The service if it shares something: Docker Compose's digest of it has the ids of the containers.
+    pub(super) hashed: Option<Box<Service>>,
 }
 
 /// What a step does.
@@ -194,7 +196,7 @@ impl From<DependencyCondition> for Until {
 pub enum Cause {
     /// It does not exist.
     Missing,
-    /// The user asked for it: `--force-recreate`, `down`, `stop`.
+    /// The user asked for it, in these words.
     Asked(&'static str),
     /// Its image is another one now.
     NewImage,

@@ -46,7 +46,7 @@ pub(super) fn identity(docker: &Docker) -> Result<Identity> {
     })
 }
 
-fn api_number(text: &str) -> Option<(u32, u32)> {
+pub(super) fn api_number(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -10,6 +10,7 @@ mod connect;
 mod containers;
 mod create;
 mod images;
+mod least;
 mod resources;
 mod streams;
 
@@ -162,6 +163,7 @@ impl Engine for Docker {
     }
 
     fn create(&self, name: &str, spec: &ContainerSpec) -> Result<Created> {
+        least::container(self, name, spec)?;
         create::create(self, name, spec)
     }
 
@@ -212,6 +214,7 @@ impl Engine for Docker {
     }
 
     fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        least::network(self, spec)?;
         resources::create_network(self, spec)
     }
 

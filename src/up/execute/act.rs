@@ -7,7 +7,7 @@ use super::super::names;
 use super::super::plan::{Action, Creation, Target};
 use super::super::spec::{Copy, volumes_service};
 use super::{Run, Started, inherit, wait};
-use crate::compose::Hook;
+use crate::compose::{Hook, Service};
 
 /// How much of a hook's output an error shows.
 const SHOWN: usize = 2000;
@@ -59,6 +59,10 @@ impl Run<'_> {
         let shares: Vec<_> = shares.collect();
         let mut spec = (*creation.spec).clone();
         share(&mut spec, &shares);
+        if let Some(service) = &creation.hashed {
+            let hash = names::config_hash(&with_ids(service, &shares));
+            spec.labels.insert(names::CONFIG_HASH.to_owned(), hash);
+        }
         if let Some(old) = creation.replaces.as_ref().filter(|_| creation.inherits) {
             inherit::fill(engine, &mut spec, old).map_err(step)?;
         }
@@ -146,6 +150,25 @@ fn share(spec: &mut ContainerSpec, shares: &[(String, String)]) {
         let label = shares.iter().map(|(service, id)| format!("{service}={id}")).collect::<Vec<_>>();
         spec.labels.insert(names::SHARES.to_owned(), label.join(","));
     }
+}
+
+/// The service with ids of containers in the place of services, as Docker Compose hashes it.
+fn with_ids(service: &Service, shares: &[(String, String)]) -> Service {
+    let mut service = service.clone();
+    let id = |name: &str| shares.iter().find(|(shared, _)| shared == name).map(|(_, id)| id.as_str());
+    for mode in [&mut service.network_mode, &mut service.ipc, &mut service.pid].into_iter().flatten() {
+        if let Some(id) = mode.strip_prefix("service:").and_then(id) {
+            *mode = format!("container:{id}");
+        }
+    }
+    for from in &mut service.volumes_from {
+        if let Some(id) = volumes_service(from).and_then(id) {
+            id.clone_into(from);
+        } else if let Some(name) = from.strip_prefix("container:") {
+            *from = name.split(':').next().unwrap_or(name).to_owned();
+        }
+    }
+    service
 }
 
 /// A tar archive of a container's files, from its root.

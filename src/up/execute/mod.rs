@@ -157,7 +157,11 @@ impl Run<'_> {
     /// Runs one step and tells of it; the id of the container that it made.
     fn perform(&self, step: StepId) -> Result<Option<String>, UpError> {
         let planned = &self.plan.steps[step.0];
-        let what = format!("{}  {}", planned.action.subject(), capitalised(&planned.action.verb()));
+        let verb = match &planned.action {
+            Action::Create(creation) if creation.replaces.is_some() => "recreate".to_owned(),
+            action => action.verb(),
+        };
+        let what = format!("{}  {}", planned.action.subject(), capitalised(&verb));
         self.with.events.emit(Event::ActionStarted { what: what.clone(), cause: planned.cause.to_string() });
         let begun = Instant::now();
         let result = self.act(&planned.action);

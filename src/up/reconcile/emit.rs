@@ -53,7 +53,7 @@ impl<'a> Draft<'a> {
                         service,
                         existing(seen),
                         cause.clone(),
-                        self.back(seen, &started),
+                        self.back(seen, desired, &started),
                     ));
                 }
                 Fate::Restart(cause) => {
@@ -61,7 +61,7 @@ impl<'a> Draft<'a> {
                         service,
                         existing(seen),
                         cause.clone(),
-                        self.back(seen, &started),
+                        self.back(seen, desired, &started),
                     ));
                 }
                 Fate::Replace(cause) => ready.extend(self.replace(name, seen, desired, cause, &started)),
@@ -78,8 +78,10 @@ impl<'a> Draft<'a> {
     }
 
     /// What has to be before a container that is stopped runs again.
-    fn back(&self, seen: &Container, started: &[StepId]) -> Vec<StepId> {
+    fn back(&self, seen: &Container, desired: &Desired, started: &[StepId]) -> Vec<StepId> {
         let mut after = started.to_vec();
+        // A replacement that was cut short: the old container still has the name, and perhaps the ports.
+        after.extend(self.freed.get(&desired.name));
         after.extend(self.stopped.get(&seen.id));
         after.extend(self.connected.get(&seen.id).into_iter().flatten());
         after
@@ -98,7 +100,7 @@ impl<'a> Draft<'a> {
             return Vec::new();
         }
         let network = seen.networks.keys().next().cloned().unwrap_or_default();
-        let after = self.back(seen, started);
+        let after = self.back(seen, desired, started);
         self.start(service, existing(seen), Cause::NetworkReplaced(network), after)
     }
 
@@ -138,6 +140,7 @@ impl<'a> Draft<'a> {
             replaces: replaces.map(|old| old.id.clone()),
             inherits: !self.given.options.renew_anonymous_volumes,
             shares: self.shared(service),
+            hashed: (!spec::shares(service).is_empty()).then(|| Box::new(service.clone())),
         };
         let create = self.plan.add(Action::Create(Box::new(creation)), cause, after);
         self.created.entry(name).or_default().push(create);

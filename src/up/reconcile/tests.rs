@@ -42,14 +42,22 @@ fn plan(project: &Project, seen: &Observed, options: &Options) -> Plan {
 
 /// What an engine has after a plan.
 fn apply(seen: &mut Observed, plan: &Plan) {
+    apply_first(seen, plan, plan.steps.len());
+}
+
+/// What an engine has when a plan is cut short after so many steps.
+fn apply_first(seen: &mut Observed, plan: &Plan, steps: usize) {
     let mut made = BTreeMap::new();
+    let ids = seen.containers.iter().map(|one| &one.id).chain(seen.networks.iter().map(|one| &one.id));
+    let mut seen_ids = ids.filter_map(|id| u64::from_str_radix(id, 16).ok()).max().unwrap_or(0);
     let id_of = |handle: &Handle, made: &BTreeMap<StepId, String>| match handle {
         Handle::Id(id) => id.clone(),
         Handle::MadeBy(step) => made[step].clone(),
     };
-    for (index, step) in plan.steps.iter().enumerate() {
+    for (index, step) in plan.steps.iter().enumerate().take(steps) {
         assert!(step.after.iter().all(|before| before.0 < index), "a step waits for a later one:\n{plan}");
-        let fresh = format!("{:064x}", seen.containers.len() * 100 + index + 1);
+        seen_ids += 1;
+        let fresh = format!("{:064x}", seen_ids);
         match &step.action {
             Action::CreateNetwork(spec) => {
                 assert!(!seen.networks.iter().any(|network| network.name == spec.name), "{plan}");
@@ -86,7 +94,18 @@ fn apply(seen: &mut Observed, plan: &Plan) {
                     ..container(&fresh, &name, State::Created)
                 });
             }
-            Action::Start(target) => state(seen, &id_of(&target.handle, &made), State::Running),
+            Action::Start(target) => {
+                let id = id_of(&target.handle, &made);
+                let place = |one: &Container| {
+                    ["service", "container-number"]
+                        .map(|name| one.labels[&format!("com.docker.compose.{name}")].clone())
+                };
+                let mine = place(find(seen, &id));
+                let mut running =
+                    seen.containers.iter().filter(|one| one.state == State::Running && one.id != id);
+                assert!(!running.any(|one| place(one) == mine), "two in one place:\n{plan}");
+                state(seen, &id, State::Running);
+            }
             Action::Stop { container, .. } => state(seen, &id_of(&container.handle, &made), State::Exited),
             Action::Remove(target) => {
                 let id = id_of(&target.handle, &made);
@@ -158,9 +177,16 @@ fn settle(project: &Project, seen: &mut Observed) {
 fn change(before: Value, after: Value) -> String {
     let mut seen = converged(&project(before));
     let after = project(after);
-    let text = plan(&after, &seen, &Options::default()).to_string();
+    let plan = plan(&after, &seen, &Options::default());
+    // Wherever it is cut short, the next run comes to the same end.
+    for steps in 0..plan.steps.len() {
+        let mut partly = seen.clone();
+        apply_first(&mut partly, &plan, steps);
+        settle(&after, &mut partly);
+        assert!(partly.containers.iter().all(|one| !one.name.contains('_')), "names: {plan}");
+    }
     settle(&after, &mut seen);
-    text
+    plan.to_string()
 }
 
 fn two() -> Value {
