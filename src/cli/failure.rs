@@ -65,9 +65,21 @@ impl Failure {
                 screen.failure("stopped");
                 return ExitCode::from(STOPPED);
             }
+            // Whoever read the logs has seen enough.
+            other if other.is_closed_pipe() => return ExitCode::SUCCESS,
             other => screen.failure(&other.to_string()),
         }
         ExitCode::FAILURE
+    }
+
+    /// Whether a reader of our output went away.
+    fn is_closed_pipe(&self) -> bool {
+        let source = match self {
+            Self::Engine(EngineError::Transfer { source, .. })
+            | Self::Up(UpError::Engine(EngineError::Transfer { source, .. })) => source,
+            _ => return false,
+        };
+        source.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
