@@ -33,8 +33,6 @@ pub struct Exported {
     pub names: Vec<Reference>,
     /// The topmost snapshot; none for an image without layers.
     pub result: Option<ResultId>,
-    /// Whether a name of it stood for another image before, or for none.
-    pub is_new: bool,
 }
 
 /// Gives a root's image its names in the store, making the config if that is not there yet.
@@ -61,8 +59,7 @@ pub(super) fn export(
             shelf.put(&name.to_string(), &stored)?;
         }
     }
-    let is_new = known.iter().any(Option::is_none);
-    Ok(Exported { id: stored.config, names: names.to_vec(), result, is_new })
+    Ok(Exported { id: stored.config, names: names.to_vec(), result })
 }
 
 /// What an image is made from, as one digest.

@@ -107,8 +107,7 @@ pub fn give(
     let Some(top) = snapshots.max_by_key(Vec::len).and_then(|chain| Some(chain.last()?.id)) else {
         return Ok(None);
     };
-    let names = vec![name.clone()];
-    let image = Exported { id: stored.config, names, result: Some(top), is_new: false };
+    let image = Exported { id: stored.config, names: vec![name.clone()], result: Some(top) };
     let handed = hand_over(builder, engine, &[&image], engine.images()?)?;
     Ok(handed.get(&image.id).map(|handed| handed.id))
 }

@@ -462,7 +462,8 @@ fn export_all(
         let image = export::export(builder, &root.draft, &request.names, result)?;
         exported.push((request.service.clone(), image));
     }
-    if summary.ran == 0 && exported.iter().any(|(_, image)| image.is_new) {
+    let histories = builder.store.shelf(Bucket::History(&builder.options.project));
+    if exported.iter().any(|(service, _)| !histories.has(service)) {
         // All of it was built elsewhere: the next miss is to be explained all the same.
         let history = History::read(builder.store, &builder.options.project, &prepared.graph);
         history.write(&keyed, &Solution::default(), &BTreeMap::new())?;

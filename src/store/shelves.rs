@@ -68,6 +68,11 @@ impl Shelf<'_> {
         read::<T>(self.path(key)).filter(|got| got.key == key).map(|got| got.value)
     }
 
+    /// Whether something lies under `key`, readable or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.path(key).exists()
+    }
+
     /// Puts `value` under `key`, in place of what was there.
     pub fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<()> {
         let text = encode(&Put { key, value }, key)?;
