@@ -20,9 +20,11 @@ impl Context<'_> {
     /// The engine that gets the images: none with `--engine none`, and none where the user named no engine
     /// and none is there.
     pub(super) fn engine(&self) -> Result<Option<Docker>, Failure> {
+        if self.settings.engine == EngineChoice::None {
+            return Ok(None);
+        }
         let host = self.engine_name();
         match (self.settings.engine, Docker::connect(&host)) {
-            (EngineChoice::None, _) => Ok(None),
             (_, Ok(engine)) => Ok(Some(engine)),
             (EngineChoice::Auto, Err(EngineError::NotReachable { .. }))
                 if self.settings.docker_host.is_none() =>
