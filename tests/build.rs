@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use crate::scene::{Ran, Scene, mounts, processes, ran, until};
+use crate::scene::{Ran, Scene, mounts, needs, processes, ran, skip, until};
 
 /// Builds the project without an engine.
 fn build(scene: &Scene, more: &[&str]) -> Ran {
@@ -214,6 +214,28 @@ fn a_missing_base_says_what_was_tried() {
     let said = ["cannot find the image `nowhere.invalid/base:1`", "Dockerfile:1:6", "image import"];
     scene.shipway(&["--engine", "none", "--offline", "build"]).fails(1, &said);
     build(&scene, &[]).fails(1, &said);
+}
+
+#[test]
+fn a_base_is_pulled_once_and_remembered() {
+    let Some(registry) = needs("SHIPWAY_TEST_REGISTRY", "a registry in SHIPWAY_TEST_REGISTRY") else {
+        return;
+    };
+    if !rustix::process::geteuid().is_root() {
+        return skip("root");
+    }
+    let scene = Scene::empty();
+    let dockerfile = |last: &str| {
+        let text = format!("FROM {registry}/library/busybox:latest\nRUN echo {last}\n");
+        scene.write("Dockerfile", &text);
+    };
+    scene.write("compose.yaml", "services:\n  a:\n    build: .\n");
+    dockerfile("one");
+    let first = build(&scene, &[]).ok().says(&["pull "]);
+    assert_eq!(steps(&first).len(), 2);
+    dockerfile("two");
+    let second = scene.shipway(&["--engine", "none", "--offline", "--progress", "plain", "build"]).ok();
+    assert_eq!(steps(&second), ["RUN echo two"]);
 }
 
 #[test]
