@@ -90,15 +90,24 @@ fn indented(output: &str) -> String {
 }
 
 /// The host's port that an engine's refusal is about: `… 0.0.0.0:8080 failed: port is already allocated`,
-/// `… listen tcp4 0.0.0.0:80: bind: address already in use`.
+/// `… listen tcp4 0.0.0.0:80: bind: address already in use`,
+/// `failed to bind host port for 0.0.0.0:80:172.18.0.2:80/tcp: address already in use`.
 pub(super) fn taken_port(message: &str) -> Option<String> {
     let end =
         ["port is already allocated", "address already in use"].iter().find_map(|why| message.find(why))?;
-    let port = |word: &str| {
-        let (_, port) = word.trim_end_matches(':').rsplit_once(':')?;
-        (!port.is_empty() && port.chars().all(|digit| digit.is_ascii_digit())).then(|| port.to_owned())
+    message[..end].split_whitespace().rev().find_map(host_port)
+}
+
+/// The port of the first address of a word like `0.0.0.0:80:172.18.0.2:80/tcp:`, `[::]:80` or `:::80`.
+fn host_port(word: &str) -> Option<String> {
+    let address = word.trim_end_matches(':').split('/').next()?;
+    let rest = match address.split_once("]:") {
+        Some((_, rest)) => rest,
+        None if address.starts_with("::") => address.trim_start_matches(':'),
+        None => address.split_once(':')?.1,
     };
-    message[..end].split_whitespace().rev().find_map(port)
+    let port = rest.split(':').next()?;
+    (!port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit())).then(|| port.to_owned())
 }
 
 #[cfg(test)]
@@ -106,14 +115,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_taken_port_is_read_from_both_kinds_of_refusal() {
+    fn the_taken_port_is_read_from_every_kind_of_refusal() {
         let docker = "driver failed programming external connectivity on endpoint p-web-1 (12ab): \
                       Bind for 0.0.0.0:18501 failed: port is already allocated";
         assert_eq!(taken_port(docker).as_deref(), Some("18501"));
         let proxy = "Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use";
         assert_eq!(taken_port(proxy).as_deref(), Some("80"));
         let newer = "failed to bind host port for 0.0.0.0:81:172.18.0.2:80/tcp: address already in use";
-        assert_eq!(taken_port(newer), None, "a form that is not understood gives no advice");
+        assert_eq!(taken_port(newer).as_deref(), Some("81"));
+        let newest = "failed to bind host port [::]:82/tcp: address already in use";
+        assert_eq!(taken_port(newest).as_deref(), Some("82"));
+        assert_eq!(taken_port("Bind for :::83 failed: port is already allocated").as_deref(), Some("83"));
         assert_eq!(taken_port("no such image"), None);
     }
 }
