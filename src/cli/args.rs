@@ -129,6 +129,8 @@ pub(super) enum Command {
     /// The store of results
     #[command(subcommand)]
     Cache(Cache),
+    /// Print a script that lets a shell complete commands and flags
+    Completion(Completion),
     /// Show the version and what this machine offers
     Version(Version),
 }
@@ -557,6 +559,14 @@ pub(super) struct CachePrune {
     /// Do not ask
     #[arg(short, long)]
     pub(super) force: bool,
+}
+
+/// `completion`.
+#[derive(Debug, Args)]
+pub(super) struct Completion {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
 }
 
 /// `version`.

@@ -115,6 +115,7 @@ pub(super) fn run(
     work: &Work<'_>,
     cancel: &Cancel,
 ) -> Result<Built, Failure> {
+    context.needs_root()?;
     let sandbox = OnDemand::new(store);
     let registries = context.registries();
     let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };

@@ -23,6 +23,7 @@ pub(in crate::cli) fn image_import(context: &Context<'_>, flags: &ImageImport) -
     if let Some(change) = flags.changes.first() {
         return Err(Failure::Usage(format!("not supported yet: --change {change}")));
     }
+    context.needs_root()?;
     let name = Reference::parse(&flags.name).map_err(|error| Failure::Usage(error.to_string()))?;
     let platform = platform(flags.platform.as_deref())?;
     let store = context.store()?;

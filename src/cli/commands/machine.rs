@@ -55,6 +55,16 @@ impl Context<'_> {
         (!self.settings.offline).then(|| Registries::new(options))
     }
 
+    /// Refuses to go on for anybody but root: steps cannot be isolated then, nor files given their owners.
+    pub(super) fn needs_root(&self) -> Result<(), Failure> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        Err(Failure::Usage(
+            "not supported yet: building as another user than root; call shipway as root".to_owned(),
+        ))
+    }
+
     /// How many steps run at once.
     pub(super) fn parallel(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -36,7 +36,7 @@ pub(super) use logs::logs;
 pub(super) use plan::{plan, why};
 pub(super) use ps::ps;
 pub(super) use up::up;
-pub(super) use version::version;
+pub(super) use version::{completion, version};
 
 /// What a command ends with.
 type Ended = Result<ExitCode, Failure>;
