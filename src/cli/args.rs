@@ -397,6 +397,24 @@ pub(super) struct Config {
     /// Print the profiles' names only
     #[arg(long)]
     pub(super) profiles: bool,
+    /// Print the models only
+    #[arg(long)]
+    pub(super) models: bool,
+    /// Print the variables that the files may refer to
+    #[arg(long)]
+    pub(super) environment: bool,
+    /// Do not check references between services and resources
+    #[arg(long)]
+    pub(super) no_consistency: bool,
+    /// Do not read the services' env files
+    #[arg(long)]
+    pub(super) no_env_resolution: bool,
+    /// Do not fill in names, the default network and implied dependencies
+    #[arg(long)]
+    pub(super) no_normalize: bool,
+    /// Do not make paths absolute
+    #[arg(long)]
+    pub(super) no_path_resolution: bool,
     /// Check the files and print nothing
     #[arg(short, long)]
     pub(super) quiet: bool,

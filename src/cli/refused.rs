@@ -33,18 +33,7 @@ const FLAGS: &[Missing] = &[
     Missing {
         command: &["config"],
         valued: &["hash"],
-        plain: &[
-            "models",
-            "variables",
-            "environment",
-            "no-interpolate",
-            "no-normalize",
-            "no-path-resolution",
-            "no-consistency",
-            "no-env-resolution",
-            "resolve-image-digests",
-            "lock-image-digests",
-        ],
+        plain: &["variables", "no-interpolate", "resolve-image-digests", "lock-image-digests"],
     },
     Missing {
         command: &["image", "build"],

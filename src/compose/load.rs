@@ -44,7 +44,7 @@ pub struct Options {
     pub resolve_paths: bool,
     /// Read `env_file` and `label_file` into the services (`false` for `config --no-env-resolution`).
     pub resolve_environment: bool,
-    /// Fill in defaults and names (`false` for `config --no-normalize`).
+    /// Fill in names, the default network and implied dependencies (`false` for `config --no-normalize`).
     pub normalize: bool,
     /// Check references between services and resources (`false` for `config --no-consistency`).
     pub consistency: bool,
@@ -113,6 +113,8 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     if options.consistency {
         sources.mistakes.extend(meaning::before(&project, &check::unclear(&tree)));
     }
+    let folder = project.working_dir.to_string_lossy().into_owned();
+    resolve::defaults(&mut project, if options.resolve_paths { &folder } else { "." });
     if options.normalize {
         resolve::normalize(&mut project);
     }

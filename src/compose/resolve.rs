@@ -4,11 +4,11 @@
 //! through [`Sources`]; everything else is pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::dotenv::Found;
 use super::environment::{self, Grammar};
-use super::model::{Build, Dependency, DependencyCondition, MountKind, Project, Service};
+use super::model::{Dependency, DependencyCondition, MountKind, Project, Service};
 use super::source::Sources;
 use crate::base::diag::{Diagnostic, Span};
 
@@ -35,11 +35,23 @@ pub(super) fn profiles(project: &mut Project, active: &[String], named: &[String
     mistakes
 }
 
-/// Fills in defaults and names, and the dependencies that links and shared namespaces imply.
-pub(super) fn normalize(project: &mut Project) {
-    let folder = project.working_dir.to_string_lossy().into_owned();
+/// Fills in what a build and a secret have at least; `folder` is the default context.
+pub(super) fn defaults(project: &mut Project, folder: &str) {
     for service in project.services.values_mut().chain(project.disabled.values_mut()) {
-        normalize_service(service, &folder);
+        if let Some(build) = &mut service.build {
+            build.context.get_or_insert_with(|| folder.to_owned());
+            build.args.retain(|_, value| value.is_some());
+        }
+        for secret in &mut service.secrets {
+            secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
+        }
+    }
+}
+
+/// Fills in names, the default network, and the dependencies that links and shared namespaces imply.
+pub(super) fn normalize(project: &mut Project) {
+    for service in project.services.values_mut().chain(project.disabled.values_mut()) {
+        normalize_service(service);
     }
     if project.services.values().any(|service| service.networks.contains_key("default")) {
         project.networks.entry("default".to_owned()).or_default();
@@ -64,18 +76,15 @@ pub(super) fn normalize(project: &mut Project) {
     }
 }
 
-fn normalize_service(service: &mut Service, folder: &str) {
+fn normalize_service(service: &mut Service) {
     if service.network_mode.is_none() && service.networks.is_empty() && service.provider.is_none() {
         service.networks.insert("default".to_owned(), None);
     }
-    if let Some(build) = &mut service.build {
-        normalize_build(build, folder);
+    if let Some(build) = service.build.as_mut().filter(|build| build.dockerfile_inline.is_none()) {
+        build.dockerfile.get_or_insert_with(|| "Dockerfile".to_owned());
     }
     if service.pull_policy.as_deref() == Some("if_not_present") {
         service.pull_policy = Some("missing".to_owned());
-    }
-    for secret in &mut service.secrets {
-        secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
     }
     if let Some(deploy) = service.deploy.as_mut().filter(|deploy| deploy.replicas.is_none()) {
         deploy.replicas = service.scale;
@@ -87,14 +96,6 @@ fn normalize_service(service: &mut Service, folder: &str) {
             required: true,
         });
     }
-}
-
-fn normalize_build(build: &mut Build, folder: &str) {
-    build.context.get_or_insert_with(|| folder.to_owned());
-    if build.dockerfile.is_none() && build.dockerfile_inline.is_none() {
-        build.dockerfile = Some("Dockerfile".to_owned());
-    }
-    build.args.retain(|_, value| value.is_some());
 }
 
 /// The services that a service needs without saying so, and whether it restarts with them.
@@ -124,11 +125,11 @@ pub(super) fn environment(project: &mut Project, sources: &mut Sources<'_>) {
         let at = |key: &str| spans.nearest(&["services", name, key]).cloned();
         if !service.env_file.is_empty() {
             let span = at("env_file");
-            env_files(service, outer, sources, span.as_ref());
+            env_files(service, (outer, &project.working_dir), sources, span.as_ref());
         }
         if !service.label_file.is_empty() {
             let span = at("label_file");
-            label_files(service, sources, span.as_ref());
+            label_files(service, &project.working_dir, sources, span.as_ref());
         }
     }
     project.spans = spans;
@@ -136,13 +137,13 @@ pub(super) fn environment(project: &mut Project, sources: &mut Sources<'_>) {
 
 fn env_files(
     service: &mut Service,
-    outer: &BTreeMap<String, String>,
+    (outer, folder): (&BTreeMap<String, String>, &Path),
     sources: &mut Sources<'_>,
     asked: Option<&Span>,
 ) {
     let mut found = Found::new();
     for file in std::mem::take(&mut service.env_file) {
-        let path = PathBuf::from(&file.path);
+        let path = folder.join(&file.path);
         if !file.required && !sources.files.exists(&path) {
             continue;
         }
@@ -169,10 +170,10 @@ fn env_files(
     }
 }
 
-fn label_files(service: &mut Service, sources: &mut Sources<'_>, asked: Option<&Span>) {
+fn label_files(service: &mut Service, folder: &Path, sources: &mut Sources<'_>, asked: Option<&Span>) {
     let mut found = Found::new();
     for path in std::mem::take(&mut service.label_file) {
-        let Some(text) = environment::open(sources, Path::new(&path), asked) else { continue };
+        let Some(text) = environment::open(sources, &folder.join(&path), asked) else { continue };
         environment::parse(sources, &text, Grammar::Dotenv, &|_| None, &mut found);
     }
     for (name, (value, _)) in found {

@@ -21,8 +21,15 @@ for case in "$@"; do
     if [ -n "$seen" ]; then options+=("$word"); elif [ "$word" = compose ]; then seen=1; else variables+=("$word"); fi
   done
   if [ "${options[0]:-}" = --from ]; then from=${options[1]}; options=("${options[@]:2}"); fi
+  flags=()
+  for word in "${options[@]}"; do
+    case $word in --no-*) flags+=("$word"); options=("${options[@]/#$word}");; esac
+  done
+  kept=()
+  for word in "${options[@]}"; do [ -z "$word" ] || kept+=("$word"); done
+  options=("${kept[@]}")
   if answer=$(cd "$work/$case/$from" && ${ENTER:-} env HOME=/root "${variables[@]}" \
-      "${compose[@]}" "${options[@]}" config --format json 2>/dev/null); then
+      "${compose[@]}" "${options[@]}" config --format json "${flags[@]}" 2>/dev/null); then
     answer=${answer//"$work/$case"//project}
     printf '%s\n' "${answer//"$work"//cases}" > "$here/$case/expected.json"
   else

@@ -5,22 +5,29 @@ use std::process::ExitCode;
 
 use crate::base::fs::AtPath;
 use crate::cli::args::{Config, ConfigFormat};
-use crate::cli::failure::Failure;
-use crate::compose::{Project, to_json, to_yaml};
+use crate::compose::{Options, Project, to_json, to_yaml};
 
+use super::project::chosen;
 use super::{Context, Ended};
 
 /// Prints the project, or one kind of its names.
 pub(in crate::cli) fn config(context: &mut Context<'_>, flags: &Config) -> Ended {
-    if let Some(service) = flags.only.first() {
-        return Err(Failure::Usage(format!("not supported yet: config {service} (leave out the services)")));
+    let options = Options {
+        consistency: !flags.no_consistency,
+        resolve_environment: !flags.no_env_resolution,
+        normalize: !flags.no_normalize,
+        resolve_paths: !flags.no_path_resolution,
+        ..context.load_options(&flags.only)
+    };
+    let mut project = context.described_with(options)?.project;
+    if !flags.only.is_empty() {
+        project.keep(&chosen(&project, &flags.only, true));
     }
-    let project = context.described(&[])?.project;
     if flags.quiet {
         return Ok(ExitCode::SUCCESS);
     }
     let text = match names(&project, flags) {
-        Some(names) => names.into_iter().map(|name| name + "\n").collect(),
+        Some(names) => names.into_iter().map(|name| name + "\n").collect::<String>(),
         None if flags.format == ConfigFormat::Json => to_json(&project),
         None => to_yaml(&project),
     };
@@ -41,6 +48,10 @@ fn names(project: &Project, flags: &Config) -> Option<BTreeSet<String>> {
         project.volumes.keys().cloned().collect()
     } else if flags.networks {
         project.networks.keys().cloned().collect()
+    } else if flags.models {
+        project.models.values().filter_map(|model| model.model.clone()).collect()
+    } else if flags.environment {
+        project.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
     } else if flags.profiles {
         let services = project.services.values().chain(project.disabled.values());
         services.flat_map(|service| service.profiles.iter().cloned()).collect()

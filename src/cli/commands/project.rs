@@ -23,7 +23,11 @@ impl Context<'_> {
 
     /// The project, for a command that only speaks about it. Variables that its `.env` sets act from here on.
     pub(super) fn described(&mut self, services: &[String]) -> Result<Loaded, Failure> {
-        let options = self.load_options(services);
+        self.described_with(self.load_options(services))
+    }
+
+    /// As [`Self::described`], with options of the caller's own.
+    pub(super) fn described_with(&mut self, options: Options) -> Result<Loaded, Failure> {
         let loaded = load(&options, &Disk).map_err(Failure::Mistakes)?;
         let settings = Settings::resolve(&self.global, &loaded.project.environment, Caller::this())
             .map_err(Failure::Usage)?;
@@ -50,7 +54,8 @@ impl Context<'_> {
         }
     }
 
-    fn load_options(&self, services: &[String]) -> Options {
+    /// What a project is loaded with, as the global options say.
+    pub(super) fn load_options(&self, services: &[String]) -> Options {
         Options {
             environment: self.environment.clone(),
             files: self.global.files.clone(),

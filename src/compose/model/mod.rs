@@ -109,6 +109,12 @@ impl PartialEq for Spans {
 }
 
 impl Project {
+    /// Leaves out all services but `services`, and the resources that only others use.
+    pub fn keep(&mut self, services: &[String]) {
+        self.services.retain(|name, _| services.contains(name));
+        super::resolve::unused(self);
+    }
+
     /// The image that a service runs: its `image`, or the name that its build gets, `PROJECT-SERVICE`.
     pub fn image_of(&self, service: &str) -> Option<String> {
         let found = self.services.get(service)?;

@@ -11,6 +11,7 @@ use super::{Extensions, is_false};
 #[serde(default)]
 pub struct Network {
     /// The engine's name for it: `PROJECT_KEY` unless given or external.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// `bridge`, `overlay`, …; the engine's default without one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +82,7 @@ pub struct IpamPool {
 #[serde(default)]
 pub struct Volume {
     /// The engine's name for it: `PROJECT_KEY` unless given or external.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The volume driver.
     #[serde(skip_serializing_if = "Option::is_none")]
