@@ -50,7 +50,7 @@
 //! | operation | what enters its key |
 //! | --- | --- |
 //! | pull | the chain ID of the base image's layers, the platform |
-//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags |
+//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags; names and bytes of heredocs |
 //! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
 //! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network mode, hostname, extra hosts, shm size |
 //! | WORKDIR, heredoc files | path, bytes, owner, mode |

@@ -13,17 +13,20 @@ use super::Builder;
 use super::error::StepError;
 use super::output::Output;
 use super::pull;
+use super::selection::Taken;
 use super::solve::{Produced, Work};
 use super::users::{Accounts, Identity};
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::event::StepNumber;
 use crate::base::fs::{AtPath, RootDir};
-use crate::context::{Chmod, Context, Placement, Request, Selection};
-use crate::graph::{BaseImage, Copy, Graph, HOSTNAME, Node, NodeId, Op, Run, RunNetwork, Selected, Write};
+use crate::context::{Chmod, Context, Placement, Request, Selection, write_file};
+use crate::graph::{
+    BaseImage, Copy, Directory, Graph, HOSTNAME, Node, NodeId, Op, Run, RunNetwork, Selected, Take,
+};
 use crate::oci::Reference;
 use crate::sandbox::{Layers, Network, RunSpec, Writable};
 use crate::store::{Held, Staging, Stamp};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Mode, OFlags};
 
 /// The note beside a snapshot that says when its step ran: a [`Stamp`] as JSON.
 pub(super) const CREATED: &str = "created";
@@ -35,20 +38,20 @@ pub(super) struct Executor<'a> {
     pub(super) bases: &'a BTreeMap<Digest, (Reference, BaseImage)>,
     pub(super) contexts: &'a [Context],
     /// What each COPY takes from its build context.
-    pub(super) selections: &'a HashMap<NodeId, Selection>,
+    pub(super) selections: &'a HashMap<Taken, Selection>,
     /// What each COPY takes from another stage, with the stage's tree.
-    pub(super) stages: Mutex<HashMap<NodeId, (Context, Selection)>>,
+    pub(super) stages: Mutex<HashMap<Taken, (Context, Selection)>>,
 }
 
 impl Work for Executor<'_> {
-    fn select(&self, id: NodeId, source: ResultId) -> Result<Selected, StepError> {
+    fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError> {
         let Op::Copy(copy) = &self.graph.node(id).op else { return Err(StepError::NoResult) };
-        let root = self.builder.sandbox.root(&self.layers(Some(source))?)?;
+        let root = self.builder.sandbox.root(&self.layers(Some(result))?)?;
         let context = Context::rootfs(root);
-        let selection = context.select(&request(copy)?)?;
+        let selection = context.select(&request(copy, source)?)?;
         let digest = selection.digest();
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        stages.insert(id, (context, selection));
+        stages.insert((id, source), (context, selection));
         Ok(Selected { digest, listing: None })
     }
 
@@ -56,7 +59,7 @@ impl Work for Executor<'_> {
         &self,
         id: NodeId,
         parent: Option<ResultId>,
-        _source: Option<ResultId>,
+        _sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError> {
         let node = self.graph.node(id);
         match &node.op {
@@ -67,7 +70,7 @@ impl Work for Executor<'_> {
             }
             Op::Run(run) => self.run_command(id, node, run, parent),
             Op::Copy(copy) => self.copy(id, copy, parent),
-            Op::Write(write) => self.write(write, parent),
+            Op::Directory(directory) => self.directory(directory, parent),
         }
     }
 }
@@ -118,7 +121,7 @@ impl Executor<'_> {
         if !exit.is_success() {
             return Err(StepError::Exit { exit, output: output.tail() });
         }
-        self.publish(upper, parent, None)
+        self.publish(upper, parent, Vec::new())
     }
 
     /// Looks the user up and makes the working directory if it is missing, as runc does.
@@ -132,18 +135,8 @@ impl Executor<'_> {
     }
 
     fn copy(&self, id: NodeId, copy: &Copy, parent: Option<ResultId>) -> Result<Produced, StepError> {
-        let staged = self.stages.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        let (context, selection) = match (&staged, self.selections.get(&id)) {
-            (Some((context, selection)), _) => (context, selection),
-            (None, Some(selection)) => (self.context_of(id)?, selection),
-            (None, None) => return Err(StepError::NoResult),
-        };
-        if copy.unpack
-            && let Some(folder) = self.folder_of(id)
-        {
-            refuse_archives(folder, selection)?;
-        }
         let upper = self.stage(parent)?;
+        let mut listings = Vec::new();
         {
             let root = self.builder.sandbox.root(&upper.layers)?;
             let owner = match &copy.owner {
@@ -152,27 +145,54 @@ impl Executor<'_> {
             };
             let chmod = chmod(copy.mode.as_deref())?;
             let placement = Placement { destination: copy.destination.clone(), owner, chmod };
-            context.copy(selection, &root, &placement)?;
+            for (source, take) in copy.takes.iter().enumerate() {
+                listings.push(self.take((id, source), take, &root, &placement)?);
+            }
+            for file in &copy.files {
+                write_file(&root, &placement, &file.name, file.content.as_bytes())?;
+            }
         }
-        let listing = if staged.is_none() { Some(self.keep(selection)?) } else { None };
-        self.publish(upper, parent, listing)
+        self.publish(upper, parent, listings)
     }
 
-    fn write(&self, write: &Write, parent: Option<ResultId>) -> Result<Produced, StepError> {
+    /// Copies what is taken from one source. Returns the blob that lists it, if the source is a context.
+    fn take(
+        &self,
+        taken: Taken,
+        take: &Take,
+        root: &RootDir,
+        placement: &Placement,
+    ) -> Result<Option<BlobId>, StepError> {
+        let staged = self.stages.lock().unwrap_or_else(PoisonError::into_inner).remove(&taken);
+        if let Some((context, selection)) = staged {
+            context.copy(&selection, root, placement)?;
+            return Ok(None);
+        }
+        let selection = self.selections.get(&taken).ok_or(StepError::NoResult)?;
+        let number = self.context_number(taken).ok_or(StepError::NoResult)?;
+        if take.unpack {
+            refuse_archives(&self.graph.contexts[number].folder, selection)?;
+        }
+        let context = self.contexts.get(number).ok_or(StepError::NoResult)?;
+        context.copy(selection, root, placement)?;
+        self.keep(selection).map(Some)
+    }
+
+    fn directory(&self, directory: &Directory, parent: Option<ResultId>) -> Result<Produced, StepError> {
         let upper = self.stage(parent)?;
         {
             let root = self.builder.sandbox.root(&upper.layers)?;
-            let owner = match &write.owner {
-                Some(owner) if write.files.is_empty() => {
-                    let identity = Accounts::read(&root)?.process(owner)?;
+            let owner = match directory.user.as_str() {
+                "" => (0, 0),
+                user => {
+                    let identity = Accounts::read(&root)?.process(user)?;
                     (identity.uid, identity.gid)
                 }
-                Some(owner) => Accounts::read(&root)?.owner(owner)?,
-                None => (0, 0),
             };
-            write_into(&root, write, owner)?;
+            let mode = Mode::from_raw_mode(0o755);
+            root.create_directories(Path::new(&directory.path), mode, owner)?;
         }
-        self.publish(upper, parent, None)
+        self.publish(upper, parent, Vec::new())
     }
 
     fn stage(&self, parent: Option<ResultId>) -> Result<Upper, StepError> {
@@ -192,13 +212,14 @@ impl Executor<'_> {
         &self,
         upper: Upper,
         parent: Option<ResultId>,
-        listing: Option<BlobId>,
+        listings: Vec<Option<BlobId>>,
     ) -> Result<Produced, StepError> {
         self.builder.sandbox.finish(&upper.layers)?;
         let snapshot = self.builder.store.publish_snapshot(upper.staging, parent)?;
         let created = serde_json::to_vec(&Stamp::now()).map_err(StepError::Recipe)?;
         self.builder.store.set_note(snapshot.id, CREATED, &created)?;
-        Ok(Produced { result: snapshot.id, holds: listing.map(Held::Blob).into_iter().collect(), listing })
+        let holds = listings.iter().flatten().copied().map(Held::Blob).collect();
+        Ok(Produced { result: snapshot.id, holds, listings })
     }
 
     /// Keeps what was copied, to explain the next difference.
@@ -209,26 +230,20 @@ impl Executor<'_> {
         Ok(blob.finish(None)?.0)
     }
 
-    fn context_of(&self, id: NodeId) -> Result<&Context, StepError> {
-        self.context_number(id).and_then(|number| self.contexts.get(number)).ok_or(StepError::NoResult)
-    }
-
-    fn folder_of(&self, id: NodeId) -> Option<&Path> {
-        Some(&self.graph.contexts[self.context_number(id)?].folder)
-    }
-
-    fn context_number(&self, id: NodeId) -> Option<usize> {
-        match &self.graph.node(self.graph.node(id).source?).op {
+    fn context_number(&self, (id, source): Taken) -> Option<usize> {
+        let source = *self.graph.node(id).sources.get(source)?;
+        match &self.graph.node(source).op {
             Op::Local(local) => Some(local.context),
             _ => None,
         }
     }
 }
 
-/// What a COPY selects, as `context` takes it.
-pub(super) fn request(copy: &Copy) -> Result<Request, StepError> {
+/// What a COPY selects from one of its sources, as `context` takes it.
+pub(super) fn request(copy: &Copy, source: usize) -> Result<Request, StepError> {
+    let take = copy.takes.get(source).ok_or(StepError::NoResult)?;
     Ok(Request {
-        sources: copy.sources.clone(),
+        sources: take.patterns.clone(),
         chmod: chmod(copy.mode.as_deref())?,
         chown: copy.owner.is_some(),
         excludes: copy.excludes.clone(),
@@ -275,54 +290,4 @@ fn hosts(extra: &[(String, String)]) -> Vec<u8> {
         text.push_str(&format!("{address}\t{name}\n"));
     }
     text.into_bytes()
-}
-
-/// Makes a directory with every missing one above it, or writes files.
-fn write_into(root: &RootDir, write: &Write, owner: (u32, u32)) -> Result<(), StepError> {
-    let directory = Mode::from_raw_mode(0o755);
-    let destination = Path::new(&write.destination);
-    if write.files.is_empty() {
-        root.create_directories(destination, directory, owner)?;
-        return Ok(());
-    }
-    let octal = write.mode.as_deref().map(|mode| u32::from_str_radix(mode, 8));
-    let mode = octal.transpose().map_err(|_| StepError::Mode {
-        mode: write.mode.clone().unwrap_or_default(),
-        reason: "files written in the Dockerfile take an octal mode".to_owned(),
-    })?;
-    let into = write.destination.ends_with('/')
-        || root.stat(destination, true)?.is_some_and(|stat| {
-            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
-        });
-    for file in &write.files {
-        let path = if into { destination.join(&file.name) } else { destination.to_owned() };
-        if let Some(parent) = path.parent() {
-            root.create_directories(parent, directory, owner)?;
-        }
-        write_file(root, &path, file.content.as_bytes(), mode.unwrap_or(0o644), owner)?;
-    }
-    Ok(())
-}
-
-fn write_file(
-    root: &RootDir,
-    path: &Path,
-    content: &[u8],
-    mode: u32,
-    owner: (u32, u32),
-) -> Result<(), StepError> {
-    let (parent, name) = root.parent(path)?;
-    // A file that is there is replaced, a link not followed.
-    match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(error) => Err(error).at_path("replace", path)?,
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(mode);
-    let file = rustix::fs::openat(&parent, &name, flags, mode).at_path("create", path)?;
-    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-    rustix::fs::fchown(&file, Some(uid), Some(gid)).at_path("chown", path)?;
-    rustix::fs::fchmod(&file, mode).at_path("chmod", path)?;
-    std::fs::File::from(file).write_all(content).at_path("write", path)?;
-    Ok(())
 }

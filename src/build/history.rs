@@ -77,25 +77,29 @@ impl<'s> History<'s> {
         self.step(graph, id).map_or(Duration::from_millis(100), |step| Duration::from_millis(step.took_ms))
     }
 
-    /// Why each step that is needed has no result. `now` lists what a COPY selects from its context.
+    /// Why each step that is needed has no result. `now` lists what a step selects from one of its sources,
+    /// by that source's number, if it is a context.
     pub(super) fn explain(
         &self,
         keyed: &Keyed<'_>,
         demand: &Demand,
         forced: &dyn Fn(NodeId) -> bool,
-        now: &dyn Fn(NodeId) -> Option<Listing>,
+        now: &dyn Fn(NodeId, usize) -> Option<Listing>,
     ) -> BTreeMap<NodeId, Vec<MissReason>> {
         let mut reasons = BTreeMap::new();
         for &id in &demand.needed {
             let Some(mut recipe) = keyed.recipes[id.0].clone() else { continue };
-            let current = now(id).map(|listing| (BlobId(Digest::of(listing.to_string())), listing));
-            for input in recipe.inputs.iter_mut().filter(|input| input.role == Role::Context) {
-                input.listing = current.as_ref().map(|(blob, _)| *blob);
+            let mut current: BTreeMap<BlobId, Listing> = BTreeMap::new();
+            let parents = usize::from(keyed.graph.node(id).parent.is_some());
+            for (index, input) in recipe.inputs.iter_mut().skip(parents).enumerate() {
+                if let Some(listing) = now(id, index).filter(|_| input.role == Role::Context) {
+                    let blob = BlobId(Digest::of(listing.to_string()));
+                    input.listing = Some(blob);
+                    current.insert(blob, listing);
+                }
             }
-            let listing = |blob: BlobId| match &current {
-                Some((known, listing)) if *known == blob => Some(listing.clone()),
-                _ => stored_listing(self.store, blob),
-            };
+            let listing =
+                |blob: BlobId| current.get(&blob).cloned().or_else(|| stored_listing(self.store, blob));
             let before = self.step(keyed.graph, id).map(|step| &step.recipe);
             let mut why = match before {
                 _ if forced(id) => vec![MissReason::Forced],
@@ -157,12 +161,11 @@ impl<'s> History<'s> {
 /// Nothing in the step itself differs: what it stands on has to run, or its result is gone.
 fn inherited(keyed: &Keyed<'_>, demand: &Demand, id: NodeId) -> Vec<MissReason> {
     let node = keyed.graph.node(id);
-    let needed =
-        |input: Option<NodeId>| input.is_some_and(|input| demand.needed.contains(&keyed.first[input.0]));
-    if needed(node.source) {
+    let needed = |input: &NodeId| demand.needed.contains(&keyed.first[input.0]);
+    if node.sources.iter().any(needed) {
         return vec![MissReason::Stage];
     }
-    if needed(node.parent) {
+    if node.parent.as_ref().is_some_and(needed) {
         return vec![MissReason::Parent];
     }
     vec![MissReason::Evicted]

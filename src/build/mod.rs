@@ -235,7 +235,7 @@ struct Prepared {
 
 impl Prepared {
     fn keyed(&self) -> Keyed<'_> {
-        Keyed::new(&self.graph, &|id| self.selections.selected(id))
+        Keyed::new(&self.graph, &|id, source| self.selections.selected(id, source))
     }
 }
 
@@ -297,8 +297,8 @@ fn explain(
 ) -> BTreeMap<NodeId, Vec<MissReason>> {
     let history = History::read(builder.store, &builder.options.project, &prepared.graph);
     let forced = forced(builder, prepared);
-    history.explain(keyed, demand, &|id| forced.contains(&id), &|id| {
-        prepared.selections.selections.get(&id).map(crate::context::Selection::listing)
+    history.explain(keyed, demand, &|id| forced.contains(&id), &|id, source| {
+        prepared.selections.selections.get(&(id, source)).map(crate::context::Selection::listing)
     })
 }
 

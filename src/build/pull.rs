@@ -69,7 +69,11 @@ fn layer(
     };
     let limits = UnpackLimits::default();
     let snapshot = oci::publish_layer(builder.store, descriptor, expected, below, lower.as_ref(), &limits)?;
-    Ok(Produced { result: snapshot.id, holds: vec![Held::Blob(BlobId(descriptor.digest))], listing: None })
+    Ok(Produced {
+        result: snapshot.id,
+        holds: vec![Held::Blob(BlobId(descriptor.digest))],
+        listings: Vec::new(),
+    })
 }
 
 /// Brings the image's layers into the store from where its name was resolved.

@@ -15,34 +15,32 @@ use crate::context::{Context, ContextError, Ignore, Selection};
 use crate::graph::{Copy, Graph, Node, NodeId, Op, Selected};
 use crate::store::Store;
 
+/// A node and the number of one of its sources.
+pub(super) type Taken = (NodeId, usize);
+
 /// The contexts of a graph and what its COPYs select from them.
 pub(super) struct Selections {
     pub(super) contexts: Vec<Context>,
-    pub(super) selections: HashMap<NodeId, Selection>,
+    pub(super) selections: HashMap<Taken, Selection>,
 }
 
 impl Selections {
     /// Opens the contexts and selects. Mistakes are collected; anything else ends it.
     pub(super) fn read(graph: &Graph, store: &Store) -> Result<Self, BuildError> {
         let contexts = open(graph, store)?;
-        let copies: Vec<(NodeId, &Node, &Copy, usize)> = graph
-            .nodes()
-            .filter_map(|(id, node)| match (&node.op, node.source.map(|source| &graph.node(source).op)) {
-                (Op::Copy(copy), Some(Op::Local(local))) => Some((id, node, copy, local.context)),
-                _ => None,
-            })
-            .collect();
-        let results: Vec<_> = copies
+        let taken: Vec<(Taken, &Copy, usize)> =
+            graph.nodes().flat_map(|(id, node)| from_contexts(graph, id, node)).collect();
+        let results: Vec<_> = taken
             .par_iter()
-            .map(|(id, node, copy, context)| (*id, *node, select(&contexts[*context], copy)))
+            .map(|(taken, copy, context)| (*taken, select(&contexts[*context], copy, taken.1)))
             .collect();
         let (mut selections, mut mistakes) = (HashMap::new(), Vec::new());
-        for (id, node, result) in results {
+        for (taken, result) in results {
             match result {
                 Ok(selection) => {
-                    selections.insert(id, selection);
+                    selections.insert(taken, selection);
                 }
-                Err(error) => mistakes.push(mistake(node, error)?),
+                Err(error) => mistakes.push(mistake(graph.node(taken.0), error)?),
             }
         }
         if mistakes.is_empty() {
@@ -52,9 +50,9 @@ impl Selections {
         }
     }
 
-    /// What a COPY from a context selects, for its key.
-    pub(super) fn selected(&self, id: NodeId) -> Selected {
-        let digest = self.selections.get(&id).map(Selection::digest);
+    /// What a COPY selects from one of its sources that is a context, for its key.
+    pub(super) fn selected(&self, id: NodeId, source: usize) -> Selected {
+        let digest = self.selections.get(&(id, source)).map(Selection::digest);
         // Only asked for COPYs from contexts, which all have a selection.
         let digest = digest.unwrap_or_else(|| crate::base::digest::Digest::from_bytes([0; 32]));
         Selected { digest, listing: None }
@@ -89,8 +87,23 @@ fn open(graph: &Graph, store: &Store) -> Result<Vec<Context>, BuildError> {
     if mistakes.is_empty() { Ok(contexts) } else { Err(BuildError::Mistakes(mistakes)) }
 }
 
-fn select(context: &Context, copy: &Copy) -> Result<Selection, StepError> {
-    Ok(context.select(&request(copy)?)?)
+/// What a node takes from contexts: which of its sources, and the number of the context.
+fn from_contexts<'g>(
+    graph: &'g Graph,
+    id: NodeId,
+    node: &'g Node,
+) -> impl Iterator<Item = (Taken, &'g Copy, usize)> + 'g {
+    let Op::Copy(copy) = &node.op else { return None.into_iter().flatten() };
+    let sources = node.sources.iter().enumerate();
+    let local = move |(index, source): (usize, &NodeId)| match &graph.node(*source).op {
+        Op::Local(local) => Some(((id, index), copy, local.context)),
+        _ => None,
+    };
+    Some(sources.filter_map(local)).into_iter().flatten()
+}
+
+fn select(context: &Context, copy: &Copy, source: usize) -> Result<Selection, StepError> {
+    Ok(context.select(&request(copy, source)?)?)
 }
 
 /// What the user did wrong, at the instruction; what the system refused stays an error.

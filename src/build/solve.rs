@@ -13,21 +13,22 @@ use std::time::{Duration, Instant};
 
 use super::error::StepError;
 use crate::base::cancel::Cancel;
-use crate::base::digest::{DefinitionKey, ResultId};
+use crate::base::digest::{BlobId, DefinitionKey, ResultId};
 use crate::base::event::{Event, Events, Outcome, StepNumber};
 use crate::graph::{Graph, Node, NodeId, Op, Recipe, Role, Selected, with_results};
 use crate::store::{Held, Key, Lookup, Record, Stamp, Store};
 
 /// What the solver has others do. Called from several threads at once.
 pub(super) trait Work: Sync {
-    /// What a COPY selects from the result of its source.
-    fn select(&self, id: NodeId, source: ResultId) -> Result<Selected, StepError>;
-    /// Runs a step on its inputs' results and publishes its snapshot.
+    /// What a step selects from the result of one of its sources, which is number `source` of them.
+    fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError>;
+    /// Runs a step on its inputs' results and publishes its snapshot. `sources` are the results of the
+    /// step's sources in their order; a context has none.
     fn run(
         &self,
         id: NodeId,
         parent: Option<ResultId>,
-        source: Option<ResultId>,
+        sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError>;
 }
 
@@ -37,8 +38,8 @@ pub(super) struct Produced {
     pub(super) result: ResultId,
     /// What else must stay in the store with it.
     pub(super) holds: Vec<Held>,
-    /// The blob that lists what a COPY took from its context.
-    pub(super) listing: Option<crate::base::digest::BlobId>,
+    /// For each source in its order the blob that lists what was taken from it, if it is a context.
+    pub(super) listings: Vec<Option<BlobId>>,
 }
 
 /// A graph with its keys.
@@ -53,7 +54,7 @@ pub(super) struct Keyed<'g> {
 
 impl<'g> Keyed<'g> {
     /// `recipes` in the order of the nodes, derived by [`crate::graph::recipe`].
-    pub(super) fn new(graph: &'g Graph, selected: &dyn Fn(NodeId) -> Selected) -> Self {
+    pub(super) fn new(graph: &'g Graph, selected: &dyn Fn(NodeId, usize) -> Selected) -> Self {
         let mut recipes = Vec::new();
         let mut keys: Vec<DefinitionKey> = Vec::new();
         let mut by_key: HashMap<DefinitionKey, NodeId> = HashMap::new();
@@ -77,8 +78,9 @@ impl<'g> Keyed<'g> {
         inputs.filter(|input| self.recipes[input.0].is_some())
     }
 
-    fn source(&self, node: &Node) -> Option<NodeId> {
-        let source = self.first[node.source?.0];
+    /// The node that stands for a source; none for a context.
+    fn source(&self, source: NodeId) -> Option<NodeId> {
+        let source = self.first[source.0];
         (!matches!(self.graph.node(source).op, Op::Local(_))).then_some(source)
     }
 }
@@ -298,13 +300,14 @@ impl Solver<'_, '_> {
 
     fn solve(&self, id: NodeId) -> Result<Ended, StepError> {
         let node = self.keyed.graph.node(id);
-        let (parent, source, inputs) = self.inputs(id, node);
-        let selected = match source {
-            Some(source) => Some(self.work.select(id, source)?),
-            None => None,
+        let (parent, sources, inputs) = self.inputs(id, node);
+        let select = |(index, result): (usize, &Option<ResultId>)| {
+            result.map(|result| self.work.select(id, index, result)).transpose()
         };
+        let selected: Vec<Option<Selected>> =
+            sources.iter().enumerate().map(select).collect::<Result<_, _>>()?;
         let recipe = self.keyed.recipes[id.0].clone().ok_or(StepError::NoResult)?;
-        let recipe = with_results(recipe, parent, selected);
+        let recipe = with_results(recipe, parent, &selected);
         let canonical = recipe.canonical_key().ok_or(StepError::NoResult)?;
         let raw = raw_of(&recipe)?;
         let key = Key { definition: self.keyed.keys[id.0], canonical, inputs: &inputs, recipe: &raw };
@@ -318,9 +321,9 @@ impl Solver<'_, '_> {
         let reason = (self.settings.reason)(id);
         self.events.emit(started(self.keyed.graph, id, reason.clone()));
         let begun = Instant::now();
-        let produced = self.work.run(id, parent, source)?;
+        let produced = self.work.run(id, parent, &sources)?;
         let took = begun.elapsed();
-        let recipe = with_listing(recipe, produced.listing);
+        let recipe = with_listings(recipe, &produced.listings);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let (result, holds, created) = (produced.result, produced.holds, Stamp::now());
         let record = Record { recipe: raw_of(&recipe)?, result, inputs, holds, took_ms, created };
@@ -334,17 +337,17 @@ impl Solver<'_, '_> {
         &self,
         id: NodeId,
         node: &Node,
-    ) -> (Option<ResultId>, Option<ResultId>, Vec<(DefinitionKey, ResultId)>) {
+    ) -> (Option<ResultId>, Vec<Option<ResultId>>, Vec<(DefinitionKey, ResultId)>) {
         let board = self.board();
         let result = |input: NodeId| board.solution.results.get(&self.keyed.first[input.0]).copied();
         let parent = node.parent.and_then(result);
-        let source = self.keyed.source(node).and_then(result);
+        let sources = node.sources.iter().map(|source| self.keyed.source(*source).and_then(result)).collect();
         let inputs = self
             .keyed
             .inputs(id)
             .filter_map(|input| Some((self.keyed.keys[input.0], result(input)?)))
             .collect();
-        (parent, source, inputs)
+        (parent, sources, inputs)
     }
 
     /// Looks a key up. While somebody else makes it, this step's slot is given to another one.
@@ -377,8 +380,9 @@ impl Solver<'_, '_> {
     }
 }
 
-fn with_listing(mut recipe: Recipe, listing: Option<crate::base::digest::BlobId>) -> Recipe {
-    for input in recipe.inputs.iter_mut().filter(|input| input.role == Role::Context) {
+fn with_listings(mut recipe: Recipe, listings: &[Option<BlobId>]) -> Recipe {
+    let sources = recipe.inputs.iter_mut().filter(|input| input.role != Role::Parent);
+    for (input, listing) in sources.zip(listings) {
         input.listing = listing.or(input.listing);
     }
     recipe

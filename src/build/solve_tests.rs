@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::digest::Digest;
 use crate::base::event::{Recorded, Silent};
-use crate::graph::{Copy, ImageDraft, Origin, Root, Run, RunNetwork};
+use crate::graph::{Copy, ImageDraft, Origin, Root, Run, RunNetwork, Take};
 use crate::oci::{ContainerConfig, Platform};
 
 /// Publishes empty snapshots, counts, and fails or selects as it is told.
@@ -42,12 +42,17 @@ impl<'a> FakeWork<'a> {
 }
 
 impl Work for FakeWork<'_> {
-    fn select(&self, id: NodeId, source: ResultId) -> Result<Selected, StepError> {
-        let own = Digest::of(format!("{} {}", id.0, source));
+    fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError> {
+        let own = Digest::of(format!("{} {source} {result}", id.0));
         Ok(Selected { digest: self.selection.unwrap_or(own), listing: None })
     }
 
-    fn run(&self, id: NodeId, parent: Option<ResultId>, _: Option<ResultId>) -> Result<Produced, StepError> {
+    fn run(
+        &self,
+        id: NodeId,
+        parent: Option<ResultId>,
+        _: &[Option<ResultId>],
+    ) -> Result<Produced, StepError> {
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(now, Ordering::SeqCst);
         *self.runs.lock().unwrap().entry(id).or_default() += 1;
@@ -57,7 +62,7 @@ impl Work for FakeWork<'_> {
             return Err(StepError::Unsupported("told to fail".into()));
         }
         let snapshot = self.store.publish_snapshot(self.store.stage()?, parent)?;
-        Ok(Produced { result: snapshot.id, holds: Vec::new(), listing: None })
+        Ok(Produced { result: snapshot.id, holds: Vec::new(), listings: Vec::new() })
     }
 }
 
@@ -83,11 +88,11 @@ fn graph(shape: &[(u8, u8)]) -> Graph {
 fn node(text: &str, parent: Option<NodeId>, source: Option<NodeId>) -> Node {
     let op = match source {
         Some(_) => Op::Copy(Copy {
-            sources: vec![text.into()],
+            takes: vec![Take { patterns: vec![text.into()], unpack: false }],
+            files: Vec::new(),
             destination: "/".into(),
             owner: None,
             mode: None,
-            unpack: false,
             excludes: Vec::new(),
             parents: false,
         }),
@@ -103,7 +108,14 @@ fn node(text: &str, parent: Option<NodeId>, source: Option<NodeId>) -> Node {
     };
     let origin = Origin { service: "s".into(), stage: "0".into(), ordinal: 0, text: text.into(), span: None };
     let (platform, unkeyed_environment) = (Platform::new("linux", "amd64", None), BTreeMap::new());
-    Node { op, parent, source, platform, origins: vec![origin], unkeyed_environment }
+    Node {
+        op,
+        parent,
+        sources: source.into_iter().collect(),
+        platform,
+        origins: vec![origin],
+        unkeyed_environment,
+    }
 }
 
 fn root(node: NodeId) -> Root {
@@ -117,7 +129,7 @@ fn root(node: NodeId) -> Root {
 }
 
 fn keyed(graph: &Graph) -> Keyed<'_> {
-    Keyed::new(graph, &|_| unreachable!("no contexts"))
+    Keyed::new(graph, &|_, _| unreachable!("no contexts"))
 }
 
 struct Bench {

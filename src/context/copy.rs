@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -73,6 +74,34 @@ impl Context {
             copier.run()
         })
     }
+}
+
+/// Writes a file that has no source in any tree (a heredoc of a COPY) by the same rules as a file of one:
+/// what is there is replaced and no link followed, a folder never replaced.
+pub fn write_file(
+    into: &RootDir,
+    placement: &Placement,
+    name: &str,
+    content: &[u8],
+) -> Result<(), CopyError> {
+    let (folder, shown, name) = Destination::of(into, placement).file(name.as_bytes())?;
+    let shown = shown.join(OsStr::from_bytes(&name));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(&folder, &*name, flags, Mode::RUSR | Mode::WUSR);
+    let file = match open() {
+        Err(Errno::EXIST) if is_folder(&folder, &name) => {
+            return Err(CopyError::ReplacesFolder { path: shown });
+        }
+        Err(Errno::EXIST) => rustix::fs::unlinkat(&folder, &*name, AtFlags::empty()).and_then(|()| open()),
+        opened => opened,
+    };
+    let mut file = File::from(file.at_path("create", &shown)?);
+    file.write_all(content).at_path("write", &shown)?;
+    let (uid, gid) = placement.owner.unwrap_or((0, 0));
+    let mode = placement.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
+    let dressed = rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)));
+    Ok(dressed.at_path("set the attributes of", shown)?)
 }
 
 /// Writing one part.

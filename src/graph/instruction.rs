@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::lower::Lowering;
-use super::op::{Copy, Node, NodeId, Op, Run, RunNetwork, Write, WrittenFile};
+use super::op::{Copy, Directory, Node, NodeId, Op, Run, RunNetwork, Take, WrittenFile};
 use super::stage::{Made, StageState};
 use crate::base::diag::{Diagnostic, SourceFile, Span};
 use crate::dockerfile::{self as df, CommandLine, Instruction, Kind, Pair, RunForm, Word, words};
@@ -130,7 +130,7 @@ impl Applying<'_, '_, '_> {
             extra_hosts: request.extra_hosts.clone(),
             shm_size: request.shm_size,
         });
-        self.step(op, None, unkeyed);
+        self.step(op, Vec::new(), unkeyed);
         let arguments = self.state.arguments.clone();
         self.state.record(run_history(&arguments, &argv), Made::Layer);
         Some(())
@@ -144,11 +144,11 @@ impl Applying<'_, '_, '_> {
         let owner = self.optional(copy.chown.as_ref())?;
         let mode = self.optional(copy.chmod.as_ref())?;
         let excludes = self.list(&copy.excludes)?;
-        let place = Placed { destination, owner, mode, unpack: false, excludes, parents: copy.parents };
-        self.heredocs(&copy.heredocs, &copy.sources, &place)?;
+        let files = self.heredocs(&copy.heredocs)?;
+        let (mut takes, mut sources) = (Vec::new(), Vec::new());
         if !copy.sources.is_empty() {
-            let sources = self.list(&copy.sources)?;
-            let from = match &copy.from {
+            takes.push(Take { patterns: self.list(&copy.sources)?, unpack: false });
+            sources.push(match &copy.from {
                 Some(from) => {
                     let text = self.instruction.text.clone();
                     match self.lowering.copy_source(self.id, from, &text)? {
@@ -157,9 +157,10 @@ impl Applying<'_, '_, '_> {
                     }
                 }
                 None => self.local(),
-            };
-            self.copy_step(sources, place, from);
+            });
         }
+        let op = Copy { takes, files, destination, owner, mode, excludes, parents: copy.parents };
+        self.step(Op::Copy(op), sources, BTreeMap::new());
         self.copied("COPY")
     }
 
@@ -177,27 +178,25 @@ impl Applying<'_, '_, '_> {
         let destination = self.destination(&add.destination)?;
         let owner = self.optional(add.chown.as_ref())?;
         let mode = self.optional(add.chmod.as_ref())?;
-        let (unpack, excludes) = (add.unpack.is_none(), self.list(&add.excludes)?);
-        let place = Placed { destination, owner, mode, unpack, excludes, parents: false };
-        self.heredocs(&add.heredocs, &add.sources, &place)?;
+        let excludes = self.list(&add.excludes)?;
+        let files = self.heredocs(&add.heredocs)?;
+        let (mut takes, mut sources) = (Vec::new(), Vec::new());
         if !add.sources.is_empty() {
-            let sources = self.list(&add.sources)?;
-            if let Some(remote) = sources.iter().position(|source| is_remote(source)) {
+            let patterns = self.list(&add.sources)?;
+            if let Some(remote) = patterns.iter().position(|source| is_remote(source)) {
                 let span = add.sources.get(remote).map_or(&self.instruction.span, |word| &word.span);
                 return self.refuse("`ADD` from a URL or a git repository", &span.clone());
             }
-            let context = self.local();
-            self.copy_step(sources, place, context);
+            takes.push(Take { patterns, unpack: add.unpack.is_none() });
+            sources.push(self.local());
         }
+        let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
+        self.step(Op::Copy(op), sources, BTreeMap::new());
         self.copied("ADD")
     }
 
-    /// The files of heredocs. Beside other sources they would have to share one layer with them.
-    fn heredocs(&mut self, heredocs: &[df::Heredoc], sources: &[Word], place: &Placed) -> Option<()> {
-        let Some(first) = heredocs.first() else { return Some(()) };
-        if !sources.is_empty() {
-            return self.refuse("heredocs beside other sources in one instruction", &first.span);
-        }
+    /// The files of heredocs.
+    fn heredocs(&mut self, heredocs: &[df::Heredoc]) -> Option<Vec<WrittenFile>> {
         let mut files = Vec::new();
         for heredoc in heredocs {
             let content = if heredoc.expand {
@@ -215,15 +214,7 @@ impl Applying<'_, '_, '_> {
             };
             files.push(WrittenFile { name: heredoc.name.clone(), content });
         }
-        let Placed { destination, owner, mode, .. } = place.clone();
-        self.step(Op::Write(Write { destination, files, owner, mode }), None, BTreeMap::new());
-        Some(())
-    }
-
-    fn copy_step(&mut self, sources: Vec<String>, place: Placed, from: NodeId) {
-        let Placed { destination, owner, mode, unpack, excludes, parents } = place;
-        let op = Op::Copy(Copy { sources, destination, owner, mode, unpack, excludes, parents });
-        self.step(op, Some(from), BTreeMap::new());
+        Some(files)
     }
 
     fn copied(&mut self, name: &str) -> Option<()> {
@@ -237,20 +228,19 @@ impl Applying<'_, '_, '_> {
         let path = self.expand(word)?;
         let directory = join(&self.state.directory(), &path);
         self.state.config.working_dir.clone_from(&directory);
-        let owner = Some(self.state.config.user.clone()).filter(|user| !user.is_empty());
-        let write = Write { destination: directory.clone(), files: Vec::new(), owner, mode: None };
-        self.step(Op::Write(write), None, BTreeMap::new());
+        let made = Directory { path: directory.clone(), user: self.state.config.user.clone() };
+        self.step(Op::Directory(made), Vec::new(), BTreeMap::new());
         self.state.record(format!("WORKDIR {directory}"), Made::Layer);
         Some(())
     }
 
     /// Adds a node on top of the file system so far.
-    fn step(&mut self, op: Op, source: Option<NodeId>, unkeyed_environment: BTreeMap<String, String>) {
+    fn step(&mut self, op: Op, sources: Vec<NodeId>, unkeyed_environment: BTreeMap<String, String>) {
         self.state.ordinal += 1;
         let span = Some(self.instruction.span.clone());
         let origin = self.lowering.origin(self.id, self.state.ordinal, &self.instruction.text, span);
         let (parent, platform) = (self.state.node, self.state.platform.clone());
-        let node = Node { op, parent, source, platform, origins: vec![origin], unkeyed_environment };
+        let node = Node { op, parent, sources, platform, origins: vec![origin], unkeyed_environment };
         self.state.node = Some(self.lowering.graph.add(node));
     }
 
@@ -482,17 +472,6 @@ impl Applying<'_, '_, '_> {
         self.lowering.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
         None
     }
-}
-
-/// Where and how a COPY puts what it copies.
-#[derive(Clone)]
-struct Placed {
-    destination: String,
-    owner: Option<String>,
-    mode: Option<String>,
-    unpack: bool,
-    excludes: Vec<String>,
-    parents: bool,
 }
 
 /// `path` from `directory`, without `.`, `..` and doubled slashes.

@@ -209,7 +209,7 @@ impl<'a> Lowering<'a> {
             self.graph.add(Node {
                 op: Op::Pull(Pull { chain }),
                 parent: None,
-                source: None,
+                sources: Vec::new(),
                 platform: image.config.platform(),
                 origins: vec![origin],
                 unkeyed_environment: BTreeMap::new(),
@@ -248,7 +248,7 @@ impl<'a> Lowering<'a> {
         self.graph.add(Node {
             op: Op::Local(Local { context }),
             parent: None,
-            source: None,
+            sources: Vec::new(),
             platform: source.request.platform.clone(),
             origins: vec![origin],
             unkeyed_environment: BTreeMap::new(),

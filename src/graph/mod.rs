@@ -22,8 +22,8 @@ mod tests;
 
 pub use lower::{Images, Lowered, Source, Wanted, lower};
 pub use op::{
-    BaseImage, ContextSpec, Copy, Graph, Local, Node, NodeId, Op, Origin, Pull, Run, RunNetwork, Write,
-    WrittenFile, chain_id,
+    BaseImage, ContextSpec, Copy, Directory, Graph, Local, Node, NodeId, Op, Origin, Pull, Run, RunNetwork,
+    Take, WrittenFile, chain_id,
 };
 pub use reason::{MissReason, first_cause};
 pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};

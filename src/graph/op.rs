@@ -27,10 +27,10 @@ pub enum Op {
     Local(Local),
     /// A command in the file system so far.
     Run(Run),
-    /// Files from a context or another stage.
+    /// Files from contexts, other stages and the Dockerfile itself.
     Copy(Copy),
-    /// Directories and files whose bytes stand in the Dockerfile.
-    Write(Write),
+    /// A directory that is made where it is missing.
+    Directory(Directory),
 }
 
 /// See [`Op::Pull`].
@@ -79,33 +79,38 @@ pub enum RunNetwork {
 /// See [`Op::Copy`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Copy {
-    /// Patterns relative to the root of the source.
-    pub sources: Vec<String>,
+    /// What is taken from each of [`Node::sources`], in the same order.
+    pub takes: Vec<Take>,
+    /// Files that are written after them.
+    pub files: Vec<WrittenFile>,
     /// Absolute path; a trailing slash means a directory.
     pub destination: String,
     /// `user[:group]` by name or number, resolved in the target's file system.
     pub owner: Option<String>,
     /// The mode that everything gets, octal or symbolic.
     pub mode: Option<String>,
-    /// Whether archives among the sources are to be unpacked (`ADD`).
-    pub unpack: bool,
     /// Patterns of what is left out, relative to each source.
     pub excludes: Vec<String>,
     /// Whether the sources keep their paths.
     pub parents: bool,
 }
 
-/// See [`Op::Write`].
+/// What a COPY takes from one source.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Write {
-    /// Where: a directory to make, or where the files go (a trailing slash means a directory).
-    pub destination: String,
-    /// The files, or none to make the directory itself.
-    pub files: Vec<WrittenFile>,
-    /// `user[:group]` by name or number, resolved in the target's file system.
-    pub owner: Option<String>,
-    /// The mode of the files, octal.
-    pub mode: Option<String>,
+pub struct Take {
+    /// Patterns relative to the root of the source.
+    pub patterns: Vec<String>,
+    /// Whether archives among them are unpacked (`ADD`).
+    pub unpack: bool,
+}
+
+/// See [`Op::Directory`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Directory {
+    /// An absolute path.
+    pub path: String,
+    /// The user that owns what is made, as `USER` has it; empty is root.
+    pub user: String,
 }
 
 /// A file whose bytes stand in the Dockerfile.
@@ -146,8 +151,8 @@ pub struct Node {
     pub op: Op,
     /// The node whose file system it starts from; none is the empty file system.
     pub parent: Option<NodeId>,
-    /// What it reads besides: the source of a COPY.
-    pub source: Option<NodeId>,
+    /// What it reads besides, in the order in which the operation counts them.
+    pub sources: Vec<NodeId>,
     /// For which platform.
     pub platform: Platform,
     /// Where it comes from, in the order in which it was met.
@@ -159,7 +164,7 @@ pub struct Node {
 impl Node {
     /// The nodes that must have a result before this one can run.
     pub fn inputs(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.parent.into_iter().chain(self.source)
+        self.parent.into_iter().chain(self.sources.iter().copied())
     }
 
     /// The instruction as a user recognises it.
@@ -216,7 +221,7 @@ pub fn chain_id(layers: &[crate::base::digest::DiffId]) -> Option<Digest> {
 #[derive(Default, Debug)]
 pub struct Graph {
     nodes: Vec<Node>,
-    index: HashMap<(Op, Option<NodeId>, Option<NodeId>, Platform), NodeId>,
+    index: HashMap<(Op, Option<NodeId>, Vec<NodeId>, Platform), NodeId>,
     /// The contexts that its [`Op::Local`]s name.
     pub contexts: Vec<ContextSpec>,
     /// What each build results in, in the order of the requests.
@@ -227,7 +232,7 @@ impl Graph {
     /// The node for this operation on these inputs: a new one, or the equal one that is there, which then
     /// has a further origin.
     pub fn add(&mut self, node: Node) -> NodeId {
-        let key = (node.op.clone(), node.parent, node.source, node.platform.clone());
+        let key = (node.op.clone(), node.parent, node.sources.clone(), node.platform.clone());
         if let Some(&id) = self.index.get(&key) {
             let origins = &mut self.nodes[id.0].origins;
             for origin in node.origins {
@@ -270,8 +275,8 @@ impl fmt::Display for Graph {
             if let Some(parent) = node.parent {
                 write!(formatter, " on {parent}")?;
             }
-            if let Some(source) = node.source {
-                write!(formatter, " from {source}")?;
+            for (index, source) in node.sources.iter().enumerate() {
+                write!(formatter, "{} {source}", if index == 0 { " from" } else { "," })?;
             }
             let origins: Vec<String> = node.origins.iter().map(Origin::step_name).collect();
             writeln!(formatter, "  [{}]", origins.join(", "))?;
@@ -303,20 +308,26 @@ impl fmt::Display for Op {
                 variables.into_iter().try_for_each(|(name, value)| write!(formatter, " {name}={value:?}"))
             }
             Self::Copy(copy) => {
-                write!(formatter, "copy {:?} to {}", copy.sources, copy.destination)?;
+                formatter.write_str("copy")?;
+                for take in &copy.takes {
+                    let unpack = if take.unpack { " unpacked" } else { "" };
+                    write!(formatter, " {:?}{unpack}", take.patterns)?;
+                }
+                for file in &copy.files {
+                    write!(formatter, " {}={:?}", file.name, file.content)?;
+                }
+                write!(formatter, " to {}", copy.destination)?;
                 flags(formatter, copy.owner.as_ref(), copy.mode.as_ref())?;
                 let excludes = copy.excludes.iter();
                 excludes.into_iter().try_for_each(|exclude| write!(formatter, " exclude {exclude}"))?;
-                formatter.write_str(if copy.parents { " parents" } else { "" })?;
-                formatter.write_str(if copy.unpack { " unpack" } else { "" })
+                formatter.write_str(if copy.parents { " parents" } else { "" })
             }
-            Self::Write(write) => {
-                let what = if write.files.is_empty() { "directory" } else { "files" };
-                write!(formatter, "{what} {}", write.destination)?;
-                for file in &write.files {
-                    write!(formatter, " {}={:?}", file.name, file.content)?;
+            Self::Directory(directory) => {
+                write!(formatter, "directory {}", directory.path)?;
+                match directory.user.as_str() {
+                    "" => Ok(()),
+                    user => write!(formatter, " owner {user}"),
                 }
-                flags(formatter, write.owner.as_ref(), write.mode.as_ref())
             }
         }
     }

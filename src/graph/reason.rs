@@ -69,8 +69,10 @@ impl Recipe {
         }
         setting(&mut reasons, "platform", &before.platform, &self.platform);
         self.op.diff(&before.op, &mut reasons);
-        for input in &self.inputs {
-            let previous = before.inputs.iter().find(|other| other.role == input.role);
+        for (index, input) in self.inputs.iter().enumerate() {
+            let same_role = |other: &&Input| other.role == input.role;
+            let previous = before.inputs.get(index).filter(same_role);
+            let previous = previous.or_else(|| before.inputs.iter().find(same_role));
             let same_definition = previous.is_some_and(|other| other.definition == input.definition);
             let other_result = previous
                 .and_then(|other| other.canonical.zip(input.canonical))
@@ -108,35 +110,10 @@ impl OpRecipe {
                 }
             }
             (Self::Run { .. }, Self::Run { .. }) => self.diff_run(before, reasons),
-            (
-                Self::Copy {
-                    destination: old_destination,
-                    owner: old_owner,
-                    mode: old_mode,
-                    unpack: old_unpack,
-                },
-                Self::Copy { destination, owner, mode, unpack },
-            ) => {
-                setting(reasons, "unpacking", &old_unpack.to_string(), &unpack.to_string());
-                setting(reasons, "destination", old_destination, destination);
-                optional_setting(reasons, "owner", old_owner.as_ref(), owner.as_ref());
-                optional_setting(reasons, "mode", old_mode.as_ref(), mode.as_ref());
-            }
-            (
-                Self::Write {
-                    destination: old_destination,
-                    files: old_files,
-                    owner: old_owner,
-                    mode: old_mode,
-                },
-                Self::Write { destination, files, owner, mode },
-            ) => {
-                setting(reasons, "destination", old_destination, destination);
-                optional_setting(reasons, "owner", old_owner.as_ref(), owner.as_ref());
-                optional_setting(reasons, "mode", old_mode.as_ref(), mode.as_ref());
-                if old_files != files {
-                    reasons.push(MissReason::Instruction { before: before.text(), after: self.text() });
-                }
+            (Self::Copy { .. }, Self::Copy { .. }) => self.diff_copy(before, reasons),
+            (Self::Directory { path: old_path, user: old_user }, Self::Directory { path, user }) => {
+                setting(reasons, "directory", old_path, path);
+                setting(reasons, "owner", old_user, user);
             }
             _ => reasons.push(MissReason::Instruction { before: before.text(), after: self.text() }),
         }
@@ -171,6 +148,29 @@ impl OpRecipe {
         setting(reasons, "shm size", &old_shm.to_string(), &shm_size.to_string());
     }
 
+    fn diff_copy(&self, before: &Self, reasons: &mut Vec<MissReason>) {
+        let (
+            Self::Copy {
+                destination: old_destination,
+                owner: old_owner,
+                mode: old_mode,
+                unpack: old_unpack,
+                files: old_files,
+            },
+            Self::Copy { destination, owner, mode, unpack, files },
+        ) = (before, self)
+        else {
+            return;
+        };
+        setting(reasons, "destination", old_destination, destination);
+        optional_setting(reasons, "owner", old_owner.as_ref(), owner.as_ref());
+        optional_setting(reasons, "mode", old_mode.as_ref(), mode.as_ref());
+        setting(reasons, "unpacking", &format!("{old_unpack:?}"), &format!("{unpack:?}"));
+        if old_files != files {
+            reasons.push(MissReason::Instruction { before: before.text(), after: self.text() });
+        }
+    }
+
     /// The operation in a few words.
     fn text(&self) -> String {
         match self {
@@ -179,9 +179,11 @@ impl OpRecipe {
                 [shell, flag, command] if shell == "/bin/sh" && flag == "-c" => command.clone(),
                 _ => argv.join(" "),
             },
-            Self::Copy { destination, .. } => format!("a copy to {destination}"),
-            Self::Write { destination, files, .. } if files.is_empty() => format!("directory {destination}"),
-            Self::Write { destination, .. } => format!("a file written to {destination}"),
+            Self::Copy { destination, files, .. } => match files.first() {
+                None => format!("a copy to {destination}"),
+                Some(file) => format!("{} written to {destination}: {}", file.0, file.1),
+            },
+            Self::Directory { path, .. } => format!("directory {path}"),
         }
     }
 }
@@ -278,7 +280,7 @@ pub fn first_cause(graph: &Graph, reasons: &BTreeMap<NodeId, Vec<MissReason>>, i
         }
         let node = graph.node(at);
         let inherited = own.iter().find_map(|reason| match reason {
-            MissReason::Stage => node.source,
+            MissReason::Stage => node.sources.iter().copied().find(|source| reasons.contains_key(source)),
             MissReason::Parent => node.parent,
             _ => None,
         });

@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::op::{Copy, Graph, Node, NodeId, Op, RunNetwork};
+use super::op::{Copy, Graph, Node, NodeId, Op, RunNetwork, Take};
 use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, Digest, FieldHasher, ResultId};
 
 /// Raised when equal recipes begin to mean another result.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The hostname that every RUN sees.
 pub const HOSTNAME: &str = "shipway";
@@ -64,7 +64,7 @@ pub enum OpRecipe {
         /// Size of `/dev/shm` in bytes.
         shm_size: u64,
     },
-    /// Files from a context or another stage.
+    /// Files from contexts, other stages and the Dockerfile itself.
     Copy {
         /// Where they go.
         destination: String,
@@ -72,19 +72,17 @@ pub enum OpRecipe {
         owner: Option<String>,
         /// Their mode, as written.
         mode: Option<String>,
-        /// Whether archives are unpacked.
-        unpack: bool,
-    },
-    /// Directories or files of the Dockerfile.
-    Write {
-        /// Where they go.
-        destination: String,
-        /// The files: name and content.
+        /// For each source, whether archives in it are unpacked.
+        unpack: Vec<bool>,
+        /// The Dockerfile's own files: name and content.
         files: Vec<(String, String)>,
-        /// Their owner, as written.
-        owner: Option<String>,
-        /// Their mode, as written.
-        mode: Option<String>,
+    },
+    /// A directory.
+    Directory {
+        /// Where.
+        path: String,
+        /// Its owner, as written.
+        user: String,
     },
 }
 
@@ -175,16 +173,17 @@ impl OpRecipe {
                 pairs(hasher, extra_hosts.iter().map(|(name, address)| (name, address)));
                 hasher.number(*shm_size);
             }
-            Self::Copy { destination, owner, mode, unpack } => {
-                hasher.field("copy").field(destination).number(u64::from(*unpack));
+            Self::Copy { destination, owner, mode, unpack, files } => {
+                hasher.field("copy").field(destination).number(unpack.len() as u64);
+                unpack.iter().for_each(|unpack| {
+                    hasher.number(u64::from(*unpack));
+                });
                 optional(hasher, owner.as_ref());
                 optional(hasher, mode.as_ref());
-            }
-            Self::Write { destination, files, owner, mode } => {
-                hasher.field("write").field(destination);
                 pairs(hasher, files.iter().map(|(name, content)| (name, content)));
-                optional(hasher, owner.as_ref());
-                optional(hasher, mode.as_ref());
+            }
+            Self::Directory { path, user } => {
+                hasher.field("directory").field(path).field(user);
             }
         }
     }
@@ -230,8 +229,9 @@ pub struct Selected {
     pub listing: Option<BlobId>,
 }
 
-/// The recipe of a node, with the definitions of its inputs alone. `definitions` answers for nodes that
-/// have a result of their own, `selected` for what a COPY takes from a context.
+/// The recipe of a node, with the definitions of its inputs alone: the parent, then one for each source
+/// in their order. `definitions` answers for nodes that have a result of their own, `selected` for what a
+/// step takes from one of its sources, by that source's number, where the source is a context.
 ///
 /// A COPY from a stage has no selection before that stage is there: its definition is the stage's key
 /// with the patterns.
@@ -239,28 +239,32 @@ pub fn recipe(
     graph: &Graph,
     id: NodeId,
     definitions: &dyn Fn(NodeId) -> DefinitionKey,
-    selected: &dyn Fn(NodeId) -> Selected,
+    selected: &dyn Fn(NodeId, usize) -> Selected,
 ) -> Option<Recipe> {
     let node = graph.node(id);
     let op = op_recipe(node)?;
     let input = |role, definition, canonical, listing| Input { role, definition, canonical, listing };
     let parent = node.parent.map(|parent| input(Role::Parent, definitions(parent).0, None, None));
-    let source = node.source.map(|source| match (&graph.node(source).op, &node.op) {
-        (Op::Local(_), _) => {
-            let Selected { digest, listing } = selected(id);
-            input(Role::Context, digest, Some(digest), listing)
-        }
-        (_, Op::Copy(copy)) => input(Role::Stage, patterns_of(definitions(source), copy), None, None),
-        _ => input(Role::Stage, definitions(source).0, None, None),
-    });
-    let inputs = parent.into_iter().chain(source).collect();
+    let sources =
+        node.sources.iter().enumerate().map(|(index, &source)| match (&graph.node(source).op, &node.op) {
+            (Op::Local(_), _) => {
+                let Selected { digest, listing } = selected(id, index);
+                input(Role::Context, digest, Some(digest), listing)
+            }
+            (_, Op::Copy(copy)) => {
+                let taken = taken_of(definitions(source), copy, copy.takes.get(index));
+                input(Role::Stage, taken, None, None)
+            }
+            _ => input(Role::Stage, definitions(source).0, None, None),
+        });
+    let inputs = parent.into_iter().chain(sources).collect();
     Some(Recipe { format: FORMAT, platform: node.platform.to_string(), op, inputs })
 }
 
-fn patterns_of(stage: DefinitionKey, copy: &Copy) -> Digest {
+fn taken_of(stage: DefinitionKey, copy: &Copy, take: Option<&Take>) -> Digest {
     let mut hasher = FieldHasher::new("stage selection");
     hasher.field(stage.0.as_bytes());
-    list(&mut hasher, &copy.sources);
+    list(&mut hasher, take.map_or(&[], |take| &take.patterns));
     list(&mut hasher, &copy.excludes);
     hasher.number(u64::from(copy.parents)).finish()
 }
@@ -281,28 +285,30 @@ fn op_recipe(node: &Node) -> Option<OpRecipe> {
             shm_size: run.shm_size,
         },
         Op::Copy(copy) => {
-            let Copy { destination, owner, mode, unpack, .. } = copy;
-            OpRecipe::Copy { destination, owner, mode, unpack }
+            let Copy { takes, files, destination, owner, mode, .. } = copy;
+            let unpack = takes.iter().map(|take| take.unpack).collect();
+            let files = files.into_iter().map(|file| (file.name, file.content)).collect();
+            OpRecipe::Copy { destination, owner, mode, unpack, files }
         }
-        Op::Write(write) => OpRecipe::Write {
-            destination: write.destination,
-            files: write.files.into_iter().map(|file| (file.name, file.content)).collect(),
-            owner: write.owner,
-            mode: write.mode,
-        },
+        Op::Directory(directory) => OpRecipe::Directory { path: directory.path, user: directory.user },
     })
 }
 
-/// Fills in what the inputs turned out to be: the parent's result, and what was selected from a stage.
+/// Fills in what the inputs turned out to be: the parent's result, and for each source in its order what
+/// was selected from it (`None` for a context, whose selection is in the recipe already).
 #[must_use]
-pub fn with_results(mut recipe: Recipe, parent: Option<ResultId>, stage: Option<Selected>) -> Recipe {
+pub fn with_results(mut recipe: Recipe, parent: Option<ResultId>, sources: &[Option<Selected>]) -> Recipe {
+    let mut sources = sources.iter();
     for input in &mut recipe.inputs {
         match input.role {
             Role::Parent => input.canonical = parent.map(|result| result.0),
-            Role::Context => {}
+            Role::Context => {
+                sources.next();
+            }
             Role::Stage => {
-                input.canonical = stage.map(|selected| selected.digest);
-                input.listing = stage.and_then(|selected| selected.listing);
+                let selected = sources.next().copied().flatten();
+                input.canonical = selected.map(|selected| selected.digest);
+                input.listing = selected.and_then(|selected| selected.listing);
             }
         }
     }
@@ -359,10 +365,10 @@ mod tests {
         let recipe = run(&["a"]);
         assert_eq!(recipe.canonical_key(), None);
         let result = ResultId::fresh();
-        let first = with_results(recipe.clone(), Some(result), None);
+        let first = with_results(recipe.clone(), Some(result), &[]);
         let mut other = recipe;
         other.inputs[0].definition = Digest::of("another way to the same result");
-        let second = with_results(other, Some(result), None);
+        let second = with_results(other, Some(result), &[]);
         assert!(first.canonical_key().is_some());
         assert_eq!(first.canonical_key(), second.canonical_key());
         assert_ne!(first.definition_key(), second.definition_key());
@@ -378,7 +384,7 @@ mod tests {
 
     #[test]
     fn stored_form_round_trips() {
-        let recipe = with_results(run(&["a"]), Some(ResultId::fresh()), None);
+        let recipe = with_results(run(&["a"]), Some(ResultId::fresh()), &[]);
         let text = serde_json::to_string(&recipe).unwrap();
         assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
     }
