@@ -5,13 +5,16 @@
 //! name and with its place; nothing is parsed and passed over. History lines are written as BuildKit
 //! writes them.
 
+mod copy;
+mod run;
+
 use std::collections::BTreeMap;
 
 use super::lower::Lowering;
-use super::op::{Copy, Directory, Node, NodeId, Op, Run, RunNetwork, Take, WrittenFile};
+use super::op::{Directory, Node, NodeId, Op};
 use super::stage::{Made, StageState};
 use crate::base::diag::{Diagnostic, SourceFile, Span};
-use crate::dockerfile::{self as df, CommandLine, Instruction, Kind, Pair, RunForm, Word, words};
+use crate::dockerfile::{self as df, CommandLine, Instruction, Kind, Pair, Word, words};
 use crate::oci::Healthcheck;
 
 /// Usable without a declaration, in both cases of letters; outside keys and history unless declared
@@ -89,140 +92,7 @@ impl Applying<'_, '_, '_> {
         }
     }
 
-    // --- instructions that write ---
-
-    fn run(&mut self, run: &df::Run) -> Option<()> {
-        for (flag, refused) in [
-            ("mount", !run.mounts.is_empty()),
-            ("device", !run.devices.is_empty()),
-            ("security", run.security == Some(df::RunSecurity::Insecure)),
-            ("network", run.network == Some(df::RunNetwork::Host)),
-        ] {
-            if refused {
-                return self.refuse_flag(flag, &run.flags);
-            }
-        }
-        let argv = match run.form() {
-            RunForm::Exec(argv) => argv.to_vec(),
-            RunForm::Shell(text) => self.in_shell(&text),
-            RunForm::Script(heredoc) => {
-                return self.refuse("`RUN` with a heredoc that begins with `#!`", &heredoc.span);
-            }
-        };
-        let request = &self.lowering.source(self.id.0).request;
-        let network = match run.network {
-            None => request.network,
-            Some(df::RunNetwork::None) => RunNetwork::None,
-            Some(df::RunNetwork::Default | df::RunNetwork::Host) => RunNetwork::Default,
-        };
-        let proxies = request.arguments.iter().filter(|(name, _)| is_predefined(name));
-        let undeclared = |name: &str| self.state.variable(name).is_none();
-        let unkeyed = proxies
-            .filter(|(name, _)| undeclared(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let op = Op::Run(Run {
-            argv: argv.clone(),
-            environment: self.state.environment(),
-            directory: self.state.directory(),
-            user: self.state.config.user.clone(),
-            network,
-            extra_hosts: request.extra_hosts.clone(),
-            shm_size: request.shm_size,
-        });
-        self.step(op, Vec::new(), unkeyed);
-        let arguments = self.state.arguments.clone();
-        self.state.record(run_history(&arguments, &argv), Made::Layer);
-        Some(())
-    }
-
-    fn copy(&mut self, copy: &df::Copy) -> Option<()> {
-        if copy.link {
-            return self.refuse_flag("link", &copy.flags);
-        }
-        let destination = self.destination(&copy.destination)?;
-        let owner = self.optional(copy.chown.as_ref())?;
-        let mode = self.optional(copy.chmod.as_ref())?;
-        let excludes = self.list(&copy.excludes)?;
-        let files = self.heredocs(&copy.heredocs)?;
-        let (mut takes, mut sources) = (Vec::new(), Vec::new());
-        if !copy.sources.is_empty() {
-            takes.push(Take { patterns: self.list(&copy.sources)?, unpack: false });
-            sources.push(match &copy.from {
-                Some(from) => {
-                    let text = self.instruction.text.clone();
-                    match self.lowering.copy_source(self.id, from, &text)? {
-                        Some(node) => node,
-                        None => return self.empty_source(from),
-                    }
-                }
-                None => self.local(),
-            });
-        }
-        let op = Copy { takes, files, destination, owner, mode, excludes, parents: copy.parents };
-        self.step(Op::Copy(op), sources, BTreeMap::new());
-        self.copied("COPY")
-    }
-
-    fn add(&mut self, add: &df::Add) -> Option<()> {
-        for (flag, refused) in [
-            ("link", add.link),
-            ("checksum", add.checksum.is_some()),
-            ("keep-git-dir", add.keep_git_dir.is_some()),
-            ("unpack", add.unpack == Some(true)),
-        ] {
-            if refused {
-                return self.refuse_flag(flag, &add.flags);
-            }
-        }
-        let destination = self.destination(&add.destination)?;
-        let owner = self.optional(add.chown.as_ref())?;
-        let mode = self.optional(add.chmod.as_ref())?;
-        let excludes = self.list(&add.excludes)?;
-        let files = self.heredocs(&add.heredocs)?;
-        let (mut takes, mut sources) = (Vec::new(), Vec::new());
-        if !add.sources.is_empty() {
-            let patterns = self.list(&add.sources)?;
-            if let Some(remote) = patterns.iter().position(|source| is_remote(source)) {
-                let span = add.sources.get(remote).map_or(&self.instruction.span, |word| &word.span);
-                return self.refuse("`ADD` from a URL or a git repository", &span.clone());
-            }
-            takes.push(Take { patterns, unpack: add.unpack.is_none() });
-            sources.push(self.local());
-        }
-        let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
-        self.step(Op::Copy(op), sources, BTreeMap::new());
-        self.copied("ADD")
-    }
-
-    /// The files of heredocs.
-    fn heredocs(&mut self, heredocs: &[df::Heredoc]) -> Option<Vec<WrittenFile>> {
-        let mut files = Vec::new();
-        for heredoc in heredocs {
-            let content = if heredoc.expand {
-                let state = &*self.state;
-                match words::expand_heredoc(&heredoc.content, &|name| state.variable(name)) {
-                    Ok(content) => content,
-                    Err(error) => {
-                        let word = Word::new(heredoc.content.clone(), heredoc.span.clone());
-                        self.lowering.mistake(error.diagnostic(&word));
-                        return None;
-                    }
-                }
-            } else {
-                heredoc.content.clone()
-            };
-            files.push(WrittenFile { name: heredoc.name.clone(), content });
-        }
-        Some(files)
-    }
-
-    fn copied(&mut self, name: &str) -> Option<()> {
-        let words = self.instruction.text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim());
-        let line = format!("{name} {words} # buildkit");
-        self.state.record(line, Made::Layer);
-        Some(())
-    }
+    // --- instructions that write; RUN, COPY and ADD have files of their own ---
 
     fn workdir(&mut self, word: &Word) -> Option<()> {
         let path = self.expand(word)?;
@@ -430,14 +300,6 @@ impl Applying<'_, '_, '_> {
         Some(expanded)
     }
 
-    /// An absolute destination; a trailing slash (or `.`) stays a trailing slash.
-    fn destination(&mut self, word: &Word) -> Option<String> {
-        let path = self.expand(word)?;
-        let directory = path.ends_with('/') || path == "." || path.ends_with("/.") || path.ends_with("/..");
-        let joined = join(&self.state.directory(), &path);
-        Some(if directory && joined != "/" { format!("{joined}/") } else { joined })
-    }
-
     fn command(&self, command: &CommandLine) -> Vec<String> {
         match command {
             CommandLine::Exec(argv) => argv.clone(),
@@ -466,12 +328,6 @@ impl Applying<'_, '_, '_> {
         self.lowering.mistake(Diagnostic::error(format!("not supported yet: {what}")).at(span.clone(), ""));
         None
     }
-
-    fn empty_source(&mut self, from: &Word) -> Option<()> {
-        let message = format!("`{}` has no files to copy", from.text);
-        self.lowering.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
-        None
-    }
 }
 
 /// `path` from `directory`, without `.`, `..` and doubled slashes.
@@ -490,11 +346,6 @@ fn join(directory: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// What `ADD` fetches instead of reading it from the context.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|prefix| source.starts_with(prefix))
-}
-
 /// `80`, `80/tcp`, `8000-8010/udp` as the config's ports.
 fn exposed(text: &str) -> Option<Vec<String>> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -505,20 +356,6 @@ fn exposed(text: &str) -> Option<Vec<String>> {
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
     (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-/// `RUN |1 A=b /bin/sh -c text # buildkit`.
-fn run_history(arguments: &BTreeMap<String, String>, argv: &[String]) -> String {
-    let mut line = String::from("RUN ");
-    if !arguments.is_empty() {
-        line.push_str(&format!("|{} ", arguments.len()));
-        for (name, value) in arguments {
-            line.push_str(&format!("{name}={value} "));
-        }
-    }
-    line.push_str(&argv.join(" "));
-    line.push_str(" # buildkit");
-    line
 }
 
 fn json(words: &[String]) -> String {

@@ -1,0 +1,127 @@
+//! Carries operations out: one function an operation; `run` and `copy` have files of their own.
+//!
+//! [`Executor`] is the solver's [`Work`]: it stages a new layer over the parent's chain, lets the sandbox
+//! or the context write into it and publishes it as a snapshot. It decides nothing: what has to run, and
+//! under which key, the solver knows.
+
+mod copy;
+mod run;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+pub(super) use copy::request;
+
+use super::Builder;
+use super::error::StepError;
+use super::pull;
+use super::selection::Taken;
+use super::solve::{Produced, Work};
+use super::users::Accounts;
+use crate::base::digest::{BlobId, Digest, ResultId};
+use crate::context::{Context, Selection};
+use crate::graph::{BaseImage, Directory, Graph, NodeId, Op, Selected};
+use crate::oci::Reference;
+use crate::sandbox::{Layers, Writable};
+use crate::store::{Held, Staging, Stamp};
+use rustix::fs::Mode;
+
+/// The note beside a snapshot that says when its step ran: a [`Stamp`] as JSON.
+pub(super) const CREATED: &str = "created";
+
+/// Does a graph's work.
+pub(super) struct Executor<'a> {
+    pub(super) builder: &'a Builder<'a>,
+    pub(super) graph: &'a Graph,
+    pub(super) bases: &'a BTreeMap<Digest, (Reference, BaseImage)>,
+    pub(super) contexts: &'a [Context],
+    /// What each COPY takes from its build context.
+    pub(super) selections: &'a HashMap<Taken, Selection>,
+    /// What each COPY takes from another stage, with the stage's tree.
+    pub(super) stages: Mutex<HashMap<Taken, (Context, Selection)>>,
+}
+
+impl Work for Executor<'_> {
+    fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError> {
+        let Op::Copy(copy) = &self.graph.node(id).op else { return Err(StepError::NoResult) };
+        let root = self.builder.sandbox.root(&self.layers(Some(result))?)?;
+        let context = Context::rootfs(root);
+        let selection = context.select(&request(copy, source)?)?;
+        let digest = selection.digest();
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        stages.insert((id, source), (context, selection));
+        Ok(Selected { digest, listing: None })
+    }
+
+    fn run(
+        &self,
+        id: NodeId,
+        parent: Option<ResultId>,
+        _sources: &[Option<ResultId>],
+    ) -> Result<Produced, StepError> {
+        let node = self.graph.node(id);
+        match &node.op {
+            Op::Local(_) => Err(StepError::NoResult),
+            Op::Pull(base) => {
+                let (name, image) = self.bases.get(&base.chain).ok_or(StepError::NoResult)?;
+                pull::base(self.builder, name, image)
+            }
+            Op::Run(run) => self.run_command(id, node, run, parent),
+            Op::Copy(copy) => self.copy(id, copy, parent),
+            Op::Directory(directory) => self.directory(directory, parent),
+        }
+    }
+}
+
+/// A layer in the making.
+struct Upper {
+    staging: Staging,
+    layers: Layers,
+}
+
+impl Executor<'_> {
+    fn directory(&self, directory: &Directory, parent: Option<ResultId>) -> Result<Produced, StepError> {
+        let upper = self.stage(parent)?;
+        {
+            let root = self.builder.sandbox.root(&upper.layers)?;
+            let owner = match directory.user.as_str() {
+                "" => (0, 0),
+                user => {
+                    let identity = Accounts::read(&root)?.process(user)?;
+                    (identity.uid, identity.gid)
+                }
+            };
+            let mode = Mode::from_raw_mode(0o755);
+            root.create_directories(Path::new(&directory.path), mode, owner)?;
+        }
+        self.publish(upper, parent, Vec::new())
+    }
+
+    fn stage(&self, parent: Option<ResultId>) -> Result<Upper, StepError> {
+        let staging = self.builder.store.stage()?;
+        let writable = Some(Writable { upper: staging.tree(), work: staging.work()? });
+        let layers = Layers { writable, ..self.layers(parent)? };
+        Ok(Upper { staging, layers })
+    }
+
+    fn layers(&self, top: Option<ResultId>) -> Result<Layers, StepError> {
+        let Some(top) = top else { return Ok(Layers::default()) };
+        let chain = self.builder.store.chain(top).ok_or(StepError::Vanished)?;
+        Ok(Layers { lowers: chain.into_iter().map(|snapshot| snapshot.tree).collect(), writable: None })
+    }
+
+    fn publish(
+        &self,
+        upper: Upper,
+        parent: Option<ResultId>,
+        listings: Vec<Option<BlobId>>,
+    ) -> Result<Produced, StepError> {
+        self.builder.sandbox.finish(&upper.layers)?;
+        let snapshot = self.builder.store.publish_snapshot(upper.staging, parent)?;
+        let created = serde_json::to_vec(&Stamp::now()).map_err(StepError::Recipe)?;
+        self.builder.store.set_note(snapshot.id, CREATED, &created)?;
+        let holds = listings.iter().flatten().copied().map(Held::Blob).collect();
+        Ok(Produced { result: snapshot.id, holds, listings })
+    }
+}

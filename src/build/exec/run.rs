@@ -1,0 +1,78 @@
+//! A RUN: its process, what it sees, what it leaves.
+
+use super::super::error::StepError;
+use super::super::output::Output;
+use super::super::solve::Produced;
+use super::super::users::{Accounts, Identity};
+use super::{Executor, Upper};
+use crate::base::digest::ResultId;
+use crate::base::event::StepNumber;
+use crate::graph::{HOSTNAME, Node, NodeId, Run, RunNetwork};
+use crate::sandbox::{Network, RunSpec};
+use rustix::fs::Mode;
+use std::path::Path;
+
+impl Executor<'_> {
+    /// Runs the command on `parent` and publishes what it wrote.
+    pub(super) fn run_command(
+        &self,
+        id: NodeId,
+        node: &Node,
+        run: &Run,
+        parent: Option<ResultId>,
+    ) -> Result<Produced, StepError> {
+        let upper = self.stage(parent)?;
+        let identity = self.prepare(&upper, run)?;
+        let mut environment = run.environment.clone();
+        environment.extend(node.unkeyed_environment.clone());
+        environment.entry("HOME".to_owned()).or_insert(identity.home);
+        let spec = RunSpec {
+            layers: upper.layers.clone(),
+            argv: run.argv.clone(),
+            env: environment.into_iter().collect(),
+            cwd: run.directory.clone().into(),
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: identity.groups,
+            hostname: HOSTNAME.to_owned(),
+            network: match run.network {
+                RunNetwork::Default => Network::Host,
+                RunNetwork::None => Network::None,
+            },
+            hosts: hosts(&run.extra_hosts),
+            resolv_conf: self.builder.options.resolv_conf.clone(),
+            shm_size: run.shm_size,
+            limits: Vec::new(),
+        };
+        let mut output = Output::new(self.builder.events, StepNumber(id.0));
+        let exit = self.builder.sandbox.run(&spec, &mut output, self.builder.cancel);
+        let exit = match exit {
+            Err(_) if self.builder.cancel.is_cancelled() => return Err(StepError::Cancelled),
+            exit => exit?,
+        };
+        if !exit.is_success() {
+            return Err(StepError::Exit { exit, output: output.tail() });
+        }
+        self.publish(upper, parent, Vec::new())
+    }
+
+    /// Looks the user up and makes the working directory if it is missing, as runc does.
+    fn prepare(&self, upper: &Upper, run: &Run) -> Result<Identity, StepError> {
+        let root = self.builder.sandbox.root(&upper.layers)?;
+        let identity = Accounts::read(&root)?.process(&run.user)?;
+        if root.stat(Path::new(&run.directory), true)?.is_none() {
+            root.create_directories(Path::new(&run.directory), Mode::from_raw_mode(0o755), (0, 0))?;
+        }
+        Ok(identity)
+    }
+}
+
+/// The content of `/etc/hosts` in a RUN.
+fn hosts(extra: &[(String, String)]) -> Vec<u8> {
+    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    text.push_str(&format!("127.0.1.1\t{HOSTNAME}\n"));
+    for (name, address) in extra {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text.into_bytes()
+}

@@ -1,0 +1,118 @@
+//! COPY and ADD: what is taken from where, and where it goes.
+
+use std::collections::BTreeMap;
+
+use super::super::op::{Copy, Op, Take, WrittenFile};
+use super::super::stage::Made;
+use super::{Applying, join};
+use crate::base::diag::Diagnostic;
+use crate::dockerfile::{self as df, Word, words};
+
+impl Applying<'_, '_, '_> {
+    pub(super) fn copy(&mut self, copy: &df::Copy) -> Option<()> {
+        if copy.link {
+            return self.refuse_flag("link", &copy.flags);
+        }
+        let destination = self.destination(&copy.destination)?;
+        let owner = self.optional(copy.chown.as_ref())?;
+        let mode = self.optional(copy.chmod.as_ref())?;
+        let excludes = self.list(&copy.excludes)?;
+        let files = self.heredocs(&copy.heredocs)?;
+        let (mut takes, mut sources) = (Vec::new(), Vec::new());
+        if !copy.sources.is_empty() {
+            takes.push(Take { patterns: self.list(&copy.sources)?, unpack: false });
+            sources.push(match &copy.from {
+                Some(from) => {
+                    let text = self.instruction.text.clone();
+                    match self.lowering.copy_source(self.id, from, &text)? {
+                        Some(node) => node,
+                        None => return self.empty_source(from),
+                    }
+                }
+                None => self.local(),
+            });
+        }
+        let op = Copy { takes, files, destination, owner, mode, excludes, parents: copy.parents };
+        self.step(Op::Copy(op), sources, BTreeMap::new());
+        self.copied("COPY")
+    }
+
+    pub(super) fn add(&mut self, add: &df::Add) -> Option<()> {
+        for (flag, refused) in [
+            ("link", add.link),
+            ("checksum", add.checksum.is_some()),
+            ("keep-git-dir", add.keep_git_dir.is_some()),
+            ("unpack", add.unpack == Some(true)),
+        ] {
+            if refused {
+                return self.refuse_flag(flag, &add.flags);
+            }
+        }
+        let destination = self.destination(&add.destination)?;
+        let owner = self.optional(add.chown.as_ref())?;
+        let mode = self.optional(add.chmod.as_ref())?;
+        let excludes = self.list(&add.excludes)?;
+        let files = self.heredocs(&add.heredocs)?;
+        let (mut takes, mut sources) = (Vec::new(), Vec::new());
+        if !add.sources.is_empty() {
+            let patterns = self.list(&add.sources)?;
+            if let Some(remote) = patterns.iter().position(|source| is_remote(source)) {
+                let span = add.sources.get(remote).map_or(&self.instruction.span, |word| &word.span);
+                return self.refuse("`ADD` from a URL or a git repository", &span.clone());
+            }
+            takes.push(Take { patterns, unpack: add.unpack.is_none() });
+            sources.push(self.local());
+        }
+        let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
+        self.step(Op::Copy(op), sources, BTreeMap::new());
+        self.copied("ADD")
+    }
+
+    /// The files of heredocs.
+    fn heredocs(&mut self, heredocs: &[df::Heredoc]) -> Option<Vec<WrittenFile>> {
+        let mut files = Vec::new();
+        for heredoc in heredocs {
+            let content = if heredoc.expand {
+                let state = &*self.state;
+                match words::expand_heredoc(&heredoc.content, &|name| state.variable(name)) {
+                    Ok(content) => content,
+                    Err(error) => {
+                        let word = Word::new(heredoc.content.clone(), heredoc.span.clone());
+                        self.lowering.mistake(error.diagnostic(&word));
+                        return None;
+                    }
+                }
+            } else {
+                heredoc.content.clone()
+            };
+            files.push(WrittenFile { name: heredoc.name.clone(), content });
+        }
+        Some(files)
+    }
+
+    fn copied(&mut self, name: &str) -> Option<()> {
+        let words = self.instruction.text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim());
+        let line = format!("{name} {words} # buildkit");
+        self.state.record(line, Made::Layer);
+        Some(())
+    }
+
+    /// An absolute destination; a trailing slash (or `.`) stays a trailing slash.
+    fn destination(&mut self, word: &Word) -> Option<String> {
+        let path = self.expand(word)?;
+        let directory = path.ends_with('/') || path == "." || path.ends_with("/.") || path.ends_with("/..");
+        let joined = join(&self.state.directory(), &path);
+        Some(if directory && joined != "/" { format!("{joined}/") } else { joined })
+    }
+
+    fn empty_source(&mut self, from: &Word) -> Option<()> {
+        let message = format!("`{}` has no files to copy", from.text);
+        self.lowering.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
+        None
+    }
+}
+
+/// What `ADD` fetches instead of reading it from the context.
+fn is_remote(source: &str) -> bool {
+    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|prefix| source.starts_with(prefix))
+}
