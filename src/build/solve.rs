@@ -259,6 +259,15 @@ struct Solver<'a, 'g> {
     changed: Condvar,
 }
 
+/// The results that a step stands on.
+struct Inputs {
+    parent: Option<ResultId>,
+    /// One for each source; a context has none.
+    sources: Vec<Option<ResultId>>,
+    /// Each input's key with its result, for the record.
+    keys: Vec<(DefinitionKey, ResultId)>,
+}
+
 /// A step that ended well.
 struct Ended {
     result: ResultId,
@@ -300,7 +309,7 @@ impl Solver<'_, '_> {
 
     fn solve(&self, id: NodeId) -> Result<Ended, StepError> {
         let node = self.keyed.graph.node(id);
-        let (parent, sources, inputs) = self.inputs(id, node);
+        let Inputs { parent, sources, keys: inputs } = self.inputs(id, node);
         let select = |(index, result): (usize, &Option<ResultId>)| {
             result.map(|result| self.work.select(id, index, result)).transpose()
         };
@@ -333,21 +342,17 @@ impl Solver<'_, '_> {
     }
 
     /// The results of a step's inputs. They are there: the step was ready.
-    fn inputs(
-        &self,
-        id: NodeId,
-        node: &Node,
-    ) -> (Option<ResultId>, Vec<Option<ResultId>>, Vec<(DefinitionKey, ResultId)>) {
+    fn inputs(&self, id: NodeId, node: &Node) -> Inputs {
         let board = self.board();
         let result = |input: NodeId| board.solution.results.get(&self.keyed.first[input.0]).copied();
         let parent = node.parent.and_then(result);
         let sources = node.sources.iter().map(|source| self.keyed.source(*source).and_then(result)).collect();
-        let inputs = self
+        let keys = self
             .keyed
             .inputs(id)
             .filter_map(|input| Some((self.keyed.keys[input.0], result(input)?)))
             .collect();
-        (parent, sources, inputs)
+        Inputs { parent, sources, keys }
     }
 
     /// Looks a key up. While somebody else makes it, this step's slot is given to another one.
