@@ -4,6 +4,7 @@ mod command_line;
 mod copy;
 mod launch;
 mod pack;
+mod rebuild_rules;
 mod sandbox;
 mod scene;
 mod up;
