@@ -199,7 +199,12 @@ impl Diagnostic {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.decor_style(DecorStyle::Ascii).render(&[group])
+        let text = renderer.decor_style(DecorStyle::Ascii).render(&[group]);
+        if self.place.is_some() || !self.related.is_empty() {
+            return text;
+        }
+        // Without an excerpt the renderer still draws the line that leads from one to the advice.
+        text.lines().filter(|line| !is_rule(line)).collect::<Vec<_>>().join("\n")
     }
 
     /// One excerpt a file, the first with the caret.
@@ -215,6 +220,17 @@ impl Diagnostic {
         }
         files.into_iter().map(|file| excerpt(file, &all)).collect()
     }
+}
+
+/// Whether a line holds nothing but the bar at an excerpt's left side, coloured or not.
+fn is_rule(line: &str) -> bool {
+    let mut colour = false;
+    let mut shown = line.chars().filter(|character| {
+        let escape = colour || *character == '\u{1b}';
+        colour = escape && *character != 'm';
+        !escape && !character.is_whitespace()
+    });
+    shown.next() == Some('|') && shown.next().is_none()
 }
 
 fn excerpt<'a>(
@@ -292,6 +308,13 @@ mod tests {
           |
           = help: did you mean `image`?
         ");
+    }
+
+    #[test]
+    fn advice_without_a_place_has_no_bar() {
+        let diagnostic = Diagnostic::error("no room").help("make some");
+        assert_eq!(diagnostic.render(false), "error: no room\n = help: make some");
+        assert_eq!(diagnostic.render(true).lines().count(), 2);
     }
 
     #[test]

@@ -353,6 +353,7 @@ mod tests {
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
     use super::*;
+    use crate::base::testing::available;
 
     fn folder(at: &Path, name: &str) -> PathBuf {
         let path = at.join(name);
@@ -375,8 +376,8 @@ mod tests {
         let hidden = open_folder(rustix::fs::CWD, two.join("hidden").as_os_str()).unwrap();
         let upper = open_folder(rustix::fs::CWD, two.as_os_str()).unwrap();
         let opaque = rustix::fs::fsetxattr(&hidden, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty());
-        if opaque.is_err() || put_whiteout(&upper, "gone".as_ref()).is_err() {
-            println!("skipped: needs root and a file system that is no overlay");
+        let fits = opaque.is_ok() && put_whiteout(&upper, "gone".as_ref()).is_ok();
+        if !available(fits, "root and a file system that is no overlay") {
             return;
         }
         folder(&two, "becomes-folder/x");
@@ -414,7 +415,7 @@ mod tests {
         std::fs::remove_file(changed.join("changed/gone")).unwrap();
         match keep_difference(&changed, &below) {
             Err(Trouble::Whiteouts) => {
-                println!("skipped: needs a file system that is no overlay");
+                available(false, "a file system that is no overlay");
                 return;
             }
             result => result.unwrap(),
