@@ -1,5 +1,6 @@
 //! The capability tests: each module is one capability, shown on the real program.
 mod build;
+mod buildkit;
 mod command_line;
 mod copy;
 mod launch;
