@@ -23,7 +23,7 @@ pub(super) struct Accounts {
 pub(super) struct Identity {
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Further groups, sorted.
+    /// All groups, the first one included, sorted.
     pub(super) groups: Vec<u32>,
     /// The home directory, `/` where none is known.
     pub(super) home: String,
@@ -55,6 +55,8 @@ impl Accounts {
             gid = self.group(group)?;
             groups.clear();
         }
+        // runc's callers always add the group itself.
+        groups.push(gid);
         groups.sort_unstable();
         groups.dedup();
         Ok(Identity { uid, gid, groups, home })
@@ -150,12 +152,12 @@ mod tests {
 
     #[test]
     fn processes_get_what_the_image_says() {
-        assert_eq!(process(""), (0, 0, vec![], "/root".into()));
-        assert_eq!(process("web"), (33, 34, vec![29, 40], "/var/www".into()));
-        assert_eq!(process("33"), (33, 34, vec![29, 40], "/var/www".into()));
-        assert_eq!(process("web:log"), (33, 40, vec![], "/var/www".into()));
-        assert_eq!(process("1000"), (1000, 0, vec![], "/".into()));
-        assert_eq!(process("1000:7"), (1000, 7, vec![], "/".into()));
+        assert_eq!(process(""), (0, 0, vec![0], "/root".into()));
+        assert_eq!(process("web"), (33, 34, vec![29, 34, 40], "/var/www".into()));
+        assert_eq!(process("33"), (33, 34, vec![29, 34, 40], "/var/www".into()));
+        assert_eq!(process("web:log"), (33, 40, vec![40], "/var/www".into()));
+        assert_eq!(process("1000"), (1000, 0, vec![0], "/".into()));
+        assert_eq!(process("1000:7"), (1000, 7, vec![7], "/".into()));
         for text in ["nobody", "web:nogroup", "x"] {
             assert!(accounts().process(text).is_err(), "{text}");
         }

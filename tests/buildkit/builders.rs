@@ -40,7 +40,8 @@ impl Ours {
     pub(super) fn build(&self, case: &Case, contexts: &BTreeMap<String, String>) -> Outcome {
         let arguments = lay_out(case, contexts, &self.scene.project().join(&case.name));
         let name = format!("case/{}", case.name);
-        let mut all = vec!["--engine", "none", "--offline", "--progress", "plain", "image", "build", "-t", &name];
+        let mut all =
+            vec!["--engine", "none", "--offline", "--progress", "plain", "image", "build", "-t", &name];
         all.extend(arguments.iter().map(String::as_str));
         let ran = self.scene.shipway(&all);
         match ran.code {

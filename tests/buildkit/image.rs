@@ -76,7 +76,8 @@ impl Image {
         let mut layers = self.layers[base..].iter();
         for line in own {
             let kind = if made(&line) { "layer" } else { "step" };
-            let author = line["author"].as_str().map(|author| format!(" author {author}")).unwrap_or_default();
+            let author =
+                line["author"].as_str().map(|author| format!(" author {author}")).unwrap_or_default();
             let created_by = line["created_by"].as_str().unwrap_or_default();
             writeln!(text, "{kind}{author} {}", escaped(created_by.as_bytes(), false)).unwrap();
             if made(&line) {

@@ -5,17 +5,20 @@
 //! name and with its place; nothing is parsed and passed over. History lines are written as BuildKit
 //! writes them.
 
+mod config;
 mod copy;
+mod history;
+mod ports;
 mod run;
+mod workdir;
 
 use std::collections::BTreeMap;
 
 use super::lower::Lowering;
-use super::op::{Directory, Node, NodeId, Op};
+use super::op::{Node, NodeId, Op};
 use super::stage::{Made, StageState};
 use crate::base::diag::{Diagnostic, SourceFile, Span};
 use crate::dockerfile::{self as df, CommandLine, Instruction, Kind, Pair, Word, words};
-use crate::oci::Healthcheck;
 
 /// Usable without a declaration, in both cases of letters; outside keys and history unless declared
 /// (dockerfile reference, "Predefined ARGs").
@@ -81,27 +84,16 @@ impl Applying<'_, '_, '_> {
             Kind::StopSignal(word) => self.stop_signal(word),
             Kind::Shell(shell) => self.shell(shell),
             Kind::Healthcheck(check) => self.healthcheck(check),
+            // It leaves no line in the history.
             Kind::OnBuild(trigger) => {
                 self.state.config.on_build.push(trigger.trigger.clone());
-                self.metadata(format!("ONBUILD {}", trigger.trigger))
+                Some(())
             }
             Kind::Maintainer(word) => {
                 self.state.author.clone_from(&word.text);
                 self.metadata(format!("MAINTAINER {}", word.text))
             }
         }
-    }
-
-    // --- instructions that write; RUN, COPY and ADD have files of their own ---
-
-    fn workdir(&mut self, word: &Word) -> Option<()> {
-        let path = self.expand(word)?;
-        let directory = join(&self.state.directory(), &path);
-        self.state.config.working_dir.clone_from(&directory);
-        let made = Directory { path: directory.clone(), user: self.state.config.user.clone() };
-        self.step(Op::Directory(made), Vec::new(), BTreeMap::new());
-        self.state.record(format!("WORKDIR {directory}"), Made::Layer);
-        Some(())
     }
 
     /// Adds a node on top of the file system so far.
@@ -117,140 +109,6 @@ impl Applying<'_, '_, '_> {
     fn local(&mut self) -> NodeId {
         let origin = self.lowering.origin(self.id, 0, "build context", None);
         self.lowering.context(self.id, origin)
-    }
-
-    // --- instructions that only change the config ---
-
-    /// `BuildKit dispatchArg`: the request's value, else the default, else a global one of that name.
-    fn arg(&mut self, pairs: &[Pair]) -> Option<()> {
-        let source = self.lowering.source(self.id.0);
-        let mut shown = Vec::new();
-        for (name, default) in pairs {
-            let default_value = match default {
-                Some(word) => Some(self.expand(word)?),
-                None => None,
-            };
-            let given = source.request.arguments.get(&name.text).cloned();
-            let value = match given.or_else(|| default_value.clone()) {
-                Some(value) => Some(value),
-                None => self.lowering.globals(source).get(&name.text).cloned(),
-            };
-            shown.push(match &default_value {
-                Some(default) => format!("{}={default}", name.text),
-                None => name.text.clone(),
-            });
-            if let Some(value) = value {
-                self.state.variables.push((name.text.clone(), value.clone()));
-                self.state.arguments.insert(name.text.clone(), value);
-            }
-        }
-        self.metadata(format!("ARG {}", shown.join(" ")))
-    }
-
-    /// All values of one ENV see the variables as they were before it.
-    fn env(&mut self, pairs: &[Pair]) -> Option<()> {
-        let pairs = self.pairs(pairs)?;
-        let line = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-        for (name, value) in pairs {
-            self.state.set_env(&name, &value);
-        }
-        self.metadata(format!("ENV {line}"))
-    }
-
-    fn label(&mut self, pairs: &[Pair]) -> Option<()> {
-        let pairs = self.pairs(pairs)?;
-        let line = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-        self.state.config.labels.extend(pairs);
-        self.metadata(format!("LABEL {line}"))
-    }
-
-    fn cmd(&mut self, command: &CommandLine) -> Option<()> {
-        self.state.config.cmd = self.command(command);
-        self.state.config.args_escaped = matches!(command, CommandLine::Shell(_));
-        self.state.command_set = true;
-        let line = json(&self.state.config.cmd);
-        self.metadata(format!("CMD {line}"))
-    }
-
-    fn entrypoint(&mut self, command: &CommandLine) -> Option<()> {
-        self.state.config.entrypoint = self.command(command);
-        if !self.state.command_set {
-            self.state.config.cmd.clear();
-        }
-        let line = json(&self.state.config.entrypoint);
-        self.metadata(format!("ENTRYPOINT {line}"))
-    }
-
-    fn expose(&mut self, ports: &[Word]) -> Option<()> {
-        let mut shown = Vec::new();
-        for word in ports {
-            for text in self.words(word)? {
-                let Some(expanded) = exposed(&text) else {
-                    let message = format!("`{text}` is not a port: PORT[-PORT][/PROTOCOL]");
-                    self.lowering.mistake(Diagnostic::error(message).at(word.span.clone(), ""));
-                    return None;
-                };
-                shown.push(text);
-                self.state.config.exposed_ports.extend(expanded);
-            }
-        }
-        self.metadata(format!("EXPOSE [{}]", shown.join(" ")))
-    }
-
-    fn volume(&mut self, paths: &[Word]) -> Option<()> {
-        let paths = self.list(paths)?;
-        self.state.config.volumes.extend(paths.iter().cloned());
-        self.metadata(format!("VOLUME [{}]", paths.join(" ")))
-    }
-
-    fn user(&mut self, word: &Word) -> Option<()> {
-        self.state.config.user = self.expand(word)?;
-        let line = format!("USER {}", self.state.config.user);
-        self.metadata(line)
-    }
-
-    fn stop_signal(&mut self, word: &Word) -> Option<()> {
-        self.state.config.stop_signal = self.expand(word)?;
-        let line = format!("STOPSIGNAL {}", self.state.config.stop_signal);
-        self.metadata(line)
-    }
-
-    fn shell(&mut self, shell: &[String]) -> Option<()> {
-        self.state.config.shell = shell.to_vec();
-        self.metadata(format!("SHELL [{}]", shell.join(" ")))
-    }
-
-    fn healthcheck(&mut self, check: &df::Healthcheck) -> Option<()> {
-        let nanoseconds = |duration: &Option<std::time::Duration>| {
-            duration.map_or(0, |duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
-        };
-        let healthcheck = match check {
-            df::Healthcheck::None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
-            df::Healthcheck::Command {
-                command,
-                interval,
-                timeout,
-                start_period,
-                start_interval,
-                retries,
-            } => {
-                let test = match command {
-                    CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
-                    CommandLine::Exec(argv) => ["CMD".to_owned()].into_iter().chain(argv.clone()).collect(),
-                };
-                Healthcheck {
-                    test,
-                    interval: nanoseconds(interval),
-                    timeout: nanoseconds(timeout),
-                    start_period: nanoseconds(start_period),
-                    start_interval: nanoseconds(start_interval),
-                    retries: i64::from(retries.unwrap_or(0)),
-                }
-            }
-        };
-        self.state.config.healthcheck = Some(healthcheck);
-        let text = self.instruction.text.clone();
-        self.metadata(text)
     }
 
     fn metadata(&mut self, line: String) -> Option<()> {
@@ -344,20 +202,4 @@ fn join(directory: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-/// `80`, `80/tcp`, `8000-8010/udp` as the config's ports.
-fn exposed(text: &str) -> Option<Vec<String>> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
-        return None;
-    }
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-fn json(words: &[String]) -> String {
-    serde_json::Value::from(words.to_vec()).to_string()
 }
