@@ -498,7 +498,7 @@ static ROLLING: Object = object(
 
 static DEVELOP: Object = object(
     "develop",
-    &[attr("watch", Shape::List(&Shape::Object(&WATCH))).unique(Unique::By(forms::path))],
+    &[attr("watch", Shape::List(&Shape::Object(&WATCH)))],
     &[],
 );
 

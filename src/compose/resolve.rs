@@ -35,13 +35,16 @@ pub(super) fn profiles(project: &mut Project, active: &[String], named: &[String
     mistakes
 }
 
-/// Fills in what a build and a secret have at least; `folder` is the default context.
+/// Fills in what a build and a secret have at least, and brings hosts in order, as compose does; `folder` is
+/// the default context.
 pub(super) fn defaults(project: &mut Project, folder: &str) {
     for service in project.services.values_mut().chain(project.disabled.values_mut()) {
         if let Some(build) = &mut service.build {
             build.context.get_or_insert_with(|| folder.to_owned());
             build.args.retain(|_, value| value.is_some());
+            build.extra_hosts.sort();
         }
+        service.extra_hosts.sort();
         for secret in &mut service.secrets {
             secret.target.get_or_insert_with(|| format!("/run/secrets/{}", secret.source));
         }
