@@ -4,6 +4,7 @@ mod buildkit;
 mod command_line;
 mod copy;
 mod launch;
+mod outputs;
 mod pack;
 mod rebuild_rules;
 mod sandbox;

@@ -128,7 +128,8 @@ impl Scene {
         self
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// `shipway` in the project, ready to be changed and run.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shipway"));
         command.args(arguments).current_dir(self.project()).env_clear();
         for kept in ["PATH", "HOME", "TMPDIR"] {

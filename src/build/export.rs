@@ -14,15 +14,20 @@ use super::Builder;
 use super::error::BuildError;
 use super::exec::CREATED;
 use super::resolve::{Origin, StoredImage};
+use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest, FieldHasher, ResultId};
 use crate::base::fs::{AtPath, RootDir};
-use crate::graph::{ImageDraft, Made};
-use crate::oci::{self, History, ImageConfig, LayerOptions, LayerTar, OciError, Reference, timestamp};
+use crate::graph::{BuildRequest, ImageDraft, Made};
+use crate::oci::{
+    self, History, ImageConfig, LayerOptions, LayerTar, OciError, Reference, Times, is_later, timestamp,
+};
 use crate::sandbox::Layers;
 use crate::store::{Bucket, Held, Snapshot, Stamp};
 
 /// What BuildKit writes beside each history line of a Dockerfile.
 const COMMENT: &str = "buildkit.dockerfile.v0";
+/// The build argument that fixes an image's times (reproducible-builds.org).
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// An image that is in the store under its names.
 #[derive(Clone, Debug)]
@@ -33,6 +38,20 @@ pub struct Exported {
     pub names: Vec<Reference>,
     /// The topmost snapshot; none for an image without layers.
     pub result: Option<ResultId>,
+    /// The build's `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+impl Exported {
+    /// How the layers that were built for it are written.
+    pub(super) fn layer_options(&self) -> LayerOptions {
+        layer_options(self.epoch)
+    }
+}
+
+/// No time in a layer is later than the epoch (what BuildKit calls `rewrite-timestamp`).
+fn layer_options(epoch: Option<i64>) -> LayerOptions {
+    LayerOptions { times: epoch.map_or(Times::Own, Times::NoLater) }
 }
 
 /// Gives a root's image its names in the store, making the config if that is not there yet.
@@ -41,8 +60,9 @@ pub(super) fn export(
     draft: &ImageDraft,
     names: &[Reference],
     result: Option<ResultId>,
+    epoch: Option<i64>,
 ) -> Result<Exported, BuildError> {
-    let made_from = identity(draft, result)?;
+    let made_from = identity(draft, result, epoch)?;
     let shelf = builder.store.shelf(Bucket::Names);
     let current = |name: &Reference| -> Option<StoredImage> {
         let stored: StoredImage = shelf.get(&name.to_string())?;
@@ -52,24 +72,27 @@ pub(super) fn export(
     let there = known.iter().flatten().next().cloned();
     let stored = match there {
         Some(stored) => stored,
-        None => make(builder, draft, result, made_from)?,
+        None => make(builder, draft, result, made_from, epoch)?,
     };
     for (name, known) in names.iter().zip(&known) {
         if known.is_none() {
             shelf.put(&name.to_string(), &stored)?;
         }
     }
-    Ok(Exported { id: stored.config, names: names.to_vec(), result })
+    Ok(Exported { id: stored.config, names: names.to_vec(), result, epoch })
 }
 
 /// What an image is made from, as one digest.
-fn identity(draft: &ImageDraft, result: Option<ResultId>) -> Result<Digest, BuildError> {
+fn identity(draft: &ImageDraft, result: Option<ResultId>, epoch: Option<i64>) -> Result<Digest, BuildError> {
     let mut hasher = FieldHasher::new("image");
     hasher.field(serde_json::to_vec(draft).map_err(BuildError::Draft)?);
     match result {
         Some(result) => hasher.field(result.0.as_bytes()),
         None => hasher.number(0),
     };
+    if let Some(epoch) = epoch {
+        hasher.field(epoch.to_be_bytes());
+    }
     Ok(hasher.finish())
 }
 
@@ -78,10 +101,14 @@ fn make(
     draft: &ImageDraft,
     result: Option<ResultId>,
     made_from: Digest,
+    epoch: Option<i64>,
 ) -> Result<StoredImage, BuildError> {
     let chain = chain(builder, result)?;
-    let tars = layers(builder, &chain)?;
-    let config = config(builder, draft, &chain, &tars);
+    let tars = layers(builder, &chain, &layer_options(epoch))?;
+    let mut config = config(builder, draft, &chain, &tars);
+    if let Some(epoch) = epoch {
+        set_times(&mut config, draft, epoch);
+    }
     let bytes = config.to_json();
     let mut blob = builder.store.write_blob()?;
     blob.write_all(&bytes).at_path("write", "the image's config")?;
@@ -91,7 +118,7 @@ fn make(
     let (origin, time) = (Origin::Built, Stamp::now());
     let blobs: Option<Vec<_>> = chain.iter().map(|layer| oci::layer_blob(builder.store, layer.id)).collect();
     let layers = blobs.unwrap_or_default();
-    Ok(StoredImage { config, layers, origin, time, holds, made_from: Some(made_from) })
+    Ok(StoredImage { config, layers, origin, time, holds, made_from: Some(made_from), epoch })
 }
 
 /// The snapshots of an image, bottom first.
@@ -105,16 +132,20 @@ pub(super) fn vanished(builder: &Builder<'_>) -> BuildError {
 }
 
 /// What the plain tar of every layer is; those that are not known yet are streamed, several at a time.
-pub(super) fn layers(builder: &Builder<'_>, chain: &[Snapshot]) -> Result<Vec<LayerTar>, BuildError> {
+pub(super) fn layers(
+    builder: &Builder<'_>,
+    chain: &[Snapshot],
+    options: &LayerOptions,
+) -> Result<Vec<LayerTar>, BuildError> {
     let all = (0..chain.len()).into_par_iter().map(|index| {
         let lower = || merged(builder, &chain[..index]);
-        oci::measured_layer(builder.store, &chain[index], lower, &LayerOptions::default())
+        oci::measured_layer(builder.store, &chain[index], lower, options)
     });
     Ok(all.collect::<Result<Vec<_>, OciError>>()?)
 }
 
 /// The merged view of a chain; `None` for an empty one.
-fn merged(builder: &Builder<'_>, chain: &[Snapshot]) -> Result<Option<RootDir>, OciError> {
+pub(super) fn merged(builder: &Builder<'_>, chain: &[Snapshot]) -> Result<Option<RootDir>, OciError> {
     if chain.is_empty() {
         return Ok(None);
     }
@@ -128,6 +159,7 @@ pub(super) fn write_layer(
     builder: &Builder<'_>,
     chain: &[Snapshot],
     index: usize,
+    options: &LayerOptions,
     out: &mut dyn std::io::Write,
 ) -> Result<(), OciError> {
     if let Some(descriptor) = oci::layer_blob(builder.store, chain[index].id) {
@@ -138,7 +170,7 @@ pub(super) fn write_layer(
     }
     let lower = merged(builder, &chain[..index])?;
     let tree = RootDir::open(&chain[index].tree)?;
-    oci::write_layer(&tree, lower.as_ref(), out, &LayerOptions::default())?;
+    oci::write_layer(&tree, lower.as_ref(), out, options)?;
     Ok(())
 }
 
@@ -175,6 +207,34 @@ fn config(builder: &Builder<'_>, draft: &ImageDraft, chain: &[Snapshot], tars: &
     }
     config.created = created;
     config
+}
+
+/// Gives everything that was made here the time of the epoch; what came with the base image keeps its own
+/// unless that is later (BuildKit, `SOURCE_DATE_EPOCH`).
+fn set_times(config: &mut ImageConfig, draft: &ImageDraft, epoch: i64) {
+    let latest = timestamp(epoch, 0);
+    for (line, step) in config.history.iter_mut().zip(&draft.history) {
+        let from_base = matches!(step.made, Made::Base(_));
+        if !from_base || line.created.as_deref().is_none_or(|created| is_later(created, epoch)) {
+            line.created = Some(latest.clone());
+        }
+    }
+    config.created = Some(latest);
+}
+
+/// The `SOURCE_DATE_EPOCH` of a request, in seconds since 1970; a mistake if it is no number.
+pub(super) fn epoch(request: &BuildRequest) -> Result<Option<i64>, Box<Diagnostic>> {
+    let Some(text) = request.arguments.get(SOURCE_DATE_EPOCH).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| {
+        let service = &request.service;
+        let message = format!("{service}: {SOURCE_DATE_EPOCH} must be a number of seconds, not `{text}`");
+        Box::new(match &request.span {
+            Some(span) => Diagnostic::error(message).at(span.clone(), ""),
+            None => Diagnostic::error(message),
+        })
+    })
 }
 
 /// When a snapshot's step ran.

@@ -18,7 +18,10 @@ use super::resolve::StoredImage;
 use crate::base::digest::{BlobId, DiffId, Digest};
 use crate::base::event::Event;
 use crate::engine::{Engine, EngineError, Image as EngineImage, ImageStore};
-use crate::oci::{self, ArchiveImage, ArchiveLayer, Descriptor, LayerTar, Reference, WrittenImage, media};
+use crate::oci::{
+    self, ArchiveImage, ArchiveKind, ArchiveLayer, Descriptor, ImageForm, LayerOptions, LayerTar, Reference,
+    WrittenImage, media,
+};
 use crate::store::{Bucket, Held, Snapshot, Store};
 
 /// An image in the engine.
@@ -107,7 +110,8 @@ pub fn give(
     let Some(top) = snapshots.max_by_key(Vec::len).and_then(|chain| Some(chain.last()?.id)) else {
         return Ok(None);
     };
-    let image = Exported { id: stored.config, names: vec![name.clone()], result: Some(top) };
+    let image =
+        Exported { id: stored.config, names: vec![name.clone()], result: Some(top), epoch: stored.epoch };
     let handed = hand_over(builder, engine, &[&image], engine.images()?)?;
     Ok(handed.get(&image.id).map(|handed| handed.id))
 }
@@ -170,7 +174,7 @@ impl State<'_, '_> {
     /// Sends an image; its id in the engine.
     fn send(&mut self, image: &Exported) -> Result<Digest, BuildError> {
         let chain = export::chain(self.builder, image.result)?;
-        let tars = export::layers(self.builder, &chain)?;
+        let tars = export::layers(self.builder, &chain, &image.layer_options())?;
         let diff_ids: Vec<DiffId> = tars.iter().map(|tar| tar.diff_id).collect();
         let store = match self.store {
             Some(store) => store,
@@ -225,10 +229,12 @@ impl State<'_, '_> {
         let mut written = Vec::new();
         let loaded = self.engine.load(&mut |out| {
             let mut counted = Counted { out, events: builder.events, what: &what, done: 0, told: 0, total };
-            let layers = (0..chain.len()).map(|index| archived(builder, chain, tars, index, index < there));
+            let layers = (0..chain.len())
+                .map(|index| archived(builder, chain, tars, index, image.layer_options(), index < there));
             let (config, tags, layers) = (config.clone(), Vec::new(), layers.collect());
-            let images = [ArchiveImage { config, tags, layers }];
-            written = oci::write_archive(&mut counted, &images).map_err(io::Error::other)?;
+            let images = [ArchiveImage { config, tags, layers, form: ImageForm::default() }];
+            written =
+                oci::write_archive(&mut counted, &images, ArchiveKind::Docker).map_err(io::Error::other)?;
             Ok(())
         });
         builder.events.emit(Event::Transfer { what, done: total, total: Some(total) });
@@ -256,11 +262,12 @@ fn archived<'a>(
     chain: &'a [Snapshot],
     tars: &[LayerTar],
     index: usize,
+    options: LayerOptions,
     omitted: bool,
 ) -> ArchiveLayer<'a> {
     let plain = || Descriptor::new(media::LAYER, tars[index].diff_id.0, tars[index].size);
     let descriptor = oci::layer_blob(builder.store, chain[index].id).unwrap_or_else(plain);
-    let write = move |out: &mut dyn io::Write| export::write_layer(builder, chain, index, out);
+    let write = move |out: &mut dyn io::Write| export::write_layer(builder, chain, index, &options, out);
     ArchiveLayer { descriptor, content: if omitted { None } else { Some(Box::new(write)) } }
 }
 

@@ -47,6 +47,7 @@ pub fn import(
         time: Stamp::now(),
         holds: vec![Held::Blob(config), Held::Blob(layer), Held::Snapshot(imported.snapshot)],
         made_from: None,
+        epoch: None,
     };
     store.shelf(Bucket::Names).put(&name.to_string(), &stored)?;
     store.sync()?;

@@ -9,6 +9,7 @@
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
 //! `hand_over` make images of results.
 
+mod deliver;
 mod error;
 mod exec;
 mod export;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+pub use deliver::{Archive, Delivered, Output, Package, Place, deliver};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
@@ -94,6 +96,8 @@ pub struct Options {
     pub resolv_conf: Vec<u8>,
     /// The engine's address: what was handed to it is remembered under it.
     pub engine_name: String,
+    /// Whether the engine gets the images.
+    pub hand_over: bool,
 }
 
 /// What a build came to.
@@ -250,6 +254,11 @@ fn prepare(
         if shown.as_os_str().is_empty() { ".".to_owned() } else { shown.display().to_string() }
     };
     let selected = |request: &BuildRequest| wanted.is_empty() || wanted.contains(&request.service);
+    let mistakes: Vec<_> =
+        requests.iter().filter_map(|request| export::epoch(request).err()).map(|mistake| *mistake).collect();
+    if !mistakes.is_empty() {
+        return Err(BuildError::Mistakes(mistakes));
+    }
     let sources = sources::read(requests, &shown, &selected).map_err(BuildError::Mistakes)?;
     let mut images = Images::new();
     let (graph, warnings) = loop {
@@ -459,7 +468,8 @@ fn export_all(
             }
             None => None,
         };
-        let image = export::export(builder, &root.draft, &request.names, result)?;
+        let epoch = export::epoch(request).map_err(|mistake| BuildError::Mistakes(vec![*mistake]))?;
+        let image = export::export(builder, &root.draft, &request.names, result, epoch)?;
         exported.push((request.service.clone(), image));
     }
     let histories = builder.store.shelf(Bucket::History(&builder.options.project));
@@ -469,7 +479,7 @@ fn export_all(
         history.write(&keyed, &Solution::default(), &BTreeMap::new())?;
     }
     let handed = match (builder.engine, listed) {
-        (Some(engine), Some(listed)) => {
+        (Some(engine), Some(listed)) if builder.options.hand_over => {
             let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
             hand_over::hand_over(builder, engine, &images, listed)?
         }

@@ -37,6 +37,9 @@ pub struct StoredImage {
     /// What it was made from, if it was built: it is exported again only when that differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_from: Option<Digest>,
+    /// The `SOURCE_DATE_EPOCH` that it was built with: its layers are written with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }
 
 /// How an image came into the store.
@@ -297,7 +300,8 @@ fn pin(
     origin: Origin,
 ) -> Result<BaseImage, BuildError> {
     let holds = vec![Held::Blob(config)];
-    let stored = StoredImage { config, layers, origin, time: Stamp::now(), holds, made_from: None };
+    let stored =
+        StoredImage { config, layers, origin, time: Stamp::now(), holds, made_from: None, epoch: None };
     builder.store.shelf(Bucket::Pins).put(&name.to_string(), &stored)?;
     base_image(builder, &stored)?
         .ok_or_else(|| BuildError::Vanishing { store: builder.store.root().display().to_string() })

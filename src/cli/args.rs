@@ -512,6 +512,25 @@ pub(super) struct ImageBuild {
     /// Print the image's id only
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// Where the image or its files go: DIR, `-`, or type=local|tar|oci|docker|image,dest=… (default: the
+    /// store and the engine)
+    #[arg(short = 'o', long = "output", value_name = "SPEC")]
+    pub(super) outputs: Vec<String>,
+    /// Keep the image in the store and give it to the engine; short for --output type=docker
+    #[arg(long)]
+    pub(super) load: bool,
+    /// Push the image to its registry; short for --output type=registry
+    #[arg(long)]
+    pub(super) push: bool,
+    /// Set annotations of the image's manifest
+    #[arg(long = "annotation", value_name = "[KIND:]NAME=VALUE")]
+    pub(super) annotations: Vec<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "PATH")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write what was made to a file, as JSON
+    #[arg(long, value_name = "PATH")]
+    pub(super) metadata_file: Option<PathBuf>,
     /// The build context
     #[arg(value_name = "DIR")]
     pub(super) context: PathBuf,

@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod failure;
+mod outputs;
 mod quantity;
 mod refused;
 mod render;

@@ -40,18 +40,14 @@ const FLAGS: &[Missing] = &[
         valued: &[
             "secret",
             "ssh",
-            "o|output",
-            "metadata-file",
             "add-host",
             "allow",
-            "annotation",
             "attest",
             "builder",
             "cache-from",
             "cache-to",
             "call",
             "cgroup-parent",
-            "iidfile",
             "network",
             "no-cache-filter",
             "provenance",
@@ -59,7 +55,7 @@ const FLAGS: &[Missing] = &[
             "shm-size",
             "ulimit",
         ],
-        plain: &["check", "load", "push"],
+        plain: &["check"],
     },
     Missing { command: &["image", "import"], valued: &["m|message"], plain: &[] },
 ];
@@ -213,7 +209,7 @@ mod tests {
         assert_eq!(refused("shipway exec -it web sh -c ls"), ["not supported yet: `shipway exec`"]);
         assert_eq!(refused("shipway image rm x"), ["not supported yet: `shipway image rm`"]);
         assert_eq!(refused("shipway build --sbom=true"), ["not supported yet: --sbom"]);
-        assert_eq!(refused("shipway image build -o type=tar ."), ["not supported yet: --output"]);
+        assert_eq!(refused("shipway image build --cache-to x ."), ["not supported yet: --cache-to"]);
     }
 
     #[test]

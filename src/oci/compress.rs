@@ -36,6 +36,17 @@ impl Encoding {
         }
     }
 
+    /// The compression that a layer's media type promises, OCI's or Docker's; `None` for what is no layer
+    /// of these.
+    pub fn of_media_type(media_type: &str) -> Option<Self> {
+        match media_type {
+            media::LAYER | media::DOCKER_LAYER_PLAIN => Some(Self::Plain),
+            media::LAYER_GZIP | media::DOCKER_LAYER => Some(Self::Gzip),
+            media::LAYER_ZSTD | media::DOCKER_LAYER_ZSTD => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
     /// What the first bytes of a stream tell. Compressions that are not understood are refused by name.
     fn of(start: &[u8]) -> Result<Self, OciError> {
         match start {

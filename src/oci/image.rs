@@ -36,8 +36,12 @@ pub mod media {
     pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// Docker's image config.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    /// Docker's layer, always gzip.
+    /// Docker's layer in gzip.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker's layer as a plain tar.
+    pub const DOCKER_LAYER_PLAIN: &str = "application/vnd.docker.image.rootfs.diff.tar";
+    /// Docker's layer in zstd.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 }
 
 /// Says which bytes are meant (OCI image-spec, "descriptor").
@@ -323,6 +327,13 @@ pub fn timestamp(seconds: i64, nanoseconds: u32) -> String {
     let moment = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
     let moment = OffsetDateTime::from_unix_timestamp_nanos(moment).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     moment.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
+}
+
+/// Whether the moment that `text` says in RFC 3339 is later than so many seconds after 1970. What cannot be
+/// read is not.
+pub fn is_later(text: &str, seconds: i64) -> bool {
+    let latest = i128::from(seconds) * 1_000_000_000;
+    OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|moment| moment.unix_timestamp_nanos() > latest)
 }
 
 /// Bytes of a document that has only string keys, which cannot fail.

@@ -100,7 +100,7 @@ impl Read for Kept<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::super::tarball::{Kind, Member, Writer};
-    use super::super::{Encoding, GzipWriter, LayerOptions, known_layer, layer_blob, publish_layer};
+    use super::super::{Encoding, GzipWriter, LayerOptions, Times, known_layer, layer_blob, publish_layer};
     use super::*;
     use crate::base::digest::{BlobId, DiffId, Digest};
     use crate::base::testing::as_root;
@@ -142,8 +142,7 @@ mod tests {
         let tree = store.snapshot(first.snapshot).unwrap().tree;
         assert_eq!(std::fs::read(tree.join("bin/bash")).unwrap(), b"elf");
         assert_eq!(layer_blob(&store, first.snapshot), Some(first.layer.clone()));
-        let known =
-            known_layer(&store, first.snapshot, &LayerOptions { source_date_epoch: Some(1) }).unwrap();
+        let known = known_layer(&store, first.snapshot, &LayerOptions { times: Times::NoLater(1) }).unwrap();
         assert_eq!((known.diff_id, known.size), (diff_id, rootfs().len() as u64));
 
         let unpack =

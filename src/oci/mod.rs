@@ -12,9 +12,11 @@ mod archive;
 mod auth;
 mod compress;
 mod error;
+mod form;
 mod image;
 mod import;
 mod layer;
+mod packed;
 mod platform;
 mod reference;
 mod registry;
@@ -22,16 +24,22 @@ mod snapshot;
 mod tarball;
 
 pub use archive::{
-    ArchiveImage, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive, write_archive,
+    ArchiveImage, ArchiveKind, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive,
+    write_archive,
 };
 pub use auth::Credentials;
 pub use compress::{Encoding, GzipWriter, decompressed};
 pub use error::OciError;
+pub use form::{Formed, ImageForm};
 pub use image::{
-    ContainerConfig, Descriptor, Healthcheck, History, ImageConfig, Index, Manifest, RootFs, media, timestamp,
+    ContainerConfig, Descriptor, Healthcheck, History, ImageConfig, Index, Manifest, RootFs, is_later, media,
+    timestamp,
 };
 pub use import::{Imported, import_rootfs};
-pub use layer::{LayerOptions, LayerTar, UnpackLimits, unpack_layer, write_layer};
+pub use layer::{
+    LayerOptions, LayerTar, Times, UnpackLimits, copy_tree, unpack_layer, write_layer, write_tree,
+};
+pub use packed::{Packing, packed_layer};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
 pub use registry::{Document, Registry, RegistryOptions, Resolved};

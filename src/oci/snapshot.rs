@@ -14,7 +14,8 @@ use crate::base::fs::RootDir;
 use crate::store::{Snapshot, Store};
 
 use super::{
-    Descriptor, LayerOptions, LayerTar, OciError, UnpackLimits, decompressed, unpack_layer, write_layer,
+    Descriptor, LayerOptions, LayerTar, OciError, Times, UnpackLimits, decompressed, unpack_layer,
+    write_layer,
 };
 
 /// The note of what a snapshot's plain tar is.
@@ -25,7 +26,8 @@ const BLOB_NOTE: &str = "layer-blob";
 /// The content of [`TAR_NOTE`]: it holds for tars that were written with the same options.
 #[derive(Serialize, Deserialize)]
 struct TarNote {
-    source_date_epoch: Option<i64>,
+    #[serde(default)]
+    times: Times,
     diff_id: DiffId,
     size: u64,
 }
@@ -40,7 +42,7 @@ pub fn layer_blob(store: &Store, snapshot: ResultId) -> Option<Descriptor> {
 pub fn known_layer(store: &Store, snapshot: ResultId, options: &LayerOptions) -> Option<LayerTar> {
     let note: TarNote = serde_json::from_slice(&store.note(snapshot, TAR_NOTE)?).ok()?;
     // A layer that has its own blob keeps it, whatever times would be written now.
-    let same = note.source_date_epoch == options.source_date_epoch || layer_blob(store, snapshot).is_some();
+    let same = note.times == options.times || layer_blob(store, snapshot).is_some();
     same.then_some(LayerTar { diff_id: note.diff_id, size: note.size })
 }
 
@@ -68,7 +70,7 @@ fn note_tar(
     options: &LayerOptions,
 ) -> Result<(), OciError> {
     let LayerTar { diff_id, size } = layer;
-    let note = TarNote { source_date_epoch: options.source_date_epoch, diff_id, size };
+    let note = TarNote { times: options.times, diff_id, size };
     Ok(store.set_note(snapshot, TAR_NOTE, &json(&note))?)
 }
 

@@ -15,6 +15,7 @@ use crate::graph::{BuildRequest, DockerfileSource, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
+use super::delivery::{self, Made};
 use super::machine::Parts;
 use super::plan::text;
 use super::project::chosen;
@@ -37,6 +38,8 @@ pub(super) struct Work<'w> {
     pub(super) no_cache: bool,
     /// Ask registries for newer base images.
     pub(super) pull: bool,
+    /// Whether the engine gets the images.
+    pub(super) hand_over: bool,
 }
 
 /// Builds services of a project.
@@ -59,6 +62,7 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         wanted: &wanted,
         no_cache: flags.no_cache,
         pull: flags.pull,
+        hand_over: true,
     };
     if context.settings.dry_run {
         let plan = plan_only(context, &work)?;
@@ -76,8 +80,14 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
 }
 
 /// Builds one image from a Dockerfile.
-pub(in crate::cli) fn image_build(context: &Context<'_>, flags: &ImageBuild) -> Ended {
-    let request = request(context, flags)?;
+pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild) -> Ended {
+    if flags.quiet {
+        context.screen.change(Progress::Quiet, Ansi::Auto, false);
+    }
+    let context = &*context;
+    let mut request = request(context, flags)?;
+    let outputs = delivery::wanted(context, flags, &request.names)?;
+    request.names = outputs.store.clone().unwrap_or_default();
     let work = Work {
         project: NO_PROJECT,
         directory: &context.folder,
@@ -85,6 +95,7 @@ pub(in crate::cli) fn image_build(context: &Context<'_>, flags: &ImageBuild) -> 
         wanted: std::slice::from_ref(&request.service),
         no_cache: flags.no_cache,
         pull: flags.pull,
+        hand_over: outputs.engine,
     };
     if context.settings.dry_run {
         let plan = plan_only(context, &work)?;
@@ -92,9 +103,17 @@ pub(in crate::cli) fn image_build(context: &Context<'_>, flags: &ImageBuild) -> 
         return Ok(ExitCode::SUCCESS);
     }
     let (store, engine) = (context.store()?, context.engine()?);
-    let built = run(context, &store, engine.as_ref(), &work, &Interrupts::catch(1)?.stop)?;
+    let cancel = Interrupts::catch(1)?.stop;
+    let built = run(context, &store, engine.as_ref(), &work, &cancel)?;
+    for image in built.images.values() {
+        let away = (image, &outputs);
+        let delivered = delivery::deliver_all(context, &store, engine.as_ref(), &work, away, &cancel)?;
+        delivery::notes(context, flags, &Made { image, outputs: &outputs, delivered: &delivered })?;
+    }
     context.screen.finish();
-    context.screen.result(&result(&built, flags.quiet));
+    if !delivery::takes_stdout(&outputs) {
+        context.screen.result(&result(&built, flags.quiet));
+    }
     keep_small(&store, &built)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -121,6 +140,7 @@ pub(super) fn run(
     let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };
     let mut builder = context.builder(&parts, work.project, work.directory)?;
     (builder.options.no_cache, builder.options.pull) = (work.no_cache, work.pull);
+    builder.options.hand_over = work.hand_over;
     let built = build(&builder, work.requests, work.wanted)?;
     context.screen.diagnostics(&built.warnings);
     Ok(built)
@@ -152,6 +172,7 @@ pub(super) fn requests(
     let mut requests = requests_of(project).map_err(Failure::Mistakes)?;
     for request in &mut requests {
         request.arguments.extend(arguments.clone());
+        source_date_epoch(request, &environment);
     }
     Ok(requests)
 }
@@ -187,11 +208,20 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     }
     let environment = |name: &str| context.environment.get(name).cloned();
     request.arguments = pairs("--build-arg", &flags.build_args, &environment)?;
+    source_date_epoch(&mut request, &environment);
     request.labels = pairs("--label", &flags.labels, &|_| Some(String::new()))?;
     request.target = flags.target.clone();
     let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
     request.platform = platform(wanted)?;
     Ok(request)
+}
+
+/// Takes the time of an image from the environment where no argument gives it, as buildx does.
+fn source_date_epoch(request: &mut BuildRequest, environment: &dyn Fn(&str) -> Option<String>) {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if let Some(value) = environment(NAME).filter(|value| !value.is_empty()) {
+        request.arguments.entry(NAME.to_owned()).or_insert(value);
+    }
 }
 
 /// The name of a folder, for steps of an image without a name.

@@ -116,6 +116,7 @@ impl Context<'_> {
                 pull: false,
                 resolv_conf: resolv_conf()?,
                 engine_name: self.engine_name(),
+                hand_over: true,
             },
         })
     }

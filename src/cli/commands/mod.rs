@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod config;
+mod delivery;
 mod down;
 mod image;
 mod images;

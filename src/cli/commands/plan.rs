@@ -70,6 +70,7 @@ fn planned(
         wanted: &wanted,
         no_cache: false,
         pull: false,
+        hand_over: true,
     };
     plan_only(context, &work).map(Some)
 }

@@ -114,6 +114,16 @@ impl Screen {
         });
     }
 
+    /// Standard output as a stream, for what is no text: an image.
+    pub(super) fn output(&self) -> impl Write {
+        io::stdout()
+    }
+
+    /// Whether somebody reads standard output on a terminal.
+    pub(super) fn stdout_is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Prints bytes on standard error: a container's own.
     pub(super) fn error_bytes(&self, bytes: &[u8]) {
         self.beside(|| {

@@ -8,7 +8,7 @@ mod read;
 mod write;
 
 pub use read::{ArchivedImage, read_archive};
-pub use write::{ArchiveImage, ArchiveLayer, LayerContent, WrittenImage, write_archive};
+pub use write::{ArchiveImage, ArchiveKind, ArchiveLayer, LayerContent, WrittenImage, write_archive};
 
 use std::collections::BTreeMap;
 

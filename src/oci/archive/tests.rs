@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::super::{ImageConfig, LayerOptions, Platform, write_layer};
+use super::super::{ImageConfig, LayerOptions, Platform, Times, write_layer};
 use super::*;
 use crate::base::digest::{BlobId, Digest};
 use crate::base::fs::RootDir;
 use crate::base::testing::{as_root, available, variable};
-use crate::oci::{Descriptor, OciError, Reference, media};
+use crate::oci::{Descriptor, ImageForm, OciError, Reference, media};
 use crate::store::Store;
 
 /// A layer's plain tar with one file.
@@ -16,7 +16,7 @@ fn layer(name: &str, content: &str) -> Vec<u8> {
     let tree = tempfile::tempdir().unwrap();
     std::fs::write(tree.path().join(name), content).unwrap();
     let mut bytes = Vec::new();
-    let options = LayerOptions { source_date_epoch: Some(0) };
+    let options = LayerOptions { times: Times::NoLater(0) };
     write_layer(&RootDir::open(tree.path()).unwrap(), None, &mut bytes, &options).unwrap();
     bytes
 }
@@ -39,7 +39,12 @@ fn image<'a>(layers: &'a [Vec<u8>], tags: &[&str]) -> ArchiveImage<'a> {
         content: Some(content(bytes)),
     };
     let tags = tags.iter().map(|tag| Reference::parse(tag).unwrap()).collect();
-    ArchiveImage { config: config(layers).to_json(), tags, layers: layers.iter().map(archived).collect() }
+    ArchiveImage {
+        config: config(layers).to_json(),
+        tags,
+        layers: layers.iter().map(archived).collect(),
+        form: ImageForm::default(),
+    }
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -53,7 +58,7 @@ fn what_is_written_is_read_again() {
     let layers = [layer("hello", "1"), layer("world", "2")];
     let mut bytes = Vec::new();
     let images = [image(&layers, &["a:1", "b:2"]), image(&layers[..1], &[])];
-    let written = write_archive(&mut bytes, &images).unwrap();
+    let written = write_archive(&mut bytes, &images, ArchiveKind::Docker).unwrap();
     let (_folder, store) = store();
     let read = read_archive(&store, &mut bytes.as_slice()).unwrap();
     assert_eq!(read.len(), 2);
@@ -66,7 +71,7 @@ fn what_is_written_is_read_again() {
         assert!(store.has_blob(BlobId(digest)));
     }
     let mut again = Vec::new();
-    write_archive(&mut again, &images).unwrap();
+    write_archive(&mut again, &images, ArchiveKind::Docker).unwrap();
     assert!(bytes == again);
 }
 
@@ -76,7 +81,7 @@ fn layers_left_out_must_be_in_the_store() {
     let mut image = image(&layers, &["a:1"]);
     image.layers[0].content = None;
     let mut bytes = Vec::new();
-    write_archive(&mut bytes, &[image]).unwrap();
+    write_archive(&mut bytes, &[image], ArchiveKind::Docker).unwrap();
     let (_folder, store) = store();
     assert!(matches!(read_archive(&store, &mut bytes.as_slice()), Err(OciError::MissingBlob(_))));
     let mut blob = store.write_blob().unwrap();
@@ -92,7 +97,7 @@ fn wrong_contents_are_not_passed_on() {
     for wrong in [other.as_slice(), b"short", &[0; 4096]] {
         let mut image = image(&layers, &[]);
         image.layers[0].content = Some(content(wrong));
-        assert!(write_archive(&mut Vec::new(), &[image]).is_err());
+        assert!(write_archive(&mut Vec::new(), &[image], ArchiveKind::Docker).is_err());
     }
 }
 
@@ -165,7 +170,7 @@ fn an_engine_loads_what_is_written_and_what_it_saves_is_read() {
     let layers = [layer("hello", "first"), layer("world", "second")];
     let mut bytes = Vec::new();
     let tags = ["ocitest/load:1", "ocitest/load:2"];
-    let written = write_archive(&mut bytes, &[image(&layers, &tags)]).unwrap();
+    let written = write_archive(&mut bytes, &[image(&layers, &tags)], ArchiveKind::Docker).unwrap();
     assert!(docker(&host, &["load"], &bytes).0);
     let (_, id) = docker(&host, &["image", "inspect", "--format", "{{.Id}}", tags[1]], b"");
     let id = String::from_utf8(id).unwrap();
@@ -179,7 +184,7 @@ fn an_engine_loads_what_is_written_and_what_it_saves_is_read() {
     let mut next = image(&more, &["ocitest/load:3"]);
     next.layers[0].content = None;
     let mut bytes = Vec::new();
-    write_archive(&mut bytes, &[next]).unwrap();
+    write_archive(&mut bytes, &[next], ArchiveKind::Docker).unwrap();
     let (ok, driver) = docker(&host, &["info", "--format", "{{.Driver}}"], b"");
     if ok && String::from_utf8_lossy(&driver).trim().starts_with("overlay") {
         assert!(docker(&host, &["load"], &bytes).0);
@@ -202,7 +207,8 @@ fn skopeo_reads_what_is_written_and_what_it_writes_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.tar");
     let mut file = std::fs::File::create(&path).unwrap();
-    let written = write_archive(&mut file, &[image(&layers, &["ocitest/skopeo:1"])]).unwrap();
+    let written =
+        write_archive(&mut file, &[image(&layers, &["ocitest/skopeo:1"])], ArchiveKind::Docker).unwrap();
     for form in ["oci-archive", "docker-archive"] {
         let source = format!("{form}:{}", path.display());
         let text = skopeo(&["inspect", "--config", "--raw", &source]).unwrap();

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 
 use crate::base::digest::{Digest, DigestWriter};
 
+use super::super::form::{Formed, ImageForm};
 use super::super::tarball::{Kind, Member, Writer};
-use super::super::{Descriptor, Index, Manifest, OciError, Reference, media};
+use super::super::{Descriptor, Index, OciError, Reference};
 use super::{CONTAINERD_NAME, LAYOUT, REF_NAME, SavedImage, blob_path};
 
 /// Writes a layer's bytes.
@@ -28,6 +29,17 @@ pub struct ArchiveImage<'a> {
     pub tags: Vec<Reference>,
     /// Its layers, bottom first, as many as the config has diff IDs.
     pub layers: Vec<ArchiveLayer<'a>>,
+    /// What its manifest looks like.
+    pub form: ImageForm,
+}
+
+/// What an archive is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArchiveKind {
+    /// An OCI layout and nothing else.
+    Oci,
+    /// An OCI layout that `docker load` takes as well, of every age.
+    Docker,
 }
 
 /// What was written for an image.
@@ -44,6 +56,7 @@ pub struct WrittenImage {
 pub fn write_archive(
     out: &mut dyn Write,
     images: &[ArchiveImage<'_>],
+    kind: ArchiveKind,
 ) -> Result<Vec<WrittenImage>, OciError> {
     let mut archive =
         Archive { writer: Writer::new(io::BufWriter::with_capacity(1 << 17, out)), present: BTreeSet::new() };
@@ -53,10 +66,8 @@ pub fn write_archive(
     let (mut saved, mut manifests, mut result) = (Vec::new(), Vec::new(), Vec::new());
     for image in images {
         image.layers.iter().try_for_each(|layer| archive.layer(layer))?;
-        let config = Descriptor::of(media::CONFIG, &image.config);
-        let layers: Vec<_> = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
-        let document = Manifest::new(config.clone(), layers).to_json();
-        let manifest = Descriptor::of(media::MANIFEST, &document);
+        let layers = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let Formed { config, manifest, document } = image.form.manifest(&image.config, layers);
         archive.document(&config, &image.config)?;
         archive.document(&manifest, &document)?;
         saved.push(saved_image(image, &config));
@@ -64,7 +75,10 @@ pub fn write_archive(
         result.push(WrittenImage { manifest, config });
     }
     archive.file("index.json", &Index::new(manifests).to_json())?;
-    archive.file("manifest.json", &serde_json::to_vec(&saved).expect("plain fields have a JSON form"))?;
+    if kind == ArchiveKind::Docker {
+        let saved = serde_json::to_vec(&saved).expect("plain fields have a JSON form");
+        archive.file("manifest.json", &saved)?;
+    }
     archive.file("oci-layout", LAYOUT.as_bytes())?;
     archive.writer.finish().and_then(|mut out| out.flush()).map_err(written)?;
     Ok(result)

@@ -5,13 +5,15 @@
 //! device 0/0 and a folder that hides what lies below has `trusted.overlay.opaque`; in the tar they are
 //! entries whose names begin with `.wh.` (OCI image-spec, "layer"). Compression is [`super::compress`]'s.
 
+mod folder;
 mod unpack;
 mod write;
 mod xattrs;
 
+pub use folder::copy_tree;
 pub(super) use unpack::unpack_dated;
 pub use unpack::{UnpackLimits, unpack_layer};
-pub use write::{LayerOptions, write_layer};
+pub use write::{LayerOptions, Times, write_layer, write_tree};
 
 use std::io::{self, Read, Write};
 

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::super::tarball::{Kind, Member, Reader, Writer};
-use super::super::{LayerOptions, LayerTar, OciError, UnpackLimits, unpack_layer, write_layer};
+use super::super::{LayerOptions, LayerTar, OciError, Times, UnpackLimits, unpack_layer, write_layer};
 use super::xattrs::Xattrs;
 use crate::base::fs::RootDir;
 use crate::base::testing::{as_root, available, golden, variable};
@@ -273,7 +273,7 @@ fn no_time_is_later_than_the_source_date() {
         return;
     }
     let tree = make(&parse("d dir 0755 0:0 500\nd/f file 0644 0:0 99\nl link 0777 0:0 101 x\n"));
-    let (bytes, _) = write(tree.path(), None, LayerOptions { source_date_epoch: Some(100) });
+    let (bytes, _) = write(tree.path(), None, LayerOptions { times: Times::NoLater(100) });
     assert_eq!(listing(&bytes), "d/ dir 0755 0:0 100\nd/f file 0644 0:0 99\nl link 0777 0:0 100 x\n");
 }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{DiffId, DigestWriter};
 use crate::base::fs::{PathError, RootDir};
@@ -26,9 +27,33 @@ use super::{CopyFailed, LayerTar, WHITEOUT, transfer, xattrs};
 /// How a layer is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LayerOptions {
-    /// No time in the tar is later than this (seconds since 1970; reproducible-builds.org,
-    /// `SOURCE_DATE_EPOCH`).
-    pub source_date_epoch: Option<i64>,
+    /// The times in the tar.
+    pub times: Times,
+}
+
+/// Which modification times a tar gets, in seconds since 1970 (reproducible-builds.org,
+/// `SOURCE_DATE_EPOCH`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Times {
+    /// Those of the files.
+    #[default]
+    Own,
+    /// Those of the files, but none later than this.
+    NoLater(i64),
+    /// This one everywhere.
+    All(i64),
+}
+
+impl Times {
+    /// What a file's own time becomes.
+    pub const fn of(self, own: i64) -> i64 {
+        match self {
+            Self::NoLater(latest) if own > latest => latest,
+            Self::Own | Self::NoLater(_) => own,
+            Self::All(time) => time,
+        }
+    }
 }
 
 /// Writes `tree`, a tree in overlay form, to `out` as a layer. `lower` is the merged view of what lies
@@ -42,10 +67,25 @@ pub fn write_layer(
     out: &mut dyn Write,
     options: &LayerOptions,
 ) -> Result<LayerTar, OciError> {
+    write(tree, lower, out, options.times, false)
+}
+
+/// Writes a whole file system, as its processes see it, to `out` as a tar. Unlike in a layer, names that
+/// begin with `.wh.` are names like others.
+pub fn write_tree(tree: &RootDir, out: &mut dyn Write, times: Times) -> Result<LayerTar, OciError> {
+    write(tree, None, out, times, true)
+}
+
+fn write(
+    tree: &RootDir,
+    lower: Option<&RootDir>,
+    out: &mut dyn Write,
+    times: Times,
+    whole: bool,
+) -> Result<LayerTar, OciError> {
     let sink = DigestWriter::new(io::BufWriter::with_capacity(1 << 17, out));
-    let latest = options.source_date_epoch.unwrap_or(i64::MAX);
     let links = HashMap::new();
-    let mut walk = Walk { writer: Writer::new(sink), pending: Vec::new(), links, latest };
+    let mut walk = Walk { writer: Writer::new(sink), pending: Vec::new(), links, times, whole };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = tree.open_at("/".as_ref(), flags, Mode::empty())?;
     let below = lower.map(|lower| lower.open_at("/".as_ref(), flags, Mode::empty())).transpose()?;
@@ -96,7 +136,9 @@ struct Walk<W: Write> {
     pending: Vec<Member>,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
-    latest: i64,
+    times: Times,
+    /// Whether every name is an entry, those of whiteouts too.
+    whole: bool,
 }
 
 impl<W: Write> Walk<W> {
@@ -108,7 +150,7 @@ impl<W: Write> Walk<W> {
             all.extend(list(below)?);
         }
         for name in &all {
-            if name.as_bytes().starts_with(WHITEOUT) {
+            if !self.whole && name.as_bytes().starts_with(WHITEOUT) {
                 continue;
             }
             if own.contains(name) { self.entry(place, name)? } else { self.whiteout(place, name)? }
@@ -246,7 +288,7 @@ impl<W: Write> Walk<W> {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            mtime: stat.st_mtime.min(self.latest),
+            mtime: self.times.of(stat.st_mtime),
             size,
             xattrs: xattrs.map_err(|error| place.error("read the attributes of", name, error))?,
             ..Member::new(path, kind)
@@ -297,7 +339,7 @@ fn same_owner(one: &Stat, other: &Stat) -> bool {
 }
 
 /// The names in a folder, sorted by their bytes.
-fn names(folder: &OwnedFd) -> Result<BTreeSet<OsString>, Errno> {
+pub(super) fn names(folder: &OwnedFd) -> Result<BTreeSet<OsString>, Errno> {
     let mut names = BTreeSet::new();
     for entry in Dir::read_from(folder)? {
         let name = entry?.file_name().to_bytes().to_vec();
@@ -308,12 +350,12 @@ fn names(folder: &OwnedFd) -> Result<BTreeSet<OsString>, Errno> {
     Ok(names)
 }
 
-fn open_folder(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+pub(super) fn open_folder(parent: impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
-fn open_file(parent: impl AsFd, name: &OsStr) -> Result<File, Errno> {
+pub(super) fn open_file(parent: impl AsFd, name: &OsStr) -> Result<File, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::openat(parent, name, flags, Mode::empty()).map(File::from)
 }

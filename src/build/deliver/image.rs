@@ -1,0 +1,114 @@
+//! An image as others take it: config, packed layers, manifest.
+//!
+//! Layers become blobs of the store first, several at a time: a manifest needs their digests, an archive
+//! their sizes, and a registry is asked for them by digest.
+
+use std::io::Write;
+
+use rayon::prelude::*;
+
+use super::super::Builder;
+use super::super::error::BuildError;
+use super::super::export::{self, Exported};
+use super::super::resolve;
+use super::{Archive, Delivered, Package};
+use crate::base::digest::BlobId;
+use crate::base::fs::AtPath;
+use crate::oci::{
+    self, ArchiveImage, ArchiveLayer, Descriptor, Formed, ImageConfig, ImageForm, OciError, write_archive,
+};
+
+/// The annotation that says when an image was made (OCI image-spec, "annotations").
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// An image whose pieces are all blobs of the store, but for config and manifest.
+pub(super) struct Packed {
+    /// Its config.
+    pub(super) config: Vec<u8>,
+    /// Its layers with OCI media types, bottom first.
+    pub(super) layers: Vec<Descriptor>,
+    /// What its manifest looks like.
+    pub(super) form: ImageForm,
+}
+
+impl Packed {
+    /// The manifest of the image.
+    pub(super) fn formed(&self) -> Formed {
+        self.form.manifest(&self.config, self.layers.clone())
+    }
+}
+
+/// Packs the layers of an image.
+pub(super) fn packed(
+    builder: &Builder<'_>,
+    image: &Exported,
+    package: &Package,
+) -> Result<Packed, BuildError> {
+    let config = resolve::read_blob(builder, image.id)?.ok_or_else(|| export::vanished(builder))?;
+    let chain = export::chain(builder, image.result)?;
+    let options = image.layer_options();
+    let layers = (0..chain.len()).into_par_iter().map(|index| {
+        if builder.cancel.is_cancelled() {
+            return Err(OciError::Cancelled);
+        }
+        let lower = || export::merged(builder, &chain[..index]);
+        oci::packed_layer(builder.store, &chain[index], lower, &options, &package.packing)
+    });
+    let layers = layers.collect::<Result<Vec<_>, OciError>>()?;
+    let mut form = package.form.clone();
+    let created = ImageConfig::from_json(&config).ok().and_then(|config| config.created);
+    if let Some(created) = created.and_then(|created| whole_seconds(&created)) {
+        form.descriptor_annotations.entry(CREATED.to_owned()).or_insert(created);
+    }
+    Ok(Packed { config, layers, form })
+}
+
+/// Writes an image as an archive.
+pub(super) fn archive(
+    builder: &Builder<'_>,
+    image: &Exported,
+    archive: &Archive,
+    stdout: &mut dyn Write,
+) -> Result<Delivered, BuildError> {
+    let packed = packed(builder, image, &archive.package)?;
+    let formed = packed.formed();
+    let layers = packed.layers.iter().map(|layer| ArchiveLayer {
+        descriptor: layer.clone(),
+        content: Some(Box::new(|out: &mut dyn Write| write_blob(builder, layer, out))),
+    });
+    let (tags, layers, form) = (archive.names.clone(), layers.collect(), packed.form.clone());
+    let images = [ArchiveImage { config: packed.config.clone(), tags, layers, form }];
+    archive.place.write(stdout, |out| Ok(write_archive(out, &images, archive.kind)?))?;
+    Ok(delivered(formed, archive.names.clone()))
+}
+
+/// What is said of an image that was given away.
+pub(super) fn delivered(formed: Formed, names: Vec<oci::Reference>) -> Delivered {
+    Delivered { manifest: Some(formed.manifest), config: Some(formed.config.digest), names }
+}
+
+fn write_blob(builder: &Builder<'_>, layer: &Descriptor, out: &mut dyn Write) -> Result<(), OciError> {
+    let id = BlobId(layer.digest);
+    let mut blob = builder.store.blob(id).ok_or(OciError::MissingBlob(layer.digest))?;
+    std::io::copy(&mut blob, out).at_path("read", builder.store.blob_path(id))?;
+    Ok(())
+}
+
+/// A moment as annotations have it: without fractions of a second.
+fn whole_seconds(created: &str) -> Option<String> {
+    let (whole, _) = created.split_once('.').unwrap_or((created.strip_suffix('Z')?, ""));
+    Some(format!("{whole}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_seconds;
+
+    #[test]
+    fn moments_lose_their_fractions() {
+        for text in ["2026-11-22T17:30:06.152028995Z", "2026-11-22T17:30:06Z"] {
+            assert_eq!(whole_seconds(text).as_deref(), Some("2026-11-22T17:30:06Z"));
+        }
+        assert_eq!(whole_seconds("yesterday"), None);
+    }
+}
