@@ -496,11 +496,7 @@ static ROLLING: Object = object(
     &[],
 );
 
-static DEVELOP: Object = object(
-    "develop",
-    &[attr("watch", Shape::List(&Shape::Object(&WATCH)))],
-    &[],
-);
+static DEVELOP: Object = object("develop", &[attr("watch", Shape::List(&Shape::Object(&WATCH)))], &[]);
 
 static WATCH: Object = Object {
     name: "watch",
