@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::diag::Diagnostic;
+
 /// One step of a build, numbered in the order of its graph. Valid for one run of the command.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct StepNumber(pub usize);
@@ -91,6 +93,8 @@ pub enum Event {
     },
     /// Something that the user should know and that stops nothing.
     Warning(String),
+    /// The same about a place in one of the user's files.
+    Finding(Box<Diagnostic>),
     /// Progress in a sentence: `using the host's network for RUN`.
     Notice(String),
 }

@@ -9,6 +9,7 @@
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
 //! `hand_over` make images of results.
 
+mod checks;
 mod deliver;
 mod error;
 mod exec;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+pub use checks::{Checked, check};
 pub use deliver::{Archive, Delivered, Output, Package, Place, deliver};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
@@ -42,12 +44,13 @@ pub use registries::Registries;
 pub use resolve::{Origin, StoredImage};
 
 use crate::base::cancel::Cancel;
+use crate::base::diag::Diagnostic;
 use crate::base::digest::{Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome};
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Graph, Images, Lowered, MissReason, Node, NodeId, Op, RunNetwork, Source,
-    first_cause, lower,
+    BaseImage, BuildRequest, Extent, Facts, Graph, Images, Lowered, MissReason, Node, NodeId, Op, RunNetwork,
+    Source, first_cause, lower,
 };
 use crate::oci::{Platform, Reference};
 use crate::sandbox::Sandbox;
@@ -92,6 +95,8 @@ pub struct Options {
     pub no_cache: bool,
     /// Ask registries for newer base images.
     pub pull: bool,
+    /// Say nothing about the Dockerfiles where every step is a hit.
+    pub silent_hits: bool,
     /// The content of `/etc/resolv.conf` in a RUN.
     pub resolv_conf: Vec<u8>,
     /// The engine's address: what was handed to it is remembered under it.
@@ -107,8 +112,6 @@ pub struct Built {
     pub images: BTreeMap<String, BuiltImage>,
     /// How much there was to do.
     pub summary: Summary,
-    /// What is worth saying about the Dockerfiles.
-    pub warnings: Vec<crate::base::diag::Diagnostic>,
 }
 
 /// A service's image.
@@ -137,7 +140,7 @@ pub struct BuildPlan {
     /// Every step, in the order of the graph.
     pub steps: Vec<PlannedStep>,
     /// What is worth saying about the Dockerfiles.
-    pub warnings: Vec<crate::base::diag::Diagnostic>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// One step of a plan.
@@ -230,7 +233,8 @@ pub fn last_build(store: &Store, project: &str, service: &str) -> Option<Service
 struct Prepared {
     sources: Vec<Source>,
     graph: Graph,
-    warnings: Vec<crate::base::diag::Diagnostic>,
+    /// What is worth saying about the Dockerfiles.
+    warnings: Vec<Diagnostic>,
     bases: BTreeMap<Digest, (Reference, BaseImage)>,
     /// The names of the base images.
     names: Vec<Reference>,
@@ -248,6 +252,26 @@ fn prepare(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<Prepared, BuildError> {
+    let sources = read(builder, requests, wanted)?;
+    let mut images = Images::new();
+    let (graph, mut warnings, facts) = lowered(builder, &sources, &mut images, Extent::Target)?;
+    warnings.extend(checks::findings(&sources, &facts));
+    if checks::stops(&warnings) {
+        return Err(BuildError::Mistakes(warnings));
+    }
+    let names = images.keys().cloned().collect();
+    let bases =
+        images.into_iter().filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
+    let selections = Selections::read(&graph, builder.store)?;
+    Ok(Prepared { sources, graph, warnings, bases, names, selections })
+}
+
+/// The requests with their files; those that are wanted for themselves are marked.
+fn read(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+) -> Result<Vec<Source>, BuildError> {
     let directory = &builder.options.directory;
     let shown = |path: &Path| {
         let shown = path.strip_prefix(directory).unwrap_or(path);
@@ -259,23 +283,36 @@ fn prepare(
     if !mistakes.is_empty() {
         return Err(BuildError::Mistakes(mistakes));
     }
-    let sources = sources::read(requests, &shown, &selected).map_err(BuildError::Mistakes)?;
-    let mut images = Images::new();
-    let (graph, warnings) = loop {
-        match lower(&sources, &images).map_err(BuildError::Mistakes)? {
-            Lowered::Graph(graph, warnings) => break (*graph, warnings),
+    sources::read(requests, &shown, &selected).map_err(BuildError::Mistakes)
+}
+
+/// Lowers the sources, finding the base images that they name.
+fn lowered(
+    builder: &Builder<'_>,
+    sources: &[Source],
+    images: &mut Images,
+    extent: Extent,
+) -> Result<(Graph, Vec<Diagnostic>, Vec<Facts>), BuildError> {
+    loop {
+        match lower(sources, images, extent).map_err(BuildError::Mistakes)? {
+            Lowered::Graph(graph, warnings, facts) => return Ok((*graph, warnings, facts)),
             Lowered::Wanted(wanted) => {
                 let first = sources.first().map(|source| source.request.platform.clone());
                 let platform = first.unwrap_or_else(Platform::host);
-                resolve::resolve(builder, &wanted, &platform, &mut images)?;
+                resolve::resolve(builder, &wanted, &platform, images)?;
             }
         }
-    };
-    let names = images.keys().cloned().collect();
-    let bases =
-        images.into_iter().filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
-    let selections = Selections::read(&graph, builder.store)?;
-    Ok(Prepared { sources, graph, warnings, bases, names, selections })
+    }
+}
+
+/// Says what has not been said yet.
+fn tell(builder: &Builder<'_>, warnings: &[Diagnostic], told: &mut Vec<Diagnostic>) {
+    for warning in warnings {
+        if !told.contains(warning) {
+            builder.events.emit(Event::Finding(Box::new(warning.clone())));
+            told.push(warning.clone());
+        }
+    }
 }
 
 fn forced(builder: &Builder<'_>, prepared: &Prepared) -> BTreeSet<NodeId> {
@@ -324,9 +361,9 @@ fn finish(
         prepared = prepare(builder, requests, wanted)?;
     }
     let begun = Stamp::now();
-    let mut changing = String::new();
+    let (mut changing, mut told) = (String::new(), Vec::new());
     for number in 0..ATTEMPTS {
-        match attempt(builder, &prepared, begun)? {
+        match attempt(builder, &prepared, begun, &mut told)? {
             Attempt::Solved(solution, summary) => {
                 prepared.selections.save()?;
                 return export_all(builder, prepared, &solution, summary, listed);
@@ -351,7 +388,12 @@ enum Attempt {
 }
 
 /// One pass over the graph.
-fn attempt(builder: &Builder<'_>, prepared: &Prepared, begun: Stamp) -> Result<Attempt, BuildError> {
+fn attempt(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    begun: Stamp,
+    told: &mut Vec<Diagnostic>,
+) -> Result<Attempt, BuildError> {
     let keyed = prepared.keyed();
     let forced = forced(builder, prepared);
     let is_forced = |id: NodeId| forced.contains(&id);
@@ -359,6 +401,9 @@ fn attempt(builder: &Builder<'_>, prepared: &Prepared, begun: Stamp) -> Result<A
     // Something has to run: a good moment to see whether base images have moved.
     if !demand.needed.is_empty() && resolve::forget_moved(builder, &prepared.names, begun)? {
         return Ok(Attempt::Moved);
+    }
+    if !demand.needed.is_empty() || !builder.options.silent_hits {
+        tell(builder, &prepared.warnings, told);
     }
     builder.events.emit(Event::Planned { steps: distinct(&keyed) });
     report_hits(builder, &keyed, &demand);
@@ -494,5 +539,5 @@ fn export_all(
             (service, BuiltImage { image, engine })
         })
         .collect();
-    Ok(Built { images, summary, warnings: prepared.warnings })
+    Ok(Built { images, summary })
 }

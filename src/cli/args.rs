@@ -153,6 +153,9 @@ pub(super) struct Build {
     /// Also build dependencies
     #[arg(long)]
     pub(super) with_dependencies: bool,
+    /// Check the Dockerfiles and build nothing; fails if there is anything to say
+    #[arg(long)]
+    pub(super) check: bool,
     /// Services to build (default: all)
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,
@@ -531,9 +534,68 @@ pub(super) struct ImageBuild {
     /// Write what was made to a file, as JSON
     #[arg(long, value_name = "PATH")]
     pub(super) metadata_file: Option<PathBuf>,
+    /// Check the Dockerfile and build nothing; the same as --call=check
+    #[arg(long, conflicts_with = "call")]
+    pub(super) check: bool,
+    /// What to do with the Dockerfile: build, check, outline (arguments, secrets of the target) or targets
+    #[arg(long, value_name = "METHOD[,format=text|json]", default_value = "build")]
+    pub(super) call: Call,
     /// The build context
     #[arg(value_name = "DIR")]
     pub(super) context: PathBuf,
+}
+
+/// What `image build` does with a Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Call {
+    pub(super) method: CallMethod,
+    pub(super) json: bool,
+    /// Succeed whatever a check finds
+    pub(super) ignore_status: bool,
+}
+
+/// The methods of `--call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum CallMethod {
+    /// Build the image
+    #[default]
+    Build,
+    /// Say what the checks find
+    Check,
+    /// Show the arguments, secrets and agents of the target
+    Outline,
+    /// Show the stages
+    Targets,
+}
+
+impl std::str::FromStr for Call {
+    type Err = String;
+
+    /// `METHOD[,format=FORMAT][,ignorestatus=BOOL]` as buildx reads it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut call = Self::default();
+        let mut fields = text.split(',');
+        call.method = match fields.next() {
+            Some("build" | "") => CallMethod::Build,
+            Some("check" | "lint") => CallMethod::Check,
+            Some("outline") => CallMethod::Outline,
+            Some("targets") => CallMethod::Targets,
+            Some(other) => {
+                return Err(format!("there is no method `{other}`: build, check, outline or targets"));
+            }
+            None => CallMethod::Build,
+        };
+        for field in fields {
+            match field.split_once('=').unwrap_or((field, "")) {
+                ("format", "json") => call.json = true,
+                ("format", "text" | "default") => call.json = false,
+                ("ignorestatus", "" | "true" | "1") => call.ignore_status = true,
+                ("ignorestatus", "false" | "0") => call.ignore_status = false,
+                _ => return Err(format!("`{field}` is no option of --call: format=text, format=json")),
+            }
+        }
+        Ok(call)
+    }
 }
 
 /// `image import`.

@@ -19,7 +19,7 @@ const FLAGS: &[Missing] = &[
     Missing {
         command: &["build"],
         valued: &["builder", "m|memory", "ssh"],
-        plain: &["check", "print", "provenance", "push", "sbom"],
+        plain: &["print", "provenance", "push", "sbom"],
     },
     Missing {
         command: &["up"],
@@ -46,7 +46,6 @@ const FLAGS: &[Missing] = &[
             "builder",
             "cache-from",
             "cache-to",
-            "call",
             "cgroup-parent",
             "network",
             "no-cache-filter",
@@ -55,7 +54,7 @@ const FLAGS: &[Missing] = &[
             "shm-size",
             "ulimit",
         ],
-        plain: &["check"],
+        plain: &[],
     },
     Missing { command: &["image", "import"], valued: &["m|message"], plain: &[] },
 ];

@@ -98,6 +98,12 @@ impl Ignore {
         self.decision(path).map(|index| self.rule(index))
     }
 
+    /// Whether the source `path` of a COPY is left out by its text alone, as BuildKit's check
+    /// `CopyIgnoredFile` asks. With a `!` rule the answer is no: what is brought back cannot be told from it.
+    pub fn leaves_out(&self, path: &str) -> bool {
+        self.rules.iter().all(|rule| !rule.negated) && self.excludes(clean(path).as_bytes())
+    }
+
     /// Whether a rule excludes `path`, itself or by a folder above it.
     pub(super) fn excludes(&self, path: &[u8]) -> bool {
         self.decision(path).is_some()
@@ -255,6 +261,18 @@ mod tests {
         let lines: Vec<_> =
             mistakes.iter().map(|mistake| mistake.place.as_ref().unwrap().0.position().0).collect();
         assert_eq!(lines, [2, 3, 5]);
+    }
+
+    #[test]
+    fn sources_are_left_out_by_their_text() {
+        let rules = ignore("*.log\nbuild\n");
+        for source in ["a.log", "./a.log", "build", "build/x", "build/", "x/../a.log", "*.log"] {
+            assert!(rules.leaves_out(source), "{source}");
+        }
+        for source in ["/a.log", "x/a.log", ".", "/", "builds"] {
+            assert!(!rules.leaves_out(source), "{source}");
+        }
+        assert!(!ignore("*.log\n!a.log\n").leaves_out("b.log"));
     }
 
     #[test]

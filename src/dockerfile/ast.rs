@@ -51,8 +51,8 @@ pub struct Dockerfile {
     pub file: Arc<SourceFile>,
     /// `# syntax=`, `# escape=`, `# check=`.
     pub directives: Directives,
-    /// The variables of every `ARG` before the first `FROM`, in order; only `FROM` sees them.
-    pub global_args: Vec<Pair>,
+    /// Every `ARG` before the first `FROM`, in order; only `FROM` sees their variables.
+    pub head: Vec<Instruction>,
     /// The stages in order; at least one.
     pub stages: Vec<Stage>,
     /// Every instruction's keyword as written, in order, `FROM` and global `ARG` included.
@@ -67,11 +67,33 @@ impl Dockerfile {
         self.directives.escape
     }
 
+    /// The variables of every `ARG` before the first `FROM`, in order.
+    pub fn global_args(&self) -> impl Iterator<Item = &Pair> {
+        self.head.iter().flat_map(Instruction::declared)
+    }
+
+    /// The whole instruction in which a place lies.
+    pub fn instruction_around(&self, place: &Span) -> Option<&Span> {
+        let stages = self.stages.iter();
+        let inside = stages.flat_map(|stage| {
+            std::iter::once(&stage.span).chain(stage.instructions.iter().map(|instruction| &instruction.span))
+        });
+        let mut all = self.head.iter().map(|instruction| &instruction.span).chain(inside);
+        all.find(|span| span.file == place.file && span.range.contains(&place.range.start))
+    }
+
     /// The stage with this name, without regard to case; the last one where several bear it.
     pub fn stage(&self, name: &str) -> Option<usize> {
         self.stages
             .iter()
             .rposition(|stage| stage.name.as_ref().is_some_and(|word| word.text.eq_ignore_ascii_case(name)))
+    }
+
+    /// The last stage before the stage `before` that bears the name, without regard to case.
+    pub fn stage_before(&self, before: usize, name: &str) -> Option<usize> {
+        let named =
+            |stage: &Stage| stage.name.as_ref().is_some_and(|word| word.text.eq_ignore_ascii_case(name));
+        self.stages.iter().take(before).rposition(named)
     }
 }
 
@@ -117,6 +139,14 @@ impl Instruction {
     /// The keyword in upper case: `RUN`.
     pub fn name(&self) -> &'static str {
         self.kind.name()
+    }
+
+    /// The variables that it declares, if it is an `ARG`.
+    pub fn declared(&self) -> &[Pair] {
+        match &self.kind {
+            Kind::Arg(pairs) => pairs,
+            _ => &[],
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::base::diag::{Diagnostic, Span};
 
 use super::ast::Word;
+use super::flags::boolean;
 
 /// What the first lines of the file say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Directives {
 pub struct Check {
     /// `skip=all`
     pub skip_all: bool,
-    /// `skip=`: rule names without regard to case
+    /// `skip=`: rule names
     pub skip: Vec<String>,
     /// `error=true`: a failed check stops the build
     pub error: bool,
@@ -31,6 +32,10 @@ pub struct Check {
     pub experimental_all: bool,
     /// `experimental=`: rules that are not on by default
     pub experimental: Vec<String>,
+    /// Where it stands.
+    pub place: Option<Span>,
+    /// What follows the first blank, which BuildKit does not read.
+    pub unread: String,
 }
 
 impl Default for Directives {
@@ -70,7 +75,7 @@ impl Reader {
         match name.as_str() {
             "syntax" => self.directives.syntax = Some(value),
             "escape" => self.escape(&value, wrong),
-            _ => match Check::parse(&value) {
+            _ => match Check::of_comment(&value) {
                 Ok(check) => self.directives.check = Some(check),
                 Err(mistake) => wrong.push(*mistake),
             },
@@ -104,13 +109,23 @@ fn split(line: &Word) -> Option<(String, Word)> {
 }
 
 impl Check {
+    /// Reads what stands in a comment: up to the first blank.
+    pub(super) fn of_comment(value: &Word) -> Result<Self, Box<Diagnostic>> {
+        let (read, unread) = value.text.split_once(' ').unwrap_or((&value.text, ""));
+        let check = Self::parse(&Word::new(read, value.span.clone()))?;
+        Ok(Self { unread: unread.to_owned(), ..check })
+    }
+
     /// Reads `skip=A,B;error=true`; the mistake points at the whole.
     pub(super) fn parse(value: &Word) -> Result<Self, Box<Diagnostic>> {
-        let mut check = Self::default();
-        for option in value.text.split(';') {
-            let (key, text) = match option.split_once('=') {
-                Some((key, text)) => (key.trim(), text.trim()),
-                None => (option.trim(), ""),
+        let mut check = Self { place: Some(value.span.clone()), ..Self::default() };
+        if value.text.trim().is_empty() {
+            return Ok(check);
+        }
+        for option in value.text.trim().split(';') {
+            let Some((key, text)) = option.split_once('=').map(|(key, text)| (key.trim(), text.trim()))
+            else {
+                return Err(wrong_option(value, option, option.trim()));
             };
             let names = || text.split(',').map(|name| name.trim().to_owned()).collect();
             match key {
@@ -118,10 +133,9 @@ impl Check {
                 "skip" => check.skip = names(),
                 "experimental" if text == "all" => check.experimental_all = true,
                 "experimental" => check.experimental = names(),
-                "error" => match text.to_ascii_lowercase().as_str() {
-                    "true" | "1" | "t" => check.error = true,
-                    "false" | "0" | "f" => check.error = false,
-                    _ => return Err(wrong_option(value, option, key)),
+                "error" => match boolean(text) {
+                    Some(error) => check.error = error,
+                    None => return Err(wrong_option(value, option, key)),
                 },
                 _ => return Err(wrong_option(value, option, key)),
             }
@@ -131,12 +145,17 @@ impl Check {
 
     /// Whether this says that a rule is not to be applied.
     pub fn skips(&self, rule: &str) -> bool {
-        self.skip_all || self.skip.iter().any(|name| name.eq_ignore_ascii_case(rule))
+        self.skip_all || self.skip.iter().any(|name| name == rule)
     }
 
     /// Whether this turns on a rule that is off by default.
     pub fn enables(&self, rule: &str) -> bool {
-        self.experimental_all || self.experimental.iter().any(|name| name.eq_ignore_ascii_case(rule))
+        self.experimental_all || self.experimental.iter().any(|name| name == rule)
+    }
+
+    /// The rules that it names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.skip.iter().chain(&self.experimental).map(String::as_str).filter(|name| !name.is_empty())
     }
 }
 

@@ -122,3 +122,12 @@ fn value_span(line: &Line, flag: &Piece, value: &str) -> Span {
         false => line.span(flag.range.clone()),
     }
 }
+
+/// Go's `strconv.ParseBool`.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}

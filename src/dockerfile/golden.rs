@@ -47,7 +47,7 @@ fn tree(dockerfile: &Dockerfile) -> String {
     if dockerfile.directives != super::Directives::default() {
         writeln!(out, "{:?}", dockerfile.directives).unwrap();
     }
-    for pair in &dockerfile.global_args {
+    for pair in dockerfile.global_args() {
         writeln!(out, "global {pair:?}").unwrap();
     }
     for (index, stage) in dockerfile.stages.iter().enumerate() {
@@ -147,7 +147,7 @@ fn quoted(text: &str) -> String {
 
 /// Every place of a tree.
 fn spans(dockerfile: &Dockerfile) -> Vec<Span> {
-    let pairs = dockerfile.global_args.iter().flat_map(|(name, value)| std::iter::once(name).chain(value));
+    let pairs = dockerfile.global_args().flat_map(|(name, value)| std::iter::once(name).chain(value));
     let mut spans: Vec<Span> =
         pairs.chain(&dockerfile.keywords).map(|word: &Word| word.span.clone()).collect();
     for stage in &dockerfile.stages {

@@ -6,6 +6,7 @@
 use crate::base::diag::{Diagnostic, Span};
 
 use super::ast::Word;
+use super::flags::boolean;
 use super::words::{self, Lookup};
 
 const KINDS: [(&str, MountKind); 5] = [
@@ -269,15 +270,6 @@ fn named<T: Copy>(table: &[(&str, T)], what: &str, text: &str) -> Result<T, Stri
         let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
         format!("unsupported {what} `{text}` (there are {})", names.join(", "))
     })
-}
-
-/// Go's `strconv.ParseBool`.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// go-units' `RAMInBytes`: `64m`, `1.5 GiB`; units are powers of 1024.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::diag::{Diagnostic, SourceFile, Span};
 
-use super::ast::{Dockerfile, Instruction, Kind, Pair, Stage, Word};
+use super::ast::{Dockerfile, Instruction, Kind, Stage, Word};
 use super::instructions::{self, Reader};
 use super::scan::{self, Line};
 
@@ -27,7 +27,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
         }
         file_reader.line(line, &mut wrong);
     }
-    let FileReader { stages, global_args, keywords, mut warnings, .. } = file_reader;
+    let FileReader { stages, head, keywords, mut warnings, .. } = file_reader;
     warnings.extend(scanned.directives.syntax.as_ref().and_then(foreign_grammar));
     if wrong.is_empty() && stages.is_empty() {
         let message = match scanned.lines.is_empty() {
@@ -40,14 +40,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
     warnings.sort_by_key(place);
     if wrong.is_empty() {
         let directives = scanned.directives;
-        return Ok(Dockerfile {
-            file: Arc::clone(file),
-            directives,
-            global_args,
-            stages,
-            keywords,
-            warnings,
-        });
+        return Ok(Dockerfile { file: Arc::clone(file), directives, head, stages, keywords, warnings });
     }
     Err(in_order(wrong, warnings))
 }
@@ -85,7 +78,7 @@ fn foreign_grammar(syntax: &Word) -> Option<Diagnostic> {
 struct FileReader {
     escape: char,
     stages: Vec<Stage>,
-    global_args: Vec<Pair>,
+    head: Vec<Instruction>,
     keywords: Vec<Word>,
     warnings: Vec<Diagnostic>,
     /// A `FROM` was seen, even a broken one.
@@ -128,7 +121,7 @@ impl FileReader {
         match (self.stages.last_mut(), instruction.kind) {
             (Some(stage), kind) => stage.instructions.push(Instruction { kind, ..instruction }),
             (None, _) if self.after_from => {}
-            (None, Kind::Arg(pairs)) => self.global_args.extend(pairs),
+            (None, kind @ Kind::Arg(_)) => self.head.push(Instruction { kind, ..instruction }),
             (None, kind) if !self.homeless => {
                 self.homeless = true;
                 let message = format!("{} stands before the first FROM", kind.name());

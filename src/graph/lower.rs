@@ -15,7 +15,8 @@ use super::op::{BaseImage, ContextSpec, Graph, Local, Node, NodeId, Op, Origin, 
 use super::request::BuildRequest;
 use super::stage::StageState;
 use crate::base::diag::{Diagnostic, Span};
-use crate::dockerfile::{Dockerfile, Word, words};
+use crate::dockerfile::lint::{Beginning, Facts, PlatformMismatch};
+use crate::dockerfile::{Dockerfile, Instruction, Word, words};
 use crate::oci::{Platform, Reference};
 
 /// A request with its Dockerfile.
@@ -44,14 +45,24 @@ pub struct Wanted {
 /// What lowering came to.
 #[derive(Debug)]
 pub enum Lowered {
-    /// The graph, and what is worth saying about the Dockerfiles.
-    Graph(Box<Graph>, Vec<Diagnostic>),
+    /// The graph, what is worth saying about the Dockerfiles, and for the checks of each source what its
+    /// stages begin with.
+    Graph(Box<Graph>, Vec<Diagnostic>, Vec<Facts>),
     /// These images are needed first; each with the first place that names it.
     Wanted(BTreeMap<Wanted, Span>),
 }
 
+/// Which stages of the selected sources are lowered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// Those that the target needs.
+    Target,
+    /// All of them where no target is named, as BuildKit checks a file.
+    Everything,
+}
+
 /// Lowers every selected source and what it stands on.
-pub fn lower(sources: &[Source], images: &Images) -> Result<Lowered, Vec<Diagnostic>> {
+pub fn lower(sources: &[Source], images: &Images, extent: Extent) -> Result<Lowered, Vec<Diagnostic>> {
     let mut lowering = Lowering {
         sources,
         images,
@@ -59,10 +70,14 @@ pub fn lower(sources: &[Source], images: &Images) -> Result<Lowered, Vec<Diagnos
         wanted: BTreeMap::new(),
         mistakes: Vec::new(),
         warnings: Vec::new(),
+        facts: sources.iter().map(facts).collect(),
         finished: HashMap::new(),
         path: Vec::new(),
     };
     for (index, source) in sources.iter().enumerate().filter(|(_, source)| source.selected) {
+        if extent == Extent::Everything && source.request.target.is_none() {
+            (0..source.dockerfile.stages.len()).for_each(|stage| drop(lowering.stage((index, stage))));
+        }
         lowering.root(index, source);
     }
     if !lowering.mistakes.is_empty() {
@@ -71,7 +86,16 @@ pub fn lower(sources: &[Source], images: &Images) -> Result<Lowered, Vec<Diagnos
     if !lowering.wanted.is_empty() {
         return Ok(Lowered::Wanted(lowering.wanted));
     }
-    Ok(Lowered::Graph(Box::new(lowering.graph), lowering.warnings))
+    Ok(Lowered::Graph(Box::new(lowering.graph), lowering.warnings, lowering.facts))
+}
+
+/// What the checks of a source are told before any of its stages is reached.
+pub fn facts(source: &Source) -> Facts {
+    Facts {
+        arguments: source.request.arguments.clone(),
+        platform: platform_arguments(source),
+        stages: vec![None; source.dockerfile.stages.len()],
+    }
 }
 
 /// A stage of a source.
@@ -84,6 +108,8 @@ pub(super) struct Lowering<'a> {
     wanted: BTreeMap<Wanted, Span>,
     mistakes: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    /// For the checks, one a source.
+    facts: Vec<Facts>,
     /// Stages that are done; `None` where something in them is wrong or wanted.
     finished: HashMap<StageId, Option<Rc<StageState>>>,
     /// Stages that are being lowered, outermost first, to see cycles between services.
@@ -146,18 +172,41 @@ impl<'a> Lowering<'a> {
         let source = self.source(id.0);
         let stage = &source.dockerfile.stages[id.1];
         let mut state = self.base(id)?;
-        let triggers = std::mem::take(&mut state.config.on_build);
-        let mut whole = true;
-        for trigger in triggers {
-            let parsed = instruction::trigger(&trigger).map_err(|mistakes| self.mistakes.extend(mistakes));
-            for instruction in parsed.into_iter().flatten() {
-                whole &= instruction::apply(self, id, &mut state, &instruction);
+        let (mut triggers, mut whole) = (Vec::new(), true);
+        for trigger in std::mem::take(&mut state.config.on_build) {
+            match instruction::trigger(&trigger) {
+                Ok(instructions) => triggers.extend(instructions),
+                Err(mistakes) => self.mistakes.extend(mistakes),
             }
+        }
+        self.begin(id, &state, &triggers);
+        for instruction in &triggers {
+            whole &= instruction::apply(self, id, &mut state, instruction);
         }
         for instruction in &stage.instructions {
             whole &= instruction::apply(self, id, &mut state, instruction);
         }
         whole.then_some(state)
+    }
+
+    /// Notes what a stage begins with, for its checks.
+    fn begin(&mut self, id: StageId, state: &StageState, triggers: &[Instruction]) {
+        let source = self.source(id.0);
+        let (wanted, base) = (&source.request.platform, &source.dockerfile.stages[id.1].base.text);
+        let globals = self.globals(source);
+        let name = words::expand(base, &|name| globals.get(name).cloned(), source.dockerfile.escape());
+        let differs =
+            (&wanted.os, &wanted.architecture) != (&state.platform.os, &state.platform.architecture);
+        self.facts[id.0].stages[id.1] = Some(Beginning {
+            stage: name.ok().and_then(|name| source.dockerfile.stage_before(id.1, &name)),
+            variables: state.variables.clone(),
+            has_shell: !state.config.shell.is_empty(),
+            triggers: triggers.to_vec(),
+            mismatch: differs.then(|| PlatformMismatch {
+                expected: wanted.to_string(),
+                actual: state.platform.to_string(),
+            }),
+        });
     }
 
     /// What `FROM` names.
@@ -178,7 +227,7 @@ impl<'a> Lowering<'a> {
             self.mistake(Diagnostic::error(message).at(stage.base.span.clone(), "").help(help));
             return None;
         }
-        if let Some(earlier) = earlier_stage(&source.dockerfile, id.1, &name) {
+        if let Some(earlier) = source.dockerfile.stage_before(id.1, &name) {
             return self.stage((id.0, earlier)).map(|state| state.child());
         }
         if name == "scratch" {
@@ -227,7 +276,9 @@ impl<'a> Lowering<'a> {
     /// What `COPY --from=` names: its node, or `Some(None)` for an image without layers.
     pub(super) fn copy_source(&mut self, id: StageId, from: &Word, text: &str) -> Option<Option<NodeId>> {
         let source = self.source(id.0);
-        let earlier = earlier_stage(&source.dockerfile, id.1, &from.text)
+        let earlier = source
+            .dockerfile
+            .stage_before(id.1, &from.text)
             .or_else(|| from.text.parse().ok().filter(|&number: &usize| number < id.1));
         if let Some(earlier) = earlier {
             return self.stage((id.0, earlier)).map(|state| state.node);
@@ -270,8 +321,8 @@ impl<'a> Lowering<'a> {
     /// global arguments with what the request gives (dockerfile reference, "Understand how ARG and FROM
     /// interact").
     pub(super) fn globals(&mut self, source: &Source) -> BTreeMap<String, String> {
-        let mut globals = platform_arguments(&source.request.platform);
-        for (name, default) in &source.dockerfile.global_args {
+        let mut globals = platform_arguments(source);
+        for (name, default) in source.dockerfile.global_args() {
             let given = source.request.arguments.get(&name.text).cloned();
             let value = match (given, default) {
                 (Some(given), _) => Some(given),
@@ -347,10 +398,10 @@ impl<'a> Lowering<'a> {
 
     /// BuildKit: "One or more build-args were not consumed".
     fn unused_arguments(&mut self, source: &Source) {
-        let globals = source.dockerfile.global_args.iter();
+        let globals = source.dockerfile.global_args();
         let in_stages = source.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
         let declared: BTreeSet<&str> = globals
-            .chain(in_stages.flat_map(instruction::declared))
+            .chain(in_stages.flat_map(Instruction::declared))
             .map(|(name, _)| name.text.as_str())
             .collect();
         for name in source.request.arguments.keys() {
@@ -363,25 +414,25 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// The last stage before `before` that bears the name.
-fn earlier_stage(dockerfile: &Dockerfile, before: usize, name: &str) -> Option<usize> {
-    let named = |index: &usize| {
-        let stage = &dockerfile.stages[*index];
-        stage.name.as_ref().is_some_and(|word| word.text.eq_ignore_ascii_case(name))
-    };
-    (0..before).rev().find(named)
-}
-
-/// `TARGETPLATFORM` and its kin (dockerfile reference, "Automatic platform ARGs in the global scope").
-fn platform_arguments(target: &Platform) -> BTreeMap<String, String> {
+/// `TARGETPLATFORM` and its kin (dockerfile reference, "Automatic platform ARGs in the global scope") and
+/// `TARGETSTAGE`; a build argument of the same name takes the place of each.
+fn platform_arguments(source: &Source) -> BTreeMap<String, String> {
     let mut arguments = BTreeMap::new();
-    for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
+    for (prefix, platform) in [("TARGET", &source.request.platform), ("BUILD", &Platform::host())] {
         let variant = platform.variant.clone().unwrap_or_default();
         let mut add = |suffix: &str, value: String| arguments.insert(format!("{prefix}{suffix}"), value);
         add("PLATFORM", platform.to_string());
         add("OS", platform.os.clone());
         add("ARCH", platform.architecture.clone());
         add("VARIANT", variant);
+    }
+    let last = || source.dockerfile.stages.last()?.name.as_ref().map(|name| name.text.to_lowercase());
+    let target = source.request.target.clone().or_else(last).unwrap_or_else(|| "default".to_owned());
+    arguments.insert("TARGETSTAGE".to_owned(), target);
+    for (name, value) in &mut arguments {
+        if let Some(given) = source.request.arguments.get(name) {
+            value.clone_from(given);
+        }
     }
     arguments
 }

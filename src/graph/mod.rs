@@ -20,7 +20,8 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use lower::{Images, Lowered, Source, Wanted, lower};
+pub use crate::dockerfile::lint::Facts;
+pub use lower::{Extent, Images, Lowered, Source, Wanted, facts, lower};
 pub use op::{
     BaseImage, ContextSpec, Copy, Directory, Graph, Local, Node, NodeId, Op, Origin, Pull, Run, RunNetwork,
     Take, WrittenFile, chain_id,
@@ -33,6 +34,15 @@ pub use stage::{HistoryStep, ImageDraft, Made};
 /// Parses a Dockerfile for a [`Source`]; every mistake in it, or the file with its warnings.
 pub fn parse_dockerfile(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
     crate::dockerfile::parse(file)
+}
+
+/// What the build checks find in a source's Dockerfile, and its parser's own warnings, by place. `ignored`
+/// says whether the ignore file leaves out a path of the context.
+pub fn check_dockerfile(source: &Source, facts: &Facts, ignored: &dyn Fn(&str) -> bool) -> Vec<Diagnostic> {
+    let mut findings = crate::dockerfile::lint::check(&source.dockerfile, facts, ignored);
+    findings.extend(source.dockerfile.warnings.iter().filter(|warning| warning.rule.is_none()).cloned());
+    findings.sort_by_key(|finding| finding.place.as_ref().map_or(0, |(span, _)| span.range.start));
+    findings
 }
 
 /// What one request results in.

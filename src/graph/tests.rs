@@ -48,12 +48,12 @@ fn lowered(case: &Path) -> String {
     }
     let mut images = Images::new();
     loop {
-        match lower(&sources, &images) {
+        match lower(&sources, &images, Extent::Target) {
             Err(mistakes) => return said(&mistakes),
             Ok(Lowered::Wanted(wanted)) => {
                 images.extend(wanted.into_keys().map(|Wanted { name }| (name.clone(), base(&name))));
             }
-            Ok(Lowered::Graph(graph, warnings)) => return text(&sources, &graph, &warnings),
+            Ok(Lowered::Graph(graph, warnings, _)) => return text(&sources, &graph, &warnings),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::base::cancel::Cancel;
-use crate::build::{BuildPlan, Built, BuiltImage, OnDemand, build, plan};
-use crate::cli::args::{Ansi, Build, ImageBuild, Progress};
+use crate::build::{BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, build, plan};
+use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
 use crate::cli::signals::Interrupts;
 use crate::compose::Project;
@@ -15,6 +15,7 @@ use crate::graph::{BuildRequest, DockerfileSource, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
+use super::call::check;
 use super::delivery::{self, Made};
 use super::machine::Parts;
 use super::plan::text;
@@ -40,6 +41,15 @@ pub(super) struct Work<'w> {
     pub(super) pull: bool,
     /// Whether the engine gets the images.
     pub(super) hand_over: bool,
+    /// Say nothing about the Dockerfiles where nothing has to run.
+    pub(super) silent_hits: bool,
+}
+
+impl Work<'_> {
+    fn apply(&self, options: &mut Options) {
+        (options.no_cache, options.pull) = (self.no_cache, self.pull);
+        (options.hand_over, options.silent_hits) = (self.hand_over, self.silent_hits);
+    }
 }
 
 /// Builds services of a project.
@@ -63,7 +73,11 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         no_cache: flags.no_cache,
         pull: flags.pull,
         hand_over: true,
+        silent_hits: false,
     };
+    if flags.check {
+        return check(context, &work, Call::default());
+    }
     if context.settings.dry_run {
         let plan = plan_only(context, &work)?;
         context.screen.result(&text(&plan));
@@ -96,7 +110,15 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
         no_cache: flags.no_cache,
         pull: flags.pull,
         hand_over: outputs.engine,
+        silent_hits: false,
     };
+    match if flags.check { CallMethod::Check } else { flags.call.method } {
+        CallMethod::Build => {}
+        CallMethod::Check => return check(context, &work, flags.call),
+        CallMethod::Outline | CallMethod::Targets => {
+            return Err(Failure::Usage("not supported yet: --call=outline, --call=targets".to_owned()));
+        }
+    }
     if context.settings.dry_run {
         let plan = plan_only(context, &work)?;
         context.screen.result(&text(&plan));
@@ -139,25 +161,32 @@ pub(super) fn run(
     let registries = context.registries();
     let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };
     let mut builder = context.builder(&parts, work.project, work.directory)?;
-    (builder.options.no_cache, builder.options.pull) = (work.no_cache, work.pull);
-    builder.options.hand_over = work.hand_over;
+    work.apply(&mut builder.options);
     let built = build(&builder, work.requests, work.wanted)?;
-    context.screen.diagnostics(&built.warnings);
     Ok(built)
 }
 
 /// What would be built, and why.
 pub(super) fn plan_only(context: &Context<'_>, work: &Work<'_>) -> Result<BuildPlan, Failure> {
+    let planned = with_builder(context, work, |builder| plan(builder, work.requests, work.wanted))?;
+    context.screen.diagnostics(&planned.warnings);
+    Ok(planned)
+}
+
+/// Calls `act` with a builder that is not asked to run anything.
+pub(super) fn with_builder<T>(
+    context: &Context<'_>,
+    work: &Work<'_>,
+    act: impl FnOnce(&Builder<'_>) -> Result<T, BuildError>,
+) -> Result<T, Failure> {
     let (store, engine) = (context.store()?, context.engine()?);
     let (sandbox, registries) = (OnDemand::new(&store), context.registries());
     let cancel = Interrupts::catch(1)?.stop;
     let (engine, registries) = (engine.as_ref(), registries.as_ref());
     let parts = Parts { store: &store, sandbox: &sandbox, engine, registries, cancel: &cancel };
     let mut builder = context.builder(&parts, work.project, work.directory)?;
-    (builder.options.no_cache, builder.options.pull) = (work.no_cache, work.pull);
-    let planned = plan(&builder, work.requests, work.wanted)?;
-    context.screen.diagnostics(&planned.warnings);
-    Ok(planned)
+    work.apply(&mut builder.options);
+    Ok(act(&builder)?)
 }
 
 /// What the project's services ask to build, with the arguments of the command line over those of the file.

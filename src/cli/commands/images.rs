@@ -109,7 +109,8 @@ impl Supplied {
 
 fn work<'w>(with: &Supply<'w>, requests: &'w [BuildRequest], wanted: &'w [String]) -> Work<'w> {
     let (project, directory): (_, &Path) = (with.project.name.as_str(), &with.project.working_dir);
-    Work { project, directory, requests, wanted, no_cache: false, pull: false, hand_over: true }
+    let (no_cache, pull, hand_over, silent_hits) = (false, false, true, true);
+    Work { project, directory, requests, wanted, no_cache, pull, hand_over, silent_hits }
 }
 
 fn sources(with: &Supply<'_>, flags: &Up) -> Result<BTreeMap<String, Source>, Failure> {

@@ -114,6 +114,7 @@ impl Context<'_> {
                 parallel: self.parallel(),
                 no_cache: false,
                 pull: false,
+                silent_hits: false,
                 resolv_conf: resolv_conf()?,
                 engine_name: self.engine_name(),
                 hand_over: true,

@@ -71,6 +71,7 @@ fn planned(
         no_cache: false,
         pull: false,
         hand_over: true,
+        silent_hits: false,
     };
     plan_only(context, &work).map(Some)
 }

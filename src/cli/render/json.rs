@@ -39,6 +39,7 @@ pub(super) fn object(event: &Event) -> Value {
             json!({"event": "action-finished", "what": what, "ok": ok, "took_ms": took})
         }
         Event::Warning(text) => json!({"event": "warning", "text": text}),
+        Event::Finding(finding) => json!({"event": "warning", "text": finding.to_string()}),
         Event::Notice(text) => json!({"event": "notice", "text": text}),
     }
 }

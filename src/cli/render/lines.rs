@@ -139,6 +139,7 @@ pub(super) fn other(event: &Event) -> String {
             format!("{what}  failed after {}\n", duration(*took))
         }
         Event::Warning(text) => format!("warning: {text}\n"),
+        Event::Finding(finding) => format!("{finding}\n"),
         Event::Notice(text) => format!("{text}\n"),
         _ => String::new(),
     }

@@ -62,7 +62,9 @@ impl Live {
                 self.print(event);
             }
             Event::Transfer { what, done, total } => self.transfer(what, *done, *total),
-            Event::Planned { .. } | Event::Warning(_) | Event::Notice(_) => self.print(event),
+            Event::Planned { .. } | Event::Warning(_) | Event::Finding(_) | Event::Notice(_) => {
+                self.print(event)
+            }
         }
     }
 

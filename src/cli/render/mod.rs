@@ -238,6 +238,9 @@ impl Shown {
 
 impl Events for Screen {
     fn emit(&self, event: Event) {
+        if let Event::Finding(finding) = &event {
+            return self.diagnostics(std::slice::from_ref(finding));
+        }
         let shown = &mut *self.shown();
         match &mut shown.view {
             View::Quiet => {}

@@ -1,33 +1,40 @@
-//! Rules about `EXPOSE`. Words with variables are passed over: their values are not known.
+//! Rules about `EXPOSE`, once its variables are put in.
 
 use crate::base::diag::Diagnostic;
 
 use super::super::ast::{Kind, Word};
 use super::Subject;
+use super::trace::Step;
 
 /// A colon makes an address or a mapping to a port of the host.
 pub(super) fn format(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    found.extend(ports(subject).filter(|word| word.text.contains(':')).map(|word| {
-        let message = format!("`{}` names an address or a port of the host", word.text);
-        Diagnostic::warning(message).at(word.span.clone(), "").help("EXPOSE takes `PORT[/PROTOCOL]`")
-    }));
+    for (step, word, port) in ports(subject).filter(|(.., port)| port.contains(':')) {
+        let message = format!("`{port}` names an address or a port of the host");
+        let finding = Diagnostic::warning(message).at(step.place(&word.span), "");
+        found.push(
+            finding.help("write `PORT[/PROTOCOL]`: ports of the host are chosen when a container starts"),
+        );
+    }
 }
 
 pub(super) fn protocol_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    found.extend(ports(subject).filter_map(|word| {
-        let (_, protocol) = word.text.split_once('/')?;
+    for (step, word, port) in ports(subject) {
+        let Some((number, protocol)) = port.split_once('/') else { continue };
         let lower = protocol.to_lowercase();
-        let message = format!("the protocol `{protocol}` should be written `{lower}`");
-        (lower != protocol).then(|| Diagnostic::warning(message).at(word.span.clone(), ""))
-    }));
+        if lower != protocol {
+            let message = format!("the protocol `{protocol}` should be in lower case");
+            let finding = Diagnostic::warning(message).at(step.place(&word.span), "");
+            found.push(finding.help(format!("write `{number}/{lower}`")));
+        }
+    }
 }
 
-fn ports<'a>(subject: &Subject<'a>) -> impl Iterator<Item = &'a Word> {
-    let stages = subject.dockerfile.stages.iter();
-    let lists =
-        stages.flat_map(|stage| &stage.instructions).filter_map(|instruction| match &instruction.kind {
-            Kind::Expose(words) => Some(words),
-            _ => None,
-        });
-    lists.flatten().filter(|word| !word.text.contains('$'))
+/// Every port as it stands after expansion, with the word that it comes from.
+fn ports<'s>(subject: &'s Subject<'_>) -> impl Iterator<Item = (&'s Step<'s>, &'s Word, &'s String)> {
+    let words = subject.steps().filter_map(|(_, step)| match &step.instruction.kind {
+        Kind::Expose(words) => Some((step, words)),
+        _ => None,
+    });
+    let words = words.flat_map(|(step, words)| words.iter().map(move |word| (step, word)));
+    words.flat_map(|(step, word)| step.texts(word).iter().map(move |port| (step, word, port)))
 }

@@ -2,21 +2,29 @@
 //!
 //! Each rule is a function over the parsed file that pushes what it finds; [`check`] runs them all and
 //! drops what `# check=skip=…` takes out, at the head of the file or above one instruction. What a rule
-//! needs beside the file (the environment of base images, the ignore rules) is handed in as [`Given`];
-//! where it is not known, the rule finds nothing. Nothing here stops a build by itself: findings are
-//! warnings, and errors only where the file says `# check=error=true`.
+//! needs beside the file (what each stage begins with, the build arguments, the ignore rules) is handed in
+//! as [`Facts`]. Nothing here stops a build by itself: findings are warnings, and errors only where the
+//! file says `# check=error=true`.
 //!
-//! All stages are checked, also those that a build's target does not need.
+//! As with BuildKit, rules about names and keywords read the whole file, and those about what instructions
+//! do follow the stages that are built: all of them in a check without a target.
 
 mod exposed;
 mod shape;
 mod stages;
+mod trace;
 mod variables;
 
-use crate::base::diag::{Diagnostic, Severity};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::ast::{Dockerfile, Word};
+use crate::base::diag::{Diagnostic, Severity, SourceFile, Span};
+
+use super::ast::{Dockerfile, Instruction, Word};
 use super::directives::Check;
+
+/// The build argument that stands in place of the file's `# check=`.
+pub const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// A rule.
 pub struct Rule {
@@ -32,19 +40,45 @@ pub struct Rule {
 /// What the rules look at.
 struct Subject<'a> {
     dockerfile: &'a Dockerfile,
-    given: &'a Given<'a>,
+    facts: &'a Facts,
+    ignored: &'a dyn Fn(&str) -> bool,
+    stages: Vec<Option<trace::Stage<'a>>>,
 }
 
-/// What is known beside the file. Stages are named by their index.
-#[derive(Clone, Copy)]
-pub struct Given<'a> {
-    /// The names of the variables in the environment of a stage's base image; `None` where the image is
-    /// not known. Not asked for stages that stand on another stage or on `scratch`.
-    pub base_environment: &'a dyn Fn(usize) -> Option<Vec<String>>,
-    /// The platform that a stage's base image was wanted for and the one that it has, where they differ.
-    pub base_platform: &'a dyn Fn(usize) -> Option<PlatformMismatch>,
-    /// Whether the ignore file leaves out a path of the build context.
-    pub ignored: &'a dyn Fn(&str) -> bool,
+impl Subject<'_> {
+    /// Every step of the stages that are reached, with its stage.
+    fn steps(&self) -> impl Iterator<Item = (usize, &trace::Step<'_>)> {
+        let stages = self.stages.iter().enumerate();
+        stages.flat_map(|(index, stage)| {
+            stage.iter().flat_map(move |stage| stage.steps.iter().map(move |step| (index, step)))
+        })
+    }
+}
+
+/// What is known beside the file.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The build arguments that are given.
+    pub arguments: BTreeMap<String, String>,
+    /// `TARGETPLATFORM` and its kin, as `FROM` sees them.
+    pub platform: BTreeMap<String, String>,
+    /// What each stage begins with; `None` for a stage that is not built.
+    pub stages: Vec<Option<Beginning>>,
+}
+
+/// What a stage begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// The stage of the same file that it stands on.
+    pub stage: Option<usize>,
+    /// The variables of its base, in the order in which they were set.
+    pub variables: Vec<(String, String)>,
+    /// Whether its base has a shell of its own (`SHELL`).
+    pub has_shell: bool,
+    /// The `ONBUILD` triggers of its base.
+    pub triggers: Vec<Instruction>,
+    /// The platforms, where its base image is for another one than the stage.
+    pub mismatch: Option<PlatformMismatch>,
 }
 
 /// A base image for another platform than the stage's.
@@ -56,10 +90,24 @@ pub struct PlatformMismatch {
     pub actual: String,
 }
 
-impl Given<'static> {
-    /// The file alone.
-    pub const NOTHING: Self =
-        Self { base_environment: &|_| None, base_platform: &|_| None, ignored: &|_| false };
+impl Facts {
+    /// What the file alone says: every stage is built, and images have no variables.
+    pub fn of_file(dockerfile: &Dockerfile) -> Self {
+        let beginning = |index: usize| {
+            let base = &dockerfile.stages[index].base.text;
+            let stage = dockerfile.stage_before(index, base);
+            let below = |base: usize| dockerfile.stages[base].instructions.iter();
+            let variables =
+                stage.into_iter().flat_map(below).filter_map(|instruction| match &instruction.kind {
+                    super::ast::Kind::Env(pairs) => Some(pairs),
+                    _ => None,
+                });
+            let name = |(name, _): &super::ast::Pair| (name.text.clone(), String::new());
+            let variables = variables.flatten().map(name).collect();
+            Some(Beginning { stage, variables, ..Beginning::default() })
+        };
+        Self { stages: (0..dockerfile.stages.len()).map(beginning).collect(), ..Self::default() }
+    }
 }
 
 const fn rule(
@@ -105,38 +153,82 @@ pub const RULES: [Rule; 22] = [
     rule("WorkdirRelativePath", "the first WORKDIR is absolute", shape::relative_workdir),
 ];
 
-/// All findings, by place. The parser's own warnings of a rule are among them, so that this and the
-/// warnings without a rule are all there is to say.
-pub fn check(dockerfile: &Dockerfile, given: &Given<'_>) -> Vec<Diagnostic> {
-    let subject = Subject { dockerfile, given };
-    let whole_file = dockerfile.directives.check.clone().unwrap_or_default();
-    let exceptions = exceptions(dockerfile);
+/// All findings, by place, each once. The parser's own warnings of a rule are among them, so that this and
+/// the warnings without a rule are all there is to say. `ignored` says whether the ignore file leaves out a
+/// path of the build context.
+///
+/// Given arguments that cannot be read as checks ([`CHECK_ARGUMENT`]) are one finding more, an error.
+pub fn check(dockerfile: &Dockerfile, facts: &Facts, ignored: &dyn Fn(&str) -> bool) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
+    let whole_file = match given_check(facts) {
+        None => dockerfile.directives.check.clone().unwrap_or_default(),
+        Some(Ok(check)) => check,
+        Some(Err(mistake)) => {
+            findings.push(*mistake);
+            Check::default()
+        }
+    };
+    let subject = Subject { dockerfile, facts, ignored, stages: trace::stages(dockerfile, facts) };
+    let exceptions = exceptions(dockerfile);
+    findings.extend(exceptions.iter().map(|(_, check)| check).chain([&whole_file]).flat_map(misread));
     for rule in &RULES {
         let enabled = whole_file.enables(rule.name);
         if enabled || (!rule.experimental && !whole_file.skips(rule.name)) {
-            let start = findings.len();
-            (rule.find)(&subject, &mut findings);
-            findings[start..].iter_mut().for_each(|finding| finding.rule = Some(rule.name));
+            let mut found = Vec::new();
+            (rule.find)(&subject, &mut found);
+            found.iter_mut().for_each(|finding| finding.rule = Some(rule.name));
+            found.retain(|finding| !is_excepted(finding, &exceptions));
+            findings.extend(found);
         }
     }
-    findings.retain(|finding| !is_excepted(finding, &exceptions));
     if whole_file.error {
-        findings.iter_mut().for_each(|finding| finding.severity = Severity::Error);
+        let found = findings.iter_mut().filter(|finding| finding.rule.is_some());
+        found.for_each(|finding| finding.severity = Severity::Error);
     }
     findings.sort_by_key(|finding| finding.place.as_ref().map_or(0, |(span, _)| span.range.start));
+    findings.dedup();
     findings
 }
 
+/// What [`CHECK_ARGUMENT`] says, if it is given.
+fn given_check(facts: &Facts) -> Option<Result<Check, Box<Diagnostic>>> {
+    let text = facts.arguments.get(CHECK_ARGUMENT)?;
+    let file = SourceFile::new(format!("--build-arg {CHECK_ARGUMENT}"), text.as_str());
+    let whole = Span::new(&file, 0..text.len());
+    Some(Check::parse(&Word::new(text.as_str(), whole)))
+}
+
+/// What a directive says without effect: rules that there are not, and what follows a blank.
+fn misread(check: &Check) -> Vec<Diagnostic> {
+    let Some(place) = &check.place else { return Vec::new() };
+    let known = || RULES.iter().map(|rule| rule.name);
+    let unknown = check.names().filter(|name| known().all(|rule| rule != *name)).map(|name| {
+        let meant = known().find(|rule| rule.eq_ignore_ascii_case(name));
+        let finding = Diagnostic::warning(format!("there is no check `{name}`")).at(place.clone(), "");
+        match meant {
+            Some(rule) => finding.help(format!("did you mean `{rule}`?")),
+            None => finding.did_you_mean(name, known()),
+        }
+    });
+    let unread = (!check.unread.trim().is_empty()).then(|| {
+        Diagnostic::warning(format!("`{}` has no effect: it stands behind a blank", check.unread.trim()))
+            .at(place.clone(), "")
+            .help("write the whole value without blanks")
+    });
+    unknown.chain(unread).collect()
+}
+
 /// The places for which a comment above an instruction skips rules.
-fn exceptions(dockerfile: &Dockerfile) -> Vec<(std::ops::Range<usize>, Check)> {
+fn exceptions(dockerfile: &Dockerfile) -> Vec<(Range<usize>, Check)> {
     let stages = dockerfile.stages.iter();
     let commented = stages.flat_map(|stage| {
         let instructions = stage.instructions.iter().map(|each| (&each.span, &each.comments));
         std::iter::once((&stage.span, &stage.comments)).chain(instructions)
     });
-    let checks = commented.flat_map(|(span, comments)| {
-        comments.iter().filter_map(|comment| Some((span.range.clone(), inline_check(comment)?)))
+    let head = dockerfile.head.iter().map(|each| (&each.span, &each.comments));
+    let checks = head.chain(commented).filter_map(|(span, comments)| {
+        let check = comments.iter().find_map(inline_check)?;
+        Some((span.range.clone(), check))
     });
     checks.collect()
 }
@@ -145,10 +237,10 @@ fn exceptions(dockerfile: &Dockerfile) -> Vec<(std::ops::Range<usize>, Check)> {
 fn inline_check(comment: &Word) -> Option<Check> {
     let (key, value) = comment.text.split_once('=')?;
     let value = Word::new(value.trim(), comment.span.clone());
-    key.trim().eq_ignore_ascii_case("check").then(|| Check::parse(&value).ok()).flatten()
+    key.trim().eq_ignore_ascii_case("check").then(|| Check::of_comment(&value).ok()).flatten()
 }
 
-fn is_excepted(finding: &Diagnostic, exceptions: &[(std::ops::Range<usize>, Check)]) -> bool {
+fn is_excepted(finding: &Diagnostic, exceptions: &[(Range<usize>, Check)]) -> bool {
     let (Some(rule), Some((span, _))) = (finding.rule, &finding.place) else { return false };
     exceptions.iter().any(|(place, check)| place.contains(&span.range.start) && check.skips(rule))
 }
@@ -160,67 +252,152 @@ mod tests {
     use crate::base::testing::golden;
     use crate::dockerfile::parse;
 
-    fn found(text: &str, given: &Given<'_>) -> Vec<String> {
+    const FOLDER: &str = "testdata/dockerfile/lint";
+
+    /// Base images have these variables, and the ignore file leaves out `secret.txt` and `logs`.
+    fn findings(text: &str) -> Vec<Diagnostic> {
         let dockerfile = parse(&SourceFile::new("Dockerfile", text)).unwrap();
+        let mut facts = Facts::of_file(&dockerfile);
+        for (index, stage) in dockerfile.stages.iter().enumerate() {
+            let pair = |name: &str| (name.to_owned(), "/x".to_owned());
+            let below = facts.stages[index].as_ref().and_then(|beginning| beginning.stage);
+            let inherited = below.and_then(|below| facts.stages[below].clone()).unwrap_or_default().variables;
+            let Some(beginning) = &mut facts.stages[index] else { continue };
+            beginning.variables.extend(inherited);
+            beginning.variables.push(pair("PATH"));
+            if stage.base.text == "python" {
+                beginning.variables.push(pair("PYTHON_VERSION"));
+            }
+            if stage.base.text == "foreign" {
+                let (expected, actual) = ("linux/amd64".to_owned(), "linux/arm64".to_owned());
+                beginning.mismatch = Some(PlatformMismatch { expected, actual });
+            }
+            beginning.has_shell = stage.base.text == "shelled";
+        }
+        facts.platform.insert("TARGETPLATFORM".to_owned(), "linux/amd64".to_owned());
+        facts.platform.insert("BUILDPLATFORM".to_owned(), "linux/amd64".to_owned());
+        let ignored = |path: &str| path == "secret.txt" || path.starts_with("logs");
+        check(&dockerfile, &facts, &ignored)
+    }
+
+    fn found(text: &str) -> Vec<String> {
         let line = |finding: Diagnostic| {
             let (line, column) = finding.place.as_ref().unwrap().0.position();
             format!("{}@{line}:{column}", finding.rule.unwrap())
         };
-        check(&dockerfile, given).into_iter().map(line).collect()
+        findings(text).into_iter().map(line).collect()
+    }
+
+    /// The cases of a file, one a rule: `### name`, then a Dockerfile.
+    fn cases(rule: &str) -> Vec<(String, String)> {
+        let path = format!("{}/{FOLDER}/{rule}/cases", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let cases = text.split("### ").skip(1).map(|case| {
+            let (name, text) = case.split_once('\n').unwrap();
+            (name.to_owned(), text.to_owned())
+        });
+        cases.collect()
     }
 
     #[test]
-    fn each_rule_finds_its_mistake() {
-        let folder = "testdata/dockerfile/lint";
-        let text = std::fs::read_to_string(format!("{}/{folder}/Dockerfile", env!("CARGO_MANIFEST_DIR")));
-        let dockerfile = parse(&SourceFile::new("Dockerfile", text.unwrap())).unwrap();
-        let mismatch = || PlatformMismatch { expected: "linux/amd64".into(), actual: "linux/arm64".into() };
-        let given = Given {
-            base_environment: &|_| Some(vec!["PATH".into(), "PYTHON_VERSION".into()]),
-            base_platform: &|stage| (stage == 0).then(mismatch),
-            ignored: &|path| path == "secret.txt",
-        };
-        let findings = check(&dockerfile, &given);
-        golden(
-            &format!("{folder}/findings"),
-            &findings.iter().map(|finding| format!("{finding}\n\n")).collect::<String>(),
-        );
+    fn each_rule_has_its_hits_near_misses_and_skips() {
         for rule in &RULES {
-            assert!(findings.iter().any(|finding| finding.rule == Some(rule.name)), "{}", rule.name);
+            let (mut shown, mut hits, mut misses) = (String::new(), 0, 0);
+            let cases = cases(rule.name);
+            assert!(cases.len() >= 3, "{}: {} cases", rule.name, cases.len());
+            for (name, text) in cases {
+                let findings = findings(&text);
+                let own = findings.iter().filter(|finding| finding.rule == Some(rule.name)).count();
+                (hits, misses) = (hits + usize::from(own > 0), misses + usize::from(own == 0));
+                shown.push_str(&format!("### {name}\n"));
+                findings.iter().for_each(|finding| shown.push_str(&format!("{finding}\n\n")));
+            }
+            assert!(hits >= 1 && misses >= 2, "{}: {hits} hits, {misses} misses", rule.name);
+            golden(&format!("{FOLDER}/{}/expected", rule.name), &shown);
+        }
+    }
+
+    #[test]
+    fn every_finding_has_its_place_and_advice() {
+        for rule in &RULES {
+            for finding in cases(rule.name).iter().flat_map(|(_, text)| findings(text)) {
+                assert!(finding.place.is_some() && !finding.help.is_empty(), "{finding}");
+            }
         }
     }
 
     #[test]
     fn rules_can_be_skipped_for_the_file_and_for_an_instruction() {
         let text = "FROM a\nMAINTAINER x\nCMD echo\n";
-        assert_eq!(found(text, &Given::NOTHING), ["MaintainerDeprecated@2:1", "JSONArgsRecommended@3:5"]);
-        let skipping = |how: &str| found(&format!("# check={how}\n{text}"), &Given::NOTHING);
-        assert_eq!(skipping("skip=maintainerdeprecated"), ["JSONArgsRecommended@4:5"]);
+        assert_eq!(found(text), ["MaintainerDeprecated@2:1", "JSONArgsRecommended@3:5"]);
+        let skipping = |how: &str| found(&format!("# check={how}\n{text}"));
+        assert_eq!(skipping("skip=MaintainerDeprecated"), ["JSONArgsRecommended@4:5"]);
         assert!(skipping("skip=all").is_empty());
+        assert_eq!(skipping("skip=MaintainerDeprecated,JSONArgsRecommended"), [""; 0]);
         let above = "FROM a\n# check=skip=MaintainerDeprecated\nMAINTAINER x\nCMD echo\n";
-        assert_eq!(found(above, &Given::NOTHING), ["JSONArgsRecommended@4:5"]);
+        assert_eq!(found(above), ["JSONArgsRecommended@4:5"]);
+    }
+
+    #[test]
+    fn what_a_directive_says_without_effect_is_told() {
+        let said = |how: &str| {
+            let findings = findings(&format!("# check={how}\nFROM a\nMAINTAINER x\n"));
+            findings
+                .iter()
+                .filter(|finding| finding.rule.is_none())
+                .map(ToString::to_string)
+                .collect::<String>()
+        };
+        assert!(said("skip=maintainerdeprecated").contains("did you mean `MaintainerDeprecated`?"));
+        assert!(said("skip=MaintainerDeprecatd").contains("did you mean `MaintainerDeprecated`?"));
+        assert!(said("skip=StageNameCasing, UndefinedVar").contains("`UndefinedVar` has no effect"));
+        assert_eq!(said("skip=StageNameCasing;experimental=all"), "");
     }
 
     #[test]
     fn findings_become_errors_where_the_file_says_so() {
-        let file = SourceFile::new("Dockerfile", "# check=error=true\nFROM a\nMAINTAINER x\n");
-        let findings = check(&parse(&file).unwrap(), &Given::NOTHING);
+        let findings = findings("# check=error=true\nFROM a\nMAINTAINER x\n");
         assert!(findings.iter().all(|finding| finding.severity == Severity::Error) && findings.len() == 1);
     }
 
     #[test]
-    fn good_files_have_no_findings() {
-        let text = "ARG V=1\nFROM --platform=$BUILDPLATFORM node:$V AS build\nARG TOKENIZER PUBLIC_KEY\n\
-                    ENV A=b\nENV C=$A${UNSET:-x}\nWORKDIR /a\nWORKDIR b\nEXPOSE 80/tcp $PORT\nSHELL [\"sh\"]\nCMD x\n\
-                    FROM build\nCOPY $C ${V} /\nCMD [\"x\"]\n";
-        let given = Given { base_environment: &|_| Some(vec!["PORT".into(), "V".into()]), ..Given::NOTHING };
-        assert_eq!(found(text, &given), [""; 0]);
+    fn a_build_argument_stands_in_place_of_the_directive() {
+        let file = SourceFile::new("Dockerfile", "# check=skip=all\nFROM a\nMAINTAINER x\nCMD echo\n");
+        let dockerfile = parse(&file).unwrap();
+        let found = |argument: &str| {
+            let mut facts = Facts::of_file(&dockerfile);
+            facts.arguments.insert(CHECK_ARGUMENT.to_owned(), argument.to_owned());
+            check(&dockerfile, &facts, &|_| false)
+        };
+        let findings = found("skip=JSONArgsRecommended;error=true");
+        assert_eq!(findings.len(), 1);
+        assert_eq!((findings[0].rule, findings[0].severity), (Some("MaintainerDeprecated"), Severity::Error));
+        assert_eq!(found("skip=MaintainerDeprecated,JSONArgsRecommended"), []);
+        let wrong = found("skpi=all");
+        assert!(wrong.iter().any(|finding| finding.rule.is_none() && finding.severity == Severity::Error));
     }
 
     #[test]
-    fn unknown_base_images_hide_undefined_variables() {
-        let text = "FROM a\nWORKDIR /$X\nFROM scratch\nWORKDIR /$X\n";
-        assert_eq!(found(text, &Given::NOTHING), ["UndefinedVar@4:9"]);
+    fn stages_that_are_not_built_are_read_but_not_followed() {
+        let file = SourceFile::new("Dockerfile", "FROM a AS One\nCMD echo\nFROM b\nCMD echo\n");
+        let dockerfile = parse(&file).unwrap();
+        let mut facts = Facts::of_file(&dockerfile);
+        facts.stages[0] = None;
+        let rules: Vec<_> =
+            check(&dockerfile, &facts, &|_| false).into_iter().map(|finding| finding.rule.unwrap()).collect();
+        assert_eq!(rules, ["StageNameCasing", "JSONArgsRecommended"]);
+    }
+
+    #[test]
+    fn triggers_are_found_at_the_from_that_they_run_in() {
+        let file = SourceFile::new("Dockerfile", "FROM a\nENV X=1\n");
+        let dockerfile = parse(&file).unwrap();
+        let inner = parse(&SourceFile::new("ONBUILD", "FROM a\nWORKDIR x\n")).unwrap();
+        let mut facts = Facts::of_file(&dockerfile);
+        facts.stages[0].as_mut().unwrap().triggers = inner.stages[0].instructions.clone();
+        let findings = check(&dockerfile, &facts, &|_| false);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].place.as_ref().unwrap().0.position(), (1, 1));
     }
 
     #[test]

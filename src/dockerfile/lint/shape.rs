@@ -1,10 +1,12 @@
 //! Rules about how single instructions are written.
 
-use crate::base::diag::Diagnostic;
+use std::collections::HashMap;
 
-use super::super::ast::{CommandLine, Instruction, Kind, Pair, Word};
-use super::super::words;
+use crate::base::diag::{Diagnostic, Span};
+
+use super::super::ast::{CommandLine, Instruction, Kind, Word};
 use super::Subject;
+use super::trace::Step;
 
 /// Keywords in the case of the majority; mixed case is wrong in any.
 pub(super) fn keyword_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
@@ -14,15 +16,19 @@ pub(super) fn keyword_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>)
     let lower_wins = keywords.iter().filter(is_lower).count() > keywords.iter().filter(is_upper).count();
     let fits = |word: &&Word| if lower_wins { is_lower(word) } else { is_upper(word) };
     found.extend(keywords.iter().filter(|word| !fits(word)).map(|keyword| {
-        let case = if lower_wins { "lower" } else { "upper" };
+        let (case, better) = match lower_wins {
+            true => ("lower", keyword.text.to_lowercase()),
+            false => ("upper", keyword.text.to_uppercase()),
+        };
         let message = format!("most keywords of this file are in {case} case, `{keyword}` is not");
-        Diagnostic::warning(message).at(keyword.span.clone(), "")
+        Diagnostic::warning(message).at(keyword.span.clone(), "").help(format!("write `{better}`"))
     }));
 }
 
 pub(super) fn blank_continuations(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
     let warnings = subject.dockerfile.warnings.iter();
-    found.extend(warnings.filter(|warning| warning.rule == Some("NoEmptyContinuation")).cloned());
+    let blank = warnings.filter(|warning| warning.rule == Some("NoEmptyContinuation")).cloned();
+    found.extend(blank.map(|warning| warning.help("take the blank line out, or make it a comment")));
 }
 
 pub(super) fn maintainer(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
@@ -34,23 +40,23 @@ pub(super) fn maintainer(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
     }));
 }
 
-/// A shell between the engine and the program swallows signals. Where the file chooses the shell, it is
-/// meant.
+/// A shell between the engine and the program swallows signals. Where the file or the image chooses the
+/// shell, it is meant.
 pub(super) fn json_commands(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    for stage in &subject.dockerfile.stages {
-        let mut own_shell = false;
-        for instruction in &stage.instructions {
-            match &instruction.kind {
+    for stage in subject.stages.iter().flatten() {
+        let mut own_shell = stage.has_shell;
+        for step in &stage.steps {
+            match &step.instruction.kind {
                 Kind::Shell(_) => own_shell = true,
                 Kind::Cmd(CommandLine::Shell(text)) | Kind::Entrypoint(CommandLine::Shell(text))
                     if !own_shell && !text.is_empty() =>
                 {
                     let message =
-                        format!("{} in shell form: signals reach the shell only", instruction.name());
-                    let mut place = instruction.span.clone();
-                    place.range.start = after_keyword(instruction);
+                        format!("{} in shell form: signals reach the shell only", step.instruction.name());
+                    let mut place = step.instruction.span.clone();
+                    place.range.start = after_keyword(step.instruction);
                     let help = "write it as a JSON array, or choose the shell with SHELL";
-                    found.push(Diagnostic::warning(message).at(place, "").help(help));
+                    found.push(Diagnostic::warning(message).at(step.place(&place), "").help(help));
                 }
                 _ => {}
             }
@@ -67,15 +73,16 @@ fn after_keyword(instruction: &Instruction) -> usize {
 
 /// `CMD`, `ENTRYPOINT` and `HEALTHCHECK` count once a stage; the earlier ones are named.
 pub(super) fn repeated(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    for stage in &subject.dockerfile.stages {
+    for stage in subject.stages.iter().flatten() {
         for name in ["CMD", "ENTRYPOINT", "HEALTHCHECK"] {
-            let all: Vec<_> =
-                stage.instructions.iter().filter(|instruction| instruction.name() == name).collect();
+            let all: Vec<_> = stage.steps.iter().filter(|step| step.instruction.name() == name).collect();
+            let place = |step: &Step<'_>| step.place(&step.instruction.keyword.span);
             let Some((last, earlier)) = all.split_last() else { continue };
-            found.extend(earlier.iter().map(|instruction| {
+            found.extend(earlier.iter().map(|step| {
                 Diagnostic::warning(format!("only the last {name} of a stage counts"))
-                    .at(instruction.keyword.span.clone(), "this one does nothing")
-                    .also(last.keyword.span.clone(), "the last one")
+                    .at(place(step), "this one does nothing")
+                    .also(place(last), "the last one")
+                    .help("take it out, or move it to the stage that it is meant for")
             }));
         }
     }
@@ -83,84 +90,83 @@ pub(super) fn repeated(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
 
 /// `ENV name value`
 pub(super) fn legacy_pairs(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    for instruction in instructions(subject) {
+    for (_, step) in subject.steps() {
+        let instruction = step.instruction;
         let (Kind::Env(pairs) | Kind::Label(pairs)) = &instruction.kind else { continue };
         let [(name, Some(value))] = pairs.as_slice() else { continue };
         let between = name.span.range.end..value.span.range.start;
         let between = name.span.file.text.get(between).unwrap_or("=");
         if !between.contains('=') {
             let message = format!("{} is written without `=`", instruction.name());
-            let finding = Diagnostic::warning(message).at(instruction.keyword.span.clone(), "");
+            let finding = Diagnostic::warning(message).at(step.place(&instruction.keyword.span), "");
             found.push(finding.help(format!("write `{} {name}=…`", instruction.name())));
         }
     }
 }
 
 /// Where the base image's folder is another one tomorrow, so is a relative `WORKDIR`. Only the first one of
-/// a stage counts, and a stage that another one stands under has had its first.
+/// a stage counts, together with the stages below it.
 pub(super) fn relative_workdir(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    let dockerfile = subject.dockerfile;
-    for stage in &dockerfile.stages {
-        if dockerfile.stage(&stage.base.text).is_some() {
-            continue;
+    let mut is_set: HashMap<usize, bool> = HashMap::new();
+    for (index, stage) in subject.stages.iter().enumerate() {
+        let Some(stage) = stage else { continue };
+        let mut set = stage.base.and_then(|base| is_set.get(&base).copied()).unwrap_or(false);
+        for step in &stage.steps {
+            let Kind::Workdir(word) = &step.instruction.kind else { continue };
+            let path = step.text(word);
+            if !set && !path.starts_with('/') {
+                let message = format!("`{path}` depends on the folder that the base image works in");
+                let finding = Diagnostic::warning(message).at(step.place(&word.span), "");
+                found.push(finding.help(format!("write it from the root: `WORKDIR /{path}`")));
+            }
+            set = true;
         }
-        let first = stage.instructions.iter().find_map(|instruction| match &instruction.kind {
-            Kind::Workdir(path) => Some(path),
-            _ => None,
-        });
-        let relative = |path: &&Word| {
-            let text = path.text.trim_start_matches(['"', '\'']);
-            !text.starts_with(['/', '$']) && !words::has_variable(&path.text, dockerfile.escape())
-        };
-        found.extend(first.filter(relative).map(|path| {
-            let message = format!("`{path}` depends on the folder that the base image works in");
-            Diagnostic::warning(message).at(path.span.clone(), "").help("begin with an absolute WORKDIR")
-        }));
+        is_set.insert(index, set);
     }
 }
 
-/// Plain sources of the context that the ignore file leaves out.
+/// Sources of the context that the ignore file leaves out. A file with `!` rules is passed over: what it
+/// brings back below a folder cannot be told from the names alone.
 pub(super) fn ignored_sources(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    for instruction in instructions(subject) {
-        let sources = match &instruction.kind {
+    for (_, step) in subject.steps() {
+        let sources = match &step.instruction.kind {
             Kind::Copy(copy) if copy.from.is_none() => &copy.sources,
             Kind::Add(add) => &add.sources,
             _ => continue,
         };
-        let plain = |word: &&Word| !word.text.contains(['$', '*', '?', '[']) && !word.text.contains("://");
-        found.extend(sources.iter().filter(plain).filter(|word| is_ignored(subject, word)).map(|source| {
-            let message = format!("`{source}` is left out of the build context by the ignore file");
-            Diagnostic::warning(message).at(source.span.clone(), "")
-        }));
+        for word in sources {
+            let source = step.text(word);
+            if !source.contains("://") && (subject.ignored)(source) {
+                let message = format!("`{source}` is left out of the build context by the ignore file");
+                let finding = Diagnostic::warning(message).at(step.place(&word.span), "");
+                found.push(finding.help("take the rule out of the ignore file, or the path out of here"));
+            }
+        }
     }
 }
 
-fn is_ignored(subject: &Subject<'_>, source: &Word) -> bool {
-    let path = source.text.trim_start_matches("./").trim_matches('/');
-    !path.is_empty() && path != "." && (subject.given.ignored)(path)
-}
-
-/// The comment above a named stage or an argument begins with its name.
+/// The last line of the comment above a named stage or an argument begins with its name.
 pub(super) fn descriptions(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    let mut check = |what: &str, name: &Word, comments: &[Word]| {
-        let Some(first) = comments.first() else { return };
-        let describes = |comment: &Word| {
-            comment.text.strip_prefix(&name.text).is_some_and(|rest| rest.starts_with(' '))
-                || comment.text.starts_with("check=")
-        };
-        if !comments.iter().any(describes) {
-            let message = format!("the comment above the {what} `{name}` does not begin with its name");
-            let help = "put a blank line below a comment that is meant otherwise";
-            found.push(Diagnostic::warning(message).at(first.span.clone(), "").help(help));
+    let dockerfile = subject.dockerfile;
+    let mut check = |what: &str, names: Vec<&Word>, comments: &[Word], place: &Span| {
+        let (Some(comment), Some(name)) = (comments.last(), names.first()) else { return };
+        let first = comment.text.split(' ').next().unwrap_or_default();
+        if names.iter().all(|name| name.text != first) {
+            let message = format!("the comment above {what} `{name}` does not begin with its name");
+            let help =
+                format!("write `# {name} …`, or put a blank line below a comment that is meant otherwise");
+            found.push(
+                Diagnostic::warning(message).at(place.clone(), "").also(comment.span.clone(), "").help(help),
+            );
         }
     };
-    for stage in &subject.dockerfile.stages {
-        stage.name.iter().for_each(|name| check("stage", name, &stage.comments));
-        for instruction in &stage.instructions {
-            if let Kind::Arg(pairs) = &instruction.kind {
-                pairs.iter().for_each(|(name, _): &Pair| check("argument", name, &instruction.comments));
-            }
-        }
+    let inside = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+    for instruction in dockerfile.head.iter().chain(inside) {
+        let names = instruction.declared().iter().map(|(name, _)| name).collect();
+        check("the argument", names, &instruction.comments, &instruction.keyword.span);
+    }
+    for stage in &dockerfile.stages {
+        check("the stage", stage.name.iter().collect(), &stage.comments, &stage.keyword.span);
     }
 }
 

@@ -10,8 +10,9 @@ const RESERVED: [&str; 2] = ["context", "scratch"];
 
 pub(super) fn name_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
     found.extend(names(subject).filter(|name| name.text.chars().any(char::is_uppercase)).map(|name| {
-        let message = format!("the stage name `{name}` should be written `{}`", name.text.to_lowercase());
-        Diagnostic::warning(message).at(name.span.clone(), "")
+        let message = format!("the stage name `{name}` should be in lower case");
+        let help = format!("write `{}`: stages are found without regard to case", name.text.to_lowercase());
+        Diagnostic::warning(message).at(name.span.clone(), "").help(help)
     }));
 }
 
@@ -21,7 +22,8 @@ pub(super) fn duplicate_names(subject: &Subject<'_>, found: &mut Vec<Diagnostic>
         if let Some(first) = seen.get(&name.text.to_lowercase()) {
             let message = format!("a stage `{name}` is already there");
             let finding = Diagnostic::warning(message).at(name.span.clone(), "");
-            found.push(finding.also(first.span.clone(), "the first one"));
+            let finding = finding.also(first.span.clone(), "the first one");
+            found.push(finding.help("give one of them another name: only the last one is found by it"));
         }
         seen.entry(name.text.to_lowercase()).or_insert(name);
     }
@@ -32,27 +34,44 @@ pub(super) fn reserved_names(subject: &Subject<'_>, found: &mut Vec<Diagnostic>)
     found.extend(names(subject).filter(is_reserved).map(|name| {
         Diagnostic::warning(format!("`{name}` has a meaning of its own and should not name a stage"))
             .at(name.span.clone(), "")
+            .help("give the stage another name")
     }));
 }
 
-/// `from … as` and `FROM … AS`; a `From` in mixed case asks for `AS`.
+/// `from … as` and `FROM … AS`; a `From` in mixed case asks for neither, being wrong itself.
 pub(super) fn as_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
     for stage in &subject.dockerfile.stages {
         let Some(keyword) = &stage.as_keyword else { continue };
-        let lower = !stage.keyword.text.chars().any(char::is_uppercase);
-        let wanted = if lower { "as" } else { "AS" };
+        let wanted = match stage.keyword.text.as_str() {
+            "from" => "as",
+            "FROM" => "AS",
+            _ => continue,
+        };
         if keyword.text != wanted {
-            let message = format!("`{keyword}` should be written `{wanted}`, like `{}`", stage.keyword);
-            found.push(Diagnostic::warning(message).at(keyword.span.clone(), ""));
+            let message = format!("`{keyword}` has another case than `{}`", stage.keyword);
+            let finding = Diagnostic::warning(message).at(keyword.span.clone(), "");
+            found.push(finding.help(format!("write `{wanted}`")));
         }
     }
 }
 
 /// `--platform=$TARGETPLATFORM` is what happens without it.
 pub(super) fn redundant_platform(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    let redundant =
-        |platform: &&Word| ["$TARGETPLATFORM", "${TARGETPLATFORM}"].contains(&platform.text.as_str());
+    let escape = subject.dockerfile.escape();
     let platforms = subject.dockerfile.stages.iter().filter_map(|stage| stage.platform.as_ref());
+    let redundant = |platform: &&Word| {
+        let used = std::cell::RefCell::new(Vec::new());
+        let target = "\u{1}";
+        let expanded = words::expand(
+            &platform.text,
+            &|name| {
+                used.borrow_mut().push(name.to_owned());
+                (name == "TARGETPLATFORM").then(|| target.to_owned())
+            },
+            escape,
+        );
+        expanded.is_ok_and(|text| text == target) && used.borrow().iter().all(|name| name == "TARGETPLATFORM")
+    };
     found.extend(platforms.filter(redundant).map(|platform| {
         Diagnostic::warning(format!("`--platform={platform}` is the default"))
             .at(platform.span.clone(), "")
@@ -76,19 +95,33 @@ pub(super) fn constant_platform(subject: &Subject<'_>, found: &mut Vec<Diagnosti
     }
 }
 
+/// Whether the name holds the operating system or the architecture.
 fn is_named_after(stage: &Stage, platform: &str) -> bool {
     let Some(name) = stage.name.as_ref().map(|name| name.text.to_lowercase()) else { return false };
-    platform.to_lowercase().split('/').any(|part| !part.is_empty() && name.contains(part))
+    let parts = platform.split('/').take(2).map(str::to_lowercase);
+    let usual = parts.map(|part| match part.as_str() {
+        "x86_64" | "x86-64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        "armhf" | "armel" => "arm".to_owned(),
+        "i386" | "i686" => "386".to_owned(),
+        "macos" => "darwin".to_owned(),
+        _ => part,
+    });
+    usual.into_iter().any(|part| !part.is_empty() && name.contains(&part))
 }
 
 pub(super) fn platform_mismatch(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    for (index, stage) in subject.dockerfile.stages.iter().enumerate() {
-        if let Some(mismatch) = (subject.given.base_platform)(index) {
+    for (stage, beginning) in subject.dockerfile.stages.iter().zip(&subject.facts.stages) {
+        if let Some(mismatch) = beginning.as_ref().and_then(|beginning| beginning.mismatch.as_ref()) {
             let message = format!(
                 "the base image is for {} and the stage is built for {}",
                 mismatch.actual, mismatch.expected
             );
-            found.push(Diagnostic::warning(message).at(stage.base.span.clone(), ""));
+            let help = format!(
+                "take an image for {}, or say `FROM --platform={}`",
+                mismatch.expected, mismatch.actual
+            );
+            found.push(Diagnostic::warning(message).at(stage.base.span.clone(), "").help(help));
         }
     }
 }

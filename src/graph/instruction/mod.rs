@@ -34,14 +34,6 @@ pub(super) fn is_predefined(name: &str) -> bool {
     PROXIES.contains(&name.to_ascii_uppercase().as_str())
 }
 
-/// The variables that an instruction declares, if it is an ARG.
-pub(super) fn declared(instruction: &Instruction) -> &[Pair] {
-    match &instruction.kind {
-        Kind::Arg(pairs) => pairs,
-        _ => &[],
-    }
-}
-
 /// A base image's trigger as instructions.
 pub(super) fn trigger(text: &str) -> Result<Vec<Instruction>, Vec<Diagnostic>> {
     let file = SourceFile::new(TRIGGERS, format!("FROM scratch\n{text}\n"));

@@ -1,0 +1,236 @@
+//! The stages as a build sees them: each instruction with its words expanded, variables followed from
+//! instruction to instruction.
+//!
+//! Rules that BuildKit applies while it carries a stage out read this instead of the file. A stage that is
+//! not reached has no steps. Triggers of the base image or of the stage below stand at the stage's `FROM`.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::diag::{Span, closest};
+
+use super::super::ast::{Dockerfile, Heredoc, Instruction, Kind, Pair, Word};
+use super::super::words;
+use super::Facts;
+
+/// One instruction of a stage that is reached.
+pub(super) struct Step<'a> {
+    pub(super) instruction: &'a Instruction,
+    /// The `FROM` of its stage, if it is a trigger.
+    trigger_of: Option<&'a Span>,
+    values: Vec<Value>,
+}
+
+/// A word with its variables put in.
+struct Value {
+    place: Span,
+    texts: Vec<String>,
+    undefined: Vec<Undefined>,
+}
+
+/// A variable that has no value where it is used.
+pub(super) struct Undefined {
+    pub(super) name: String,
+    /// The defined variable that was perhaps meant.
+    pub(super) meant: Option<String>,
+}
+
+impl Step<'_> {
+    /// Where a finding about a part of the instruction stands.
+    pub(super) fn place(&self, part: &Span) -> Span {
+        self.trigger_of.unwrap_or(part).clone()
+    }
+
+    /// What a word of the instruction expands to; nothing where it cannot be expanded.
+    pub(super) fn texts(&self, word: &Word) -> &[String] {
+        let found = self.values.iter().find(|value| value.place.range == word.span.range);
+        found.map_or(&[], |value| &value.texts)
+    }
+
+    /// What a word expands to where it is one word; as it is written where it cannot be expanded.
+    pub(super) fn text<'s>(&'s self, word: &'s Word) -> &'s str {
+        self.texts(word).first().map_or(&word.text, String::as_str)
+    }
+
+    /// The undefined variables, each with the place of the word that uses it.
+    pub(super) fn undefined(&self) -> impl Iterator<Item = (&Span, &Undefined)> {
+        self.values.iter().flat_map(|value| value.undefined.iter().map(|name| (&value.place, name)))
+    }
+}
+
+/// A stage and what is done in it.
+pub(super) struct Stage<'a> {
+    /// The stage below, if it is one of the file.
+    pub(super) base: Option<usize>,
+    /// Whether the image below chose a shell of its own.
+    pub(super) has_shell: bool,
+    pub(super) steps: Vec<Step<'a>>,
+    /// Every argument that was declared at the end, with a value or without.
+    declared: BTreeSet<String>,
+}
+
+/// The stages of a file in order; `None` for those that are not reached.
+pub(super) fn stages<'a>(dockerfile: &'a Dockerfile, facts: &'a Facts) -> Vec<Option<Stage<'a>>> {
+    let globals = globals(dockerfile, &facts.platform, &facts.arguments);
+    let mut traced: Vec<Option<Stage<'a>>> = Vec::new();
+    for (index, stage) in dockerfile.stages.iter().enumerate() {
+        let Some(Some(beginning)) = facts.stages.get(index) else {
+            traced.push(None);
+            continue;
+        };
+        let below = beginning.stage.and_then(|base| traced.get(base)?.as_ref());
+        let mut tracer = Tracer {
+            escape: dockerfile.escape(),
+            arguments: &facts.arguments,
+            globals: &globals,
+            variables: beginning.variables.iter().cloned().collect(),
+            declared: below.map(|below| below.declared.clone()).unwrap_or_default(),
+        };
+        let triggers = beginning.triggers.iter().map(|trigger| (trigger, Some(&stage.span)));
+        let own = stage.instructions.iter().map(|instruction| (instruction, None));
+        let steps = triggers.chain(own).map(|(instruction, at)| tracer.step(instruction, at)).collect();
+        traced.push(Some(Stage {
+            base: beginning.stage,
+            has_shell: beginning.has_shell,
+            steps,
+            declared: tracer.declared,
+        }));
+    }
+    traced
+}
+
+/// The variables that `FROM` sees: those of the platform, then the arguments at the head of the file with
+/// what `given` says in place of their defaults.
+pub(super) fn globals(
+    dockerfile: &Dockerfile,
+    platform: &BTreeMap<String, String>,
+    given: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut globals = platform.clone();
+    for (name, default) in dockerfile.global_args() {
+        let default = || {
+            let word = default.as_ref()?;
+            words::expand(&word.text, &|name| globals.get(name).cloned(), dockerfile.escape()).ok()
+        };
+        if let Some(value) = given.get(&name.text).cloned().or_else(default) {
+            globals.insert(name.text.clone(), value);
+        }
+    }
+    globals
+}
+
+/// The variables of a stage as they are now.
+struct Tracer<'a> {
+    escape: char,
+    arguments: &'a BTreeMap<String, String>,
+    globals: &'a BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    declared: BTreeSet<String>,
+}
+
+impl Tracer<'_> {
+    fn step<'i>(&mut self, instruction: &'i Instruction, trigger_of: Option<&'i Span>) -> Step<'i> {
+        let values = match &instruction.kind {
+            Kind::Arg(pairs) => pairs.iter().flat_map(|pair| self.argument(pair)).collect(),
+            Kind::Env(pairs) => self.environment(pairs),
+            Kind::Label(pairs) => pairs.iter().flat_map(|pair| self.pair(pair)).collect(),
+            Kind::Expose(words) => words.iter().map(|word| self.list(word)).collect(),
+            Kind::Volume(words) => words.iter().map(|word| self.value(word)).collect(),
+            Kind::User(word) | Kind::Workdir(word) | Kind::StopSignal(word) => vec![self.value(word)],
+            Kind::Run(run) => run.mounts.iter().map(|mount| self.mount(mount)).collect(),
+            Kind::Copy(copy) => {
+                let paths = copy.sources.iter().chain([&copy.destination]);
+                let all = paths.chain(&copy.chown).chain(&copy.chmod).chain(&copy.excludes);
+                let values = all.map(|word| self.value(word));
+                values.chain(copy.heredocs.iter().map(|heredoc| self.heredoc(heredoc))).collect()
+            }
+            Kind::Add(add) => {
+                let paths = add.sources.iter().chain([&add.destination]).chain(&add.checksum);
+                let all = paths.chain(&add.chown).chain(&add.chmod).chain(&add.excludes);
+                let values = all.map(|word| self.value(word));
+                values.chain(add.heredocs.iter().map(|heredoc| self.heredoc(heredoc))).collect()
+            }
+            _ => Vec::new(),
+        };
+        Step { instruction, trigger_of, values }
+    }
+
+    /// One variable of an `ARG`: what is given, else its default, else the one at the head of the file.
+    fn argument(&mut self, (name, default): &Pair) -> Option<Value> {
+        let given = self.arguments.get(&name.text).cloned();
+        let traced = match default {
+            Some(word) if given.is_none() => Some(self.value(word)),
+            _ => None,
+        };
+        let default = traced.as_ref().and_then(|value| value.texts.first().cloned());
+        if let Some(value) = given.or(default).or_else(|| self.globals.get(&name.text).cloned()) {
+            self.variables.insert(name.text.clone(), value);
+        }
+        self.declared.insert(name.text.clone());
+        traced
+    }
+
+    /// All values of one `ENV` see the variables as they were before it.
+    fn environment(&mut self, pairs: &[Pair]) -> Vec<Value> {
+        let values: Vec<_> = pairs.iter().flat_map(|pair| self.pair(pair)).collect();
+        for pair in values.chunks_exact(2) {
+            if let [name, value] = pair {
+                let text = |value: &Value| value.texts.first().cloned().unwrap_or_default();
+                self.variables.insert(text(name), text(value));
+            }
+        }
+        values
+    }
+
+    /// Name and value.
+    fn pair(&self, (name, value): &Pair) -> Vec<Value> {
+        std::iter::once(name).chain(value).map(|word| self.value(word)).collect()
+    }
+
+    fn value(&self, word: &Word) -> Value {
+        self.traced(&word.span, |lookup| Ok(vec![words::expand(&word.text, lookup, self.escape)?]))
+    }
+
+    fn list(&self, word: &Word) -> Value {
+        self.traced(&word.span, |lookup| words::expand_to_list(&word.text, lookup, self.escape))
+    }
+
+    fn heredoc(&self, heredoc: &Heredoc) -> Value {
+        self.traced(&heredoc.span, |lookup| match heredoc.expand {
+            true => Ok(vec![words::expand_heredoc(&heredoc.content, lookup)?]),
+            false => Ok(Vec::new()),
+        })
+    }
+
+    fn mount(&self, mount: &super::super::mount::Mount) -> Value {
+        self.traced(&mount.text.span, |lookup| {
+            // Only the variables count here; what is wrong with the values is found elsewhere.
+            let _ = mount.resolve(lookup, self.escape);
+            Ok(Vec::new())
+        })
+    }
+
+    /// Expands, and notes each variable that has no value and is no declared argument either.
+    fn traced(
+        &self,
+        place: &Span,
+        expand: impl FnOnce(words::Lookup<'_>) -> Result<Vec<String>, words::WordError>,
+    ) -> Value {
+        let names = RefCell::new(BTreeSet::new());
+        let lookup = |name: &str| {
+            let value = self.variables.get(name).cloned();
+            if value.is_none() && !self.declared.contains(name) {
+                names.borrow_mut().insert(name.to_owned());
+            }
+            value
+        };
+        let texts = expand(&lookup).unwrap_or_default();
+        let known = || self.variables.keys().map(String::as_str);
+        let undefined = |name: String| Undefined { meant: closest(&name, known()).map(str::to_owned), name };
+        Value {
+            place: place.clone(),
+            texts,
+            undefined: names.into_inner().into_iter().map(undefined).collect(),
+        }
+    }
+}
