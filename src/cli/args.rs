@@ -474,7 +474,7 @@ pub(super) struct Why {
 #[derive(Debug, Subcommand)]
 pub(super) enum Image {
     /// Build one image from a Dockerfile
-    Build(ImageBuild),
+    Build(Box<ImageBuild>),
     /// Make a base image of a root file system
     Import(ImageImport),
     /// List the images of the store

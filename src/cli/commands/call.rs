@@ -61,7 +61,7 @@ fn check_json(checked: &Checked) -> Value {
     }
     let of_mistake = || Some(&checked.mistakes.first()?.place.as_ref()?.0.file);
     let file = dockerfile.map(|dockerfile| &dockerfile.file).or_else(of_mistake);
-    object.insert("sources".to_owned(), Value::from_iter(file.map(|file| source_json(file))));
+    object.insert("sources".to_owned(), Value::from_iter(file.map(source_json)));
     if let Some(mistake) = checked.mistakes.first() {
         let mut error = json!({"message": mistake.message});
         if let Some((span, _)) = &mistake.place {
