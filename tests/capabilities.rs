@@ -1,4 +1,5 @@
 //! The capability tests: each module is one capability, shown on the real program.
+mod add;
 mod build;
 mod buildkit;
 mod command_line;

@@ -76,6 +76,12 @@ impl Context {
     }
 }
 
+/// The folder that a destination means to whoever fills it otherwise (ADD of an archive), made where it is
+/// missing as for the content of a folder.
+pub fn destination_folder(into: &RootDir, placement: &Placement) -> Result<OwnedFd, CopyError> {
+    Ok(Destination::of(into, placement).folder()?.0)
+}
+
 /// Writes a file that has no source in any tree (a heredoc of a COPY) by the same rules as a file of one:
 /// what is there is replaced and no link followed, a folder never replaced.
 pub fn write_file(

@@ -25,16 +25,16 @@ pub enum OciError {
         /// Why.
         source: DamagedTar,
     },
-    /// A layer has an entry that is refused.
-    #[error("`{}` in the layer is refused: {problem}", path.display())]
+    /// A layer or archive has an entry that is refused.
+    #[error("`{}` in the tar is refused: {problem}", path.display())]
     Entry {
         /// Its name in the tar.
         path: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A layer is beyond the limits against decompression bombs.
-    #[error("the layer has more than {limit} {what}")]
+    /// A layer or archive is beyond the limits against decompression bombs.
+    #[error("the tar has more than {limit} {what}")]
     Limit {
         /// `bytes`, `entries`.
         what: &'static str,

@@ -5,9 +5,11 @@
 //! layer's tar; [`publish_layer`] and [`measured_layer`] are the same for the store's snapshots.
 //! [`import_rootfs`] makes an image of a root file system, [`write_archive`] and [`read_archive`] are the
 //! two ways between images and what an engine loads and saves, [`Registry`] brings images from elsewhere.
+//! [`unpack_archive`] unpacks a user's own archive for ADD.
 //! Nothing here decides what to build or what
 //! to hand over, nothing mounts, and every path inside a layer goes through `base::fs::RootDir`.
 
+mod added;
 mod archive;
 mod auth;
 mod compress;
@@ -23,6 +25,7 @@ mod registry;
 mod snapshot;
 mod tarball;
 
+pub use added::{is_archive, unpack_archive};
 pub use archive::{
     ArchiveImage, ArchiveKind, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive,
     write_archive,

@@ -1,7 +1,6 @@
 //! A COPY or ADD: from contexts, from other stages, from the Dockerfile itself.
 
-use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::io::Write as _;
 use std::sync::PoisonError;
 
 use super::super::error::StepError;
@@ -11,9 +10,9 @@ use super::super::users::Accounts;
 use super::Executor;
 use crate::base::digest::{BlobId, ResultId};
 use crate::base::fs::{AtPath, RootDir};
-use crate::context::{Chmod, Placement, Request, Selection, write_file};
+use crate::context::{Chmod, Context, Placement, Request, Selection, destination_folder, write_file};
 use crate::graph::{Copy, NodeId, Op, Take};
-use rustix::fs::{Mode, OFlags};
+use crate::oci::{UnpackLimits, is_archive, unpack_archive};
 
 impl Executor<'_> {
     /// Copies onto `parent` and publishes what came of it.
@@ -53,16 +52,13 @@ impl Executor<'_> {
     ) -> Result<Option<BlobId>, StepError> {
         let staged = self.stages.lock().unwrap_or_else(PoisonError::into_inner).remove(&taken);
         if let Some((context, selection)) = staged {
-            context.copy(&selection, root, placement)?;
+            place(&context, &selection, take, root, placement)?;
             return Ok(None);
         }
         let selection = self.selections.get(&taken).ok_or(StepError::NoResult)?;
         let number = self.context_number(taken).ok_or(StepError::NoResult)?;
-        if take.unpack {
-            refuse_archives(&self.graph.contexts[number].folder, selection)?;
-        }
         let context = self.contexts.get(number).ok_or(StepError::NoResult)?;
-        context.copy(selection, root, placement)?;
+        place(context, selection, take, root, placement)?;
         self.keep(selection).map(Some)
     }
 
@@ -83,6 +79,42 @@ impl Executor<'_> {
     }
 }
 
+/// Writes what was selected, archives unpacked where the instruction does that.
+fn place(
+    context: &Context,
+    selection: &Selection,
+    take: &Take,
+    root: &RootDir,
+    placement: &Placement,
+) -> Result<(), StepError> {
+    if !take.unpack {
+        return Ok(context.copy(selection, root, placement)?);
+    }
+    for one in selection.split() {
+        match context.open_file(&one)?.is_some_and(is_archive) {
+            true => unpack(context, &one, root, placement)?,
+            false => context.copy(&one, root, placement)?,
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks an archive into the destination, which is a folder then; `--chmod` changes nothing about that.
+fn unpack(
+    context: &Context,
+    archive: &Selection,
+    root: &RootDir,
+    placement: &Placement,
+) -> Result<(), StepError> {
+    let Some(mut file) = context.open_file(archive)? else { return Err(StepError::NoResult) };
+    let placement = Placement { chmod: None, ..placement.clone() };
+    let folder = RootDir::from_fd(destination_folder(root, &placement)?);
+    let unpacked = unpack_archive(&mut file, &folder, placement.owner, &UnpackLimits::default());
+    // Bytes that are not those that were selected are the reason of any error in them.
+    file.finish()?;
+    Ok(unpacked?)
+}
+
 /// What a COPY selects from one of its sources, as `context` takes it.
 pub(in crate::build) fn request(copy: &Copy, source: usize) -> Result<Request, StepError> {
     let take = copy.takes.get(source).ok_or(StepError::NoResult)?;
@@ -99,29 +131,4 @@ fn chmod(mode: Option<&str>) -> Result<Option<Chmod>, StepError> {
     let Some(mode) = mode else { return Ok(None) };
     let parsed: Result<Chmod, _> = mode.parse();
     parsed.map(Some).map_err(|error| StepError::Mode { mode: mode.to_owned(), reason: error.to_string() })
-}
-
-/// `ADD` unpacks local archives; that is not there yet, and copying them instead would be wrong.
-fn refuse_archives(folder: &Path, selection: &Selection) -> Result<(), StepError> {
-    let root = RootDir::open(folder)?;
-    for source in selection.sources().filter(|source| !source.folder) {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = std::fs::File::from(root.open_at(&source.path, flags, Mode::empty())?);
-        let mut head = Vec::new();
-        file.take(512).read_to_end(&mut head).at_path("read", &source.path)?;
-        if is_archive(&head) {
-            let name = source.path.display();
-            return Err(StepError::Unsupported(format!(
-                "`ADD` of the archive `{name}`, which would have to be unpacked (COPY copies it as it is)"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// gzip, bzip2, xz, zstd or plain tar by the first bytes (moby `pkg/archive.DetectCompression`).
-fn is_archive(head: &[u8]) -> bool {
-    let magic: [&[u8]; 4] =
-        [&[0x1f, 0x8b, 0x08], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
-    magic.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
 }

@@ -42,7 +42,6 @@ impl Applying<'_, '_, '_> {
             ("link", add.link),
             ("checksum", add.checksum.is_some()),
             ("keep-git-dir", add.keep_git_dir.is_some()),
-            ("unpack", add.unpack == Some(true)),
         ] {
             if refused {
                 return self.refuse_flag(flag, &add.flags);
@@ -60,7 +59,7 @@ impl Applying<'_, '_, '_> {
                 let span = add.sources.get(remote).map_or(&self.instruction.span, |word| &word.span);
                 return self.refuse("`ADD` from a URL or a git repository", &span.clone());
             }
-            takes.push(Take { patterns, unpack: add.unpack.is_none() });
+            takes.push(Take { patterns, unpack: add.unpack != Some(false) });
             sources.push(self.local());
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };

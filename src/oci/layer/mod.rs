@@ -11,7 +11,7 @@ mod write;
 mod xattrs;
 
 pub use folder::copy_tree;
-pub(super) use unpack::unpack_dated;
+pub(super) use unpack::{unpack_dated, unpack_onto};
 pub use unpack::{UnpackLimits, unpack_layer};
 pub use write::{LayerOptions, Times, write_layer, write_tree};
 

@@ -4,6 +4,9 @@
 //! inside the tree. Entries come in any order, twice, and without their folders; the later one wins, and a
 //! missing folder takes the attributes that it has below. Owners, modes and attributes are set explicitly,
 //! so the umask does not matter. The times of folders are set last, because filling a folder changes them.
+//!
+//! [`unpack_onto`] is the same for the archives of ADD, whose members go over what is there: they delete
+//! nothing, and a name that leads out is refused instead of being bent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -67,8 +70,7 @@ pub(in crate::oci) fn unpack_dated(
 ) -> Result<(LayerTar, i64), OciError> {
     let digested = Digested { inner: reader, digest: DigestWriter::new(io::sink()) };
     let mut reader = Reader::new(io::BufReader::with_capacity(1 << 17, digested));
-    let (folders, parent) = (BTreeMap::new(), None);
-    let mut unpacker = Unpacker { tree, lower, limits: *limits, folders, parent, bytes: 0, entries: 0 };
+    let mut unpacker = Unpacker::new(tree, Form::Layer(lower), limits);
     unpacker.root()?;
     let mut latest = 0;
     while let Some(member) = reader.next().map_err(unreadable)? {
@@ -81,8 +83,25 @@ pub(in crate::oci) fn unpack_dated(
     Ok((LayerTar { diff_id: DiffId(digest), size }, latest))
 }
 
+/// Unpacks the plain tar that `reader` yields onto what is in `tree`, as ADD does: members keep their modes
+/// and times, and their owners unless `owner` replaces them; folders that no member names are root's. A
+/// member lies at its name below `tree`, links on the way followed inside it.
+pub(in crate::oci) fn unpack_onto(
+    reader: &mut dyn Read,
+    tree: &RootDir,
+    owner: Option<(u32, u32)>,
+    limits: &UnpackLimits,
+) -> Result<(), OciError> {
+    let mut reader = Reader::new(io::BufReader::with_capacity(1 << 17, reader));
+    let mut unpacker = Unpacker::new(tree, Form::Archive(owner), limits);
+    while let Some(member) = reader.next().map_err(unreadable)? {
+        unpacker.archived(&member, &mut reader)?;
+    }
+    unpacker.set_folder_times()
+}
+
 fn unreadable(source: DamagedTar) -> OciError {
-    OciError::Tar { what: "the layer", source }
+    OciError::Tar { what: "the tar", source }
 }
 
 /// A reader that digests what goes through it.
@@ -99,9 +118,18 @@ impl<R: Read> Read for Digested<R> {
     }
 }
 
+/// What the members mean.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// A layer, over what lies below.
+    Layer(Option<&'a RootDir>),
+    /// Files for a tree that is there, with the owner that all of them get.
+    Archive(Option<(u32, u32)>),
+}
+
 struct Unpacker<'a> {
     tree: &'a RootDir,
-    lower: Option<&'a RootDir>,
+    form: Form<'a>,
     limits: UnpackLimits,
     /// The times that folders are to have in the end.
     folders: BTreeMap<PathBuf, Timestamps>,
@@ -129,7 +157,19 @@ impl Place {
     }
 }
 
-impl Unpacker<'_> {
+impl<'a> Unpacker<'a> {
+    fn new(tree: &'a RootDir, form: Form<'a>, limits: &UnpackLimits) -> Self {
+        let (folders, parent) = (BTreeMap::new(), None);
+        Self { tree, form, limits: *limits, folders, parent, bytes: 0, entries: 0 }
+    }
+
+    fn lower(&self) -> Option<&'a RootDir> {
+        match self.form {
+            Form::Layer(lower) => lower,
+            Form::Archive(_) => None,
+        }
+    }
+
     /// Gives the root folder the attributes that it has below: in an overlay the topmost root counts.
     fn root(&mut self) -> Result<(), OciError> {
         let root = self.root_place()?;
@@ -140,6 +180,21 @@ impl Unpacker<'_> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = Rc::new(self.tree.open_at(Path::new("/"), flags, Mode::empty())?);
         Ok(Place { folder, name: ".".into(), path: "/".into() })
+    }
+
+    /// A member of an archive, which has no marks of layers: its root is the folder that is there, and
+    /// names that layers take for deletions can be in no image.
+    fn archived(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
+        let outside = |name: &[u8]| refused(name, "it lies outside of the archive");
+        let path = within(&member.path).ok_or_else(|| outside(&member.path))?;
+        if let Kind::HardLink(target) = &member.kind {
+            within(target).ok_or_else(|| outside(target))?;
+        }
+        let marked = path.iter().any(|part| part.as_bytes().starts_with(WHITEOUT));
+        if path.as_os_str().is_empty() || marked {
+            return Ok(());
+        }
+        self.member(member, content)
     }
 
     fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
@@ -160,17 +215,29 @@ impl Unpacker<'_> {
         let place = self.place(&path)?;
         match &member.kind {
             Kind::Directory => self.folder(&place, member),
-            Kind::HardLink(target) => self.hard_link(&place, target),
+            Kind::HardLink(target) => {
+                self.hard_link(&place, target)?;
+                match self.form {
+                    Form::Layer(_) => Ok(()),
+                    // Whoever unpacks archives sets what their headers say, on links too.
+                    Form::Archive(_) => self.dress(&place, member),
+                }
+            }
             kind => {
                 self.clear(&place)?;
                 self.create(&place, kind, member, content)?;
-                self.attributes(&place, member)?;
-                let times = times(member.mtime, member.nanoseconds);
-                rustix::fs::utimensat(&place.folder, &place.name, &times, AtFlags::SYMLINK_NOFOLLOW)
-                    .at_path("set the times of", &place.path)?;
-                Ok(())
+                self.dress(&place, member)
             }
         }
+    }
+
+    /// Attributes and times of what is no folder.
+    fn dress(&self, place: &Place, member: &Member) -> Result<(), OciError> {
+        self.attributes(place, member)?;
+        let times = times(member.mtime, member.nanoseconds);
+        rustix::fs::utimensat(&place.folder, &place.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .at_path("set the times of", &place.path)?;
+        Ok(())
     }
 
     fn root_member(&mut self, member: &Member) -> Result<(), OciError> {
@@ -191,7 +258,7 @@ impl Unpacker<'_> {
             return Err(refused(path.as_os_str().as_bytes(), "the whiteout names no file"));
         }
         let place = if opaque { self.folder_place(folder)? } else { self.place(&folder.join(hidden))? };
-        match self.lower {
+        match self.lower() {
             None => Ok(()),
             // The kernel does not look for the mark on the root of a layer.
             Some(lower) if opaque && folder.as_os_str().is_empty() => self.hide_root(lower),
@@ -240,12 +307,8 @@ impl Unpacker<'_> {
 
     fn hard_link(&mut self, place: &Place, target: &[u8]) -> Result<(), OciError> {
         let target = inside(target);
-        let missing = || {
-            refused(
-                place.path.as_os_str().as_bytes(),
-                "it is a hard link to a file that the layer does not have",
-            )
-        };
+        let missing =
+            || refused(place.path.as_os_str().as_bytes(), "it is a hard link to a file that is not there");
         let stat = self.tree.stat(&target, false)?.ok_or_else(missing)?;
         if is_folder(&stat) || is_whiteout(&stat) {
             return Err(refused(place.path.as_os_str().as_bytes(), "a hard link needs a file"));
@@ -319,13 +382,22 @@ impl Unpacker<'_> {
 
     /// Owner, then attributes (a change of owner clears capabilities), then mode (it clears set-user-ID).
     fn attributes(&self, place: &Place, member: &Member) -> Result<(), OciError> {
-        let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
+        let (uid, gid) = match self.form {
+            Form::Archive(Some(owner)) => owner,
+            _ => (member.uid, member.gid),
+        };
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         rustix::fs::chownat(&place.folder, &place.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .at_path("set the owner of", &place.path)?;
         xattrs::set(&place.folder, &place.name, &member.xattrs)
             .at_path("set the attributes of", &place.path)?;
-        if !matches!(member.kind, Kind::Symlink(_)) {
-            // What was made just now is no link, and nobody else writes into the tree.
+        let link = match &member.kind {
+            Kind::Symlink(_) => true,
+            Kind::HardLink(_) => place.stat()?.is_some_and(|stat| is_link(&stat)),
+            _ => false,
+        };
+        if !link {
+            // It is no link, and nobody else writes into the tree.
             let mode = Mode::from_raw_mode(member.mode);
             rustix::fs::chmodat(&place.folder, &place.name, mode, AtFlags::empty())
                 .at_path("set the mode of", &place.path)?;
@@ -393,7 +465,7 @@ impl Unpacker<'_> {
             let next = reached.join(&component);
             match self.tree.stat(&next, false)? {
                 Some(stat) if is_folder(&stat) => reached = next,
-                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+                Some(stat) if is_link(&stat) => {
                     links += 1;
                     if links > MOST_LINKS {
                         return Err(PathError::new("create", path, Errno::LOOP).into());
@@ -433,7 +505,12 @@ impl Unpacker<'_> {
     /// Gives a folder the attributes that it has below, else those of a plain folder of root's.
     fn inherit(&mut self, path: &Path, place: &Place) -> Result<(), OciError> {
         let mut member = Member::new(place.path.as_os_str().as_bytes(), Kind::Directory);
-        if let Some(lower) = self.lower
+        if let Form::Archive(_) = self.form {
+            let folder =
+                rustix::fs::chmodat(&place.folder, &place.name, Mode::from_raw_mode(0o755), AtFlags::empty());
+            return Ok(folder.at_path("set the mode of", &place.path)?);
+        }
+        if let Some(lower) = self.lower()
             && let Some(stat) = lower.stat(path, false)?.filter(is_folder)
         {
             (member.mode, member.uid, member.gid) = (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
@@ -490,6 +567,19 @@ fn inside(name: &[u8]) -> PathBuf {
     path
 }
 
+/// The path below the root that a name means; none if it leads out of it.
+fn within(name: &[u8]) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for component in Path::new(OsStr::from_bytes(name)).components() {
+        match component {
+            std::path::Component::Normal(name) => path.push(name),
+            std::path::Component::ParentDir => path.pop().then_some(())?,
+            _ => {}
+        }
+    }
+    Some(path)
+}
+
 /// A component of a link's target that has to be walked.
 fn component_name(component: std::path::Component<'_>) -> Option<OsString> {
     match component {
@@ -511,6 +601,10 @@ fn is_foreign(path: &Path) -> bool {
 
 fn is_folder(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn is_link(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
 }
 
 fn is_whiteout(stat: &Stat) -> bool {

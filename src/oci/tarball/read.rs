@@ -64,6 +64,17 @@ impl Extensions {
     }
 }
 
+/// Some tools leave numbers out that they do not need; an empty one is zero (Go's `archive/tar`).
+fn fill_empty_numbers(header: &mut [u8; BLOCK]) {
+    let mode_to_time = [100..108, 108..116, 116..124, 124..136, 136..148];
+    for field in mode_to_time.into_iter().chain([329..337, 337..345]) {
+        let field = &mut header[field];
+        if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+            field[0] = b'0';
+        }
+    }
+}
+
 impl<R: Read> Reader<R> {
     /// Reads the tar that `inner` yields.
     pub(in crate::oci) const fn new(inner: R) -> Self {
@@ -126,6 +137,7 @@ impl<R: Read> Reader<R> {
         if sum != counted + 8 * u32::from(b' ') {
             return Err(self.damaged("a header's checksum is wrong"));
         }
+        fill_empty_numbers(header.as_mut_bytes());
         Ok(Some(header))
     }
 
