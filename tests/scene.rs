@@ -88,6 +88,15 @@ impl Scene {
         Some(scene)
     }
 
+    /// An empty project with an empty store, for builds that need no base image.
+    pub(crate) fn as_root() -> Option<Self> {
+        if rustix::process::geteuid().is_root() {
+            return Some(Self::empty());
+        }
+        skip("root");
+        None
+    }
+
     /// An empty project with an empty store.
     pub(crate) fn empty() -> Self {
         let folder = match std::env::var_os("SHIPWAY_TEST_SCRATCH") {
