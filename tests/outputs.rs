@@ -193,3 +193,50 @@ fn what_cannot_be_written_is_said_before_anything_is_built() {
     build(&scene, &["-o", "type=oic,dest=x"]).fails(1, &["there is no type `oic`; did you mean `oci`?"]);
     assert!(needs("SHIPWAY_TEST_BUSYBOX_TAR", "busybox").is_some());
 }
+
+#[test]
+fn what_is_pushed_is_pulled_and_a_second_push_uploads_nothing() {
+    let Some(scene) = scene() else { return };
+    let Some(registry) = needs("SHIPWAY_TEST_REGISTRY", "a registry (SHIPWAY_TEST_REGISTRY)") else { return };
+    let name = |repository: &str, tag: &str| {
+        format!("{registry}/st-outputs-{}/{repository}:{tag}", std::process::id())
+    };
+    let (one, two, other) = (name("a", "1"), name("a", "2"), name("b", "1"));
+    let pushed = build(&scene, &["-t", &one, "--push", "--metadata-file", "meta.json"]).ok();
+    pushed.says(&[&format!("pushed {one} as sha256:"), "5 uploaded"]);
+    let digest = value(&scene.project().join("meta.json"), "/containerimage.digest");
+    // Nothing of it is left to do, under another tag neither; another repository takes it from the first.
+    build(&scene, &["-t", &one, "--push"]).ok().says(&["nothing to upload"]);
+    build(&scene, &["-t", &one, "-t", &two, "-t", &other, "--push"])
+        .ok()
+        .says(&[&format!("pushed {one}, {two} as {digest}: nothing to upload"), "1 uploaded, 4 taken from"]);
+    for name in [&one, &two, &other] {
+        let reference = format!("docker://{name}");
+        let seen = Command::new("skopeo").args(["inspect", "--tls-verify=false", &reference]).output();
+        let Ok(seen) = seen else { return skip("skopeo") };
+        let seen: serde_json::Value = serde_json::from_str(&ran(&seen).ok().out).unwrap();
+        assert_eq!(
+            (seen["Digest"].as_str(), seen["Labels"]["kind"].as_str()),
+            (Some(&*digest), Some("test"))
+        );
+    }
+    let copy = format!("docker://{other}");
+    let copy = ["copy", "--quiet", "--src-tls-verify=false", &copy, "dir:copy"];
+    ran(&Command::new("skopeo").args(copy).current_dir(scene.project()).output().unwrap()).ok();
+    // By us, into a store that knows nothing, and as the base of what is pushed beside it.
+    let fresh = Scene::empty();
+    fresh.write("Dockerfile", &format!("FROM {other}\nRUN grep hello /d/f && echo more > /more\n"));
+    let third = name("c", "1");
+    build(&fresh, &["-t", &third, "--push", "-o", "out"]).ok().says(&["2 uploaded, 4 taken from"]);
+    assert_eq!(std::fs::read_to_string(fresh.project().join("out/more")).unwrap(), "more\n");
+}
+
+#[test]
+fn a_push_that_cannot_be_says_why() {
+    let Some(scene) = scene() else { return };
+    build(&scene, &["--push"]).fails(1, &["a push needs a name for the image: -t or name="]);
+    scene
+        .shipway(&["--offline", "--engine", "none", "image", "build", "-t", "r.example/a", "--push", "."])
+        .fails(1, &["cannot push: --offline"]);
+    build(&scene, &["-t", "127.0.0.1:1/a", "--push"]).fails(1, &["cannot reach the registry `127.0.0.1:1`"]);
+}

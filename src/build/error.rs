@@ -53,6 +53,9 @@ pub enum BuildError {
     /// An imported layer that cannot be filed.
     #[error("cannot file the imported layer: {0}")]
     Import(StepError),
+    /// A push although no registry may be asked.
+    #[error("cannot push: --offline forbids to ask registries")]
+    NoRegistries,
     /// An image's draft that cannot be written down.
     #[error("cannot write the image's draft: {0}")]
     Draft(serde_json::Error),

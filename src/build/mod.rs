@@ -33,7 +33,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 pub use checks::{Checked, check};
-pub use deliver::{Archive, Delivered, Output, Package, Place, deliver};
+pub use deliver::{Archive, Delivered, Output, Package, Place, Remote, deliver};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::base::diag::closest;
-use crate::build::{Archive, Output, Package, Place};
+use crate::build::{Archive, Output, Package, Place, Remote};
 use crate::oci::{ArchiveKind, Encoding, ImageForm, Packing, Platform, Reference};
 
 /// The kinds of outputs.
@@ -73,8 +73,8 @@ pub(super) struct Wanted<'f> {
 pub(super) fn outputs(wanted: &Wanted<'_>, folder: &Path) -> Result<Outputs, String> {
     let annotations = annotations(wanted.annotations)?;
     let mut specs = wanted.outputs.iter().map(|text| Spec::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    if wanted.push {
-        return Err("not supported yet: --push".to_owned());
+    if wanted.push && !specs.iter_mut().map(Spec::push).fold(false, |one, other| one | other) {
+        specs.push(Spec::of("registry"));
     }
     if wanted.load && !specs.iter().any(Spec::loads) {
         specs.push(Spec::of("docker"));
@@ -88,7 +88,8 @@ pub(super) fn outputs(wanted: &Wanted<'_>, folder: &Path) -> Result<Outputs, Str
             .map_err(|problem| format!("--output {}: {problem}", spec.text))?;
     }
     check(&outputs)?;
-    if !annotations.is_empty() && !outputs.others.iter().any(|other| matches!(other, Output::Archive(_))) {
+    let takes = |other: &Output| matches!(other, Output::Archive(_) | Output::Remote(_));
+    if !annotations.is_empty() && !outputs.others.iter().any(takes) {
         let text =
             "annotations have no effect: they go into a manifest, which only archives and registries get";
         outputs.warnings.push(text.to_owned());
@@ -110,12 +111,20 @@ fn check(outputs: &Outputs) -> Result<(), String> {
     Ok(())
 }
 
+fn remote(names: &[Reference], package: Package) -> Result<Output, String> {
+    if names.is_empty() {
+        return Err("a push needs a name for the image: -t or name=".to_owned());
+    }
+    Ok(Output::Remote(Remote { names: names.to_vec(), package }))
+}
+
 /// Where an output goes, if it goes to one place of this machine.
 pub(super) fn place(output: &Output) -> Option<Place> {
     match output {
         Output::Folder(path) => Some(Place::File(path.clone())),
         Output::Tar(place) => Some(place.clone()),
         Output::Archive(archive) => Some(archive.place.clone()),
+        Output::Remote(_) => None,
     }
 }
 
@@ -184,6 +193,14 @@ impl Spec {
         Ok(())
     }
 
+    /// Makes it one that pushes, as `--push` asks for; whether it can.
+    fn push(&mut self) -> bool {
+        if self.kind == "image" {
+            self.fields.push(("push".to_owned(), "true".to_owned()));
+        }
+        matches!(self.kind, "image" | "registry")
+    }
+
     /// Whether it is what `--load` asks for.
     fn loads(&self) -> bool {
         self.kind == "docker" && self.get("dest").is_none()
@@ -223,15 +240,21 @@ impl Spec {
                 outputs.others.push(Output::Archive(archive));
             }
             "docker" | "image" => {
+                let package = self.package(annotations, outputs)?;
+                let names = self.names(names)?;
                 if self.flag("push")? == Some(true) {
-                    return Err("not supported yet: `push`".to_owned());
+                    outputs.others.push(remote(&names, package)?);
                 }
-                self.package(annotations, outputs)?;
-                let store = outputs.store.get_or_insert_default();
-                store.extend(self.names(names)?);
+                outputs.store.get_or_insert_default().extend(names);
                 outputs.engine = true;
             }
-            "registry" => return Err("not supported yet: `type=registry`".to_owned()),
+            "registry" if self.flag("push")? == Some(false) => {
+                return Err("type=registry pushes; type=image keeps the image here".to_owned());
+            }
+            "registry" => {
+                let package = self.package(annotations, outputs)?;
+                outputs.others.push(remote(&self.names(names)?, package)?);
+            }
             _ => {}
         }
         Ok(())
@@ -443,6 +466,9 @@ impl fmt::Display for Outputs {
             match other {
                 Output::Folder(path) => writeln!(out, "files to {}", path.display())?,
                 Output::Tar(place) => writeln!(out, "tar to {}", shown(place))?,
+                Output::Remote(Remote { names: named, package }) => {
+                    writeln!(out, "push: {}; {}", names(named), packed(package))?;
+                }
                 Output::Archive(archive) => {
                     let Archive { kind, place, names: named, package } = archive;
                     writeln!(

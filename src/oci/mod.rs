@@ -45,6 +45,6 @@ pub use layer::{
 pub use packed::{Packing, packed_layer};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
-pub use registry::{Document, Registry, RegistryOptions, Resolved};
+pub use registry::{Document, Push, PushLayer, Pushed, Registry, RegistryOptions, Resolved};
 pub use snapshot::{known_layer, layer_blob, measured_layer, publish_layer};
 pub use tarball::DamagedTar;

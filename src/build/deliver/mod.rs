@@ -8,6 +8,7 @@
 mod files;
 mod image;
 mod place;
+mod push;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,6 +28,17 @@ pub enum Output {
     Tar(Place),
     /// The image as an archive.
     Archive(Archive),
+    /// The image into registries.
+    Remote(Remote),
+}
+
+/// An image for registries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remote {
+    /// The names under which it is pushed, each with a tag.
+    pub names: Vec<Reference>,
+    /// How the image is packed.
+    pub package: Package,
 }
 
 /// An image as an archive.
@@ -82,5 +94,6 @@ pub fn deliver(
         Output::Folder(folder) => files::folder(builder, image, folder).map(|()| Delivered::default()),
         Output::Tar(place) => files::tar(builder, image, place, stdout).map(|()| Delivered::default()),
         Output::Archive(archive) => image::archive(builder, image, archive, stdout),
+        Output::Remote(remote) => push::push(builder, image, remote),
     }
 }

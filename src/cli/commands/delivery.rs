@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::base::cancel::Cancel;
 use crate::base::digest::Digest;
 use crate::base::fs::write_atomic;
-use crate::build::{BuiltImage, Delivered, OnDemand, Output, Place, deliver};
+use crate::build::{BuildError, BuiltImage, Delivered, OnDemand, Output, Place, deliver};
 use crate::cli::args::ImageBuild;
 use crate::cli::failure::Failure;
 use crate::cli::outputs::{Outputs, Wanted, outputs, place};
@@ -31,6 +31,9 @@ pub(super) fn wanted(
     let wanted = Wanted { outputs: &flags.outputs, load, push, annotations, names };
     let outputs = outputs(&wanted, &context.folder).map_err(Failure::Usage)?;
     for output in &outputs.others {
+        if matches!(output, Output::Remote(_)) && context.settings.offline {
+            return Err(BuildError::NoRegistries.into());
+        }
         if let Some(problem) = unwritable(output, context.screen.stdout_is_terminal()) {
             return Err(Failure::Usage(problem));
         }

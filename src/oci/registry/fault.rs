@@ -41,6 +41,9 @@ impl Fault {
             OciDistributionError::RequestError(error) if error.is_builder() || error.is_redirect() => {
                 unusable(root_cause(&error.without_url()))
             }
+            OciDistributionError::RequestError(error) if error.status().is_some() => {
+                status(error.status().map_or(0, |status| status.as_u16()), reference)
+            }
             OciDistributionError::RequestError(error) => Self::Passing(root_cause(&error.without_url())),
             OciDistributionError::IoError(error) => Self::Passing(root_cause(&error)),
             OciDistributionError::DigestError(error) => Self::Passing(error.to_string()),

@@ -8,9 +8,9 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use futures_util::StreamExt;
-use oci_client::Reference as ClientReference;
 use oci_client::client::Client;
 use oci_client::errors::OciDistributionError;
+use oci_client::{Reference as ClientReference, RegistryOperation};
 
 use crate::base::cancel::Cancel;
 use crate::base::digest::BlobId;
@@ -28,7 +28,7 @@ const AT_ONCE: usize = 3;
 const STEP: u64 = 1 << 20;
 
 /// What moves, for the events.
-struct Progress<'e> {
+pub(super) struct Progress<'e> {
     events: &'e dyn Events,
     what: String,
     total: u64,
@@ -36,8 +36,14 @@ struct Progress<'e> {
     told: AtomicU64,
 }
 
-impl Progress<'_> {
-    fn add(&self, bytes: u64) {
+impl<'e> Progress<'e> {
+    /// Of `total` bytes, of which none has moved.
+    pub(super) const fn new(events: &'e dyn Events, what: String, total: u64) -> Self {
+        Self { events, what, total, done: AtomicU64::new(0), told: AtomicU64::new(0) }
+    }
+
+    /// More bytes have moved.
+    pub(super) fn add(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let told = self.told.load(Ordering::Relaxed);
         let exchange = |new| self.told.compare_exchange(told, new, Ordering::Relaxed, Ordering::Relaxed);
@@ -48,12 +54,13 @@ impl Progress<'_> {
     }
 
     /// Takes back what has to come again.
-    fn take_back(&self, bytes: u64) {
+    pub(super) fn take_back(&self, bytes: u64) {
         self.done.fetch_sub(bytes, Ordering::Relaxed);
         self.told.fetch_min(self.done.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    fn tell(&self, done: u64) {
+    /// Says how many bytes have moved.
+    pub(super) fn tell(&self, done: u64) {
         self.events.emit(Event::Transfer { what: self.what.clone(), done, total: Some(self.total) });
     }
 }
@@ -78,7 +85,7 @@ impl Registry {
             }
         }
         if !missing.is_empty() {
-            self.runtime.block_on(session.log_in())?;
+            self.runtime.block_on(session.log_in(RegistryOperation::Pull))?;
             self.fetch_all(store, &session, &missing, events)?;
         }
         // The manifest last: where it is, everything is.
@@ -97,8 +104,7 @@ impl Registry {
         let shown = session.reference.familiar();
         let name = shown.split_once('@').map_or(shown.as_str(), |(name, _)| name);
         let what = format!("pull {name}");
-        let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
-        let progress = Progress { events, what, total, done, told };
+        let progress = Progress::new(events, what, total);
         progress.tell(0);
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {

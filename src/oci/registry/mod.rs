@@ -4,10 +4,13 @@
 //! what a reference means on a platform, [`Registry::fetch`] brings the bytes into the store, every one of
 //! them verified by its digest. Answers that may be better a moment later are asked for again, with
 //! growing pauses; a registry that cannot be reached is an error at once. Loopback registries and those
-//! that the options name are spoken to in plain HTTP and without a proxy. Pushing is not here yet.
+//! that the options name are spoken to in plain HTTP and without a proxy. [`Registry::push`] is the way back.
 
 mod fault;
 mod fetch;
+mod push;
+
+pub use push::{Push, PushLayer, Pushed};
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -27,6 +30,10 @@ use super::{Credentials, Descriptor, ImageConfig, Index, Manifest, OciError, Pla
 const MANIFESTS: &[&str] = &[media::MANIFEST, media::INDEX, media::DOCKER_MANIFEST, media::DOCKER_INDEX];
 /// The largest config that is read.
 const LARGEST_CONFIG: u64 = 8 << 20;
+/// How long an answer may be silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for uploads: the client counts from the request's begin, when the upload begins too.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
 /// How registries are spoken to.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +48,15 @@ pub struct RegistryOptions {
 pub struct Registry {
     options: RegistryOptions,
     runtime: Runtime,
+    /// For questions and downloads.
+    clients: Clients,
+    /// For uploads.
+    pushing: Clients,
+}
+
+/// The clients of one kind, made when they are needed.
+#[derive(Default)]
+struct Clients {
     https: OnceLock<Client>,
     http: OnceLock<Client>,
 }
@@ -94,7 +110,7 @@ impl Registry {
     pub fn new(options: RegistryOptions) -> Result<Self, OciError> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().map_err(OciError::Network)?;
-        Ok(Self { options, runtime, https: OnceLock::new(), http: OnceLock::new() })
+        Ok(Self { options, runtime, clients: Clients::default(), pushing: Clients::default() })
     }
 
     /// What `reference` (`latest` if it has neither tag nor digest) means on `platform`.
@@ -115,26 +131,44 @@ impl Registry {
     }
 
     fn session<'r>(&'r self, reference: &Reference, cancel: &'r Cancel) -> Result<Session<'r>, OciError> {
+        self.session_with(reference, &self.clients, cancel)
+    }
+
+    /// A session for uploads.
+    fn pushing<'r>(&'r self, reference: &Reference, cancel: &'r Cancel) -> Result<Session<'r>, OciError> {
+        self.session_with(reference, &self.pushing, cancel)
+    }
+
+    fn session_with<'r>(
+        &'r self,
+        reference: &Reference,
+        clients: &'r Clients,
+        cancel: &'r Cancel,
+    ) -> Result<Session<'r>, OciError> {
         let reference = reference.clone().with_default_tag();
-        let client = self.client(reference.registry())?;
+        let client = self.client(reference.registry(), clients)?;
         let login = self.options.credentials.login(reference.registry())?;
         Ok(Session { client, login, reference, cancel })
     }
 
-    fn client(&self, registry: &str) -> Result<&Client, OciError> {
+    fn client<'r>(&self, registry: &str, clients: &'r Clients) -> Result<&'r Client, OciError> {
         let plain = is_loopback(registry) || self.options.plain_http.iter().any(|known| known == registry);
-        let (cell, protocol) =
-            if plain { (&self.http, ClientProtocol::Http) } else { (&self.https, ClientProtocol::Https) };
+        let (cell, protocol) = if plain {
+            (&clients.http, ClientProtocol::Http)
+        } else {
+            (&clients.https, ClientProtocol::Https)
+        };
         match cell.get() {
             Some(client) => Ok(client),
             None => {
-                let client = self.make_client(protocol)?;
+                let pushes = std::ptr::eq(clients, &self.pushing);
+                let client = self.make_client(protocol, if pushes { PUSH_TIMEOUT } else { READ_TIMEOUT })?;
                 Ok(cell.get_or_init(|| client))
             }
         }
     }
 
-    fn make_client(&self, protocol: ClientProtocol) -> Result<Client, OciError> {
+    fn make_client(&self, protocol: ClientProtocol, read_timeout: Duration) -> Result<Client, OciError> {
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         // The HTTP library panics where this fails.
         rustls_platform_verifier::Verifier::new(std::sync::Arc::clone(&provider))
@@ -145,7 +179,8 @@ impl Registry {
             protocol,
             user_agent: concat!("shipway/", env!("CARGO_PKG_VERSION")),
             connect_timeout: Some(Duration::from_secs(10)),
-            read_timeout: Some(Duration::from_secs(60)),
+            read_timeout: Some(read_timeout),
+            use_monolithic_push: true,
             ..ClientConfig::default()
         };
         if config.protocol == ClientProtocol::Http {
@@ -161,31 +196,24 @@ impl Registry {
 
 impl Session<'_> {
     fn client_reference(&self) -> ClientReference {
-        let (registry, repository) =
-            (self.reference.registry().to_owned(), self.reference.repository().to_owned());
-        match (self.reference.digest(), self.reference.tag()) {
-            (Some(digest), _) => ClientReference::with_digest(registry, repository, digest.to_string()),
-            (None, tag) => {
-                ClientReference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned())
-            }
-        }
+        client_reference(&self.reference)
     }
 
     /// Logs in where that is asked for. Without it a failed login would look like a denied image.
-    async fn log_in(&self) -> Result<(), OciError> {
+    async fn log_in(&self, operation: RegistryOperation) -> Result<(), OciError> {
         let reference = self.client_reference();
-        self.retried(|| self.client.auth(&reference, &self.login, RegistryOperation::Pull)).await.map(drop)
+        self.retried(|| self.client.auth(&reference, &self.login, operation)).await.map(drop)
     }
 
     async fn digest(&self) -> Result<Digest, OciError> {
-        self.log_in().await?;
+        self.log_in(RegistryOperation::Pull).await?;
         let reference = self.client_reference();
         let text = self.retried(|| self.client.fetch_manifest_digest(&reference, &self.login)).await?;
         text.parse().map_err(|_| self.unusable(format!("`{text}` is not a digest")))
     }
 
     async fn resolve(&self, platform: &Platform) -> Result<Resolved, OciError> {
-        self.log_in().await?;
+        self.log_in(RegistryOperation::Pull).await?;
         let (bytes, shape) = self.manifest().await?;
         let reference = self.reference.with_digest(Digest::of(&bytes));
         let (bytes, shape) = if shape.manifests.is_some() {
@@ -275,6 +303,15 @@ impl Session<'_> {
 
     fn unusable(&self, problem: String) -> OciError {
         OciError::Registry { reference: self.reference.familiar(), problem }
+    }
+}
+
+/// A reference in the client's own type.
+fn client_reference(reference: &Reference) -> ClientReference {
+    let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => ClientReference::with_digest(registry, repository, digest.to_string()),
+        (None, tag) => ClientReference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned()),
     }
 }
 

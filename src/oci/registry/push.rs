@@ -1,0 +1,313 @@
+//! Images to a registry: what it does not have, the manifest last.
+//!
+//! One question comes first: a tag that means this manifest already needs nothing. Else every blob is
+//! asked for, several at a time; one that another repository of the registry is known to have is mounted
+//! from there, and the rest is uploaded, each in one request, again from its start where that may help.
+//! Only when all blobs are there does the manifest go, under each tag: nobody ever sees half an image.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use oci_client::RegistryOperation;
+use oci_client::errors::OciDistributionError;
+
+use crate::base::cancel::Cancel;
+use crate::base::digest::BlobId;
+use crate::base::event::Events;
+use crate::store::Store;
+
+use super::super::{Descriptor, OciError, Reference};
+use super::fault::Fault;
+use super::fetch::Progress;
+use super::{Registry, Session};
+
+/// How many blobs go at once (Docker's default is 5).
+const AT_ONCE: usize = 5;
+/// How much of a blob is read at a time.
+const PIECE: usize = 1 << 18;
+/// How often is looked at how far an upload has come.
+const TICK: Duration = Duration::from_millis(100);
+/// After so many ticks without a byte an upload is begun again; registries may take their time to answer
+/// once all bytes are there.
+const PATIENCE: u32 = 600;
+
+/// An image on its way to a repository.
+pub struct Push<'p> {
+    /// Its names, all in one repository, each with a tag.
+    pub names: &'p [Reference],
+    /// Which bytes are its manifest, and the bytes.
+    pub manifest: (&'p Descriptor, &'p [u8]),
+    /// Which bytes are its config, and the bytes.
+    pub config: (&'p Descriptor, &'p [u8]),
+    /// Its layers.
+    pub layers: &'p [PushLayer],
+}
+
+/// A layer to push; its blob is in the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PushLayer {
+    /// Which bytes.
+    pub descriptor: Descriptor,
+    /// A repository of the same registry that has them, as far as is known.
+    pub known_in: Option<Reference>,
+}
+
+/// What a push came to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Pushed {
+    /// Blobs that were uploaded.
+    pub uploaded: usize,
+    /// Blobs that were taken from another repository of the registry.
+    pub mounted: usize,
+}
+
+/// A blob to push.
+struct Piece<'p> {
+    descriptor: &'p Descriptor,
+    /// The bytes; else they are in the store.
+    bytes: Option<&'p [u8]>,
+    known_in: Option<&'p Reference>,
+}
+
+/// How a blob came to be in the registry.
+enum Came {
+    There,
+    Mounted,
+    Uploaded,
+}
+
+impl Registry {
+    /// Pushes an image. Reports one transfer, `push NAME`, if anything has to be uploaded.
+    pub fn push(
+        &self,
+        store: &Store,
+        push: &Push<'_>,
+        events: &dyn Events,
+        cancel: &Cancel,
+    ) -> Result<Pushed, OciError> {
+        let mut pushed = Pushed::default();
+        let Some(first) = push.names.first() else { return Ok(pushed) };
+        let session = self.pushing(first, cancel)?;
+        self.runtime.block_on(session.log_in(RegistryOperation::Push))?;
+        let sessions =
+            push.names.iter().map(|name| self.pushing(name, cancel)).collect::<Result<Vec<_>, _>>()?;
+        let mut missing = Vec::new();
+        for (name, session) in push.names.iter().zip(&sessions) {
+            if !self.runtime.block_on(session.means(push.manifest.0))? {
+                missing.push((name, session));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(pushed);
+        }
+        for came in self.blobs(store, &session, push, events)? {
+            match came {
+                Came::There => {}
+                Came::Mounted => pushed.mounted += 1,
+                Came::Uploaded => pushed.uploaded += 1,
+            }
+        }
+        for (_, session) in missing {
+            self.runtime.block_on(session.put_manifest(push.manifest))?;
+        }
+        Ok(pushed)
+    }
+
+    fn blobs(
+        &self,
+        store: &Store,
+        session: &Session<'_>,
+        push: &Push<'_>,
+        events: &dyn Events,
+    ) -> Result<Vec<Came>, OciError> {
+        let pieces = pieces(push);
+        let total = pieces.iter().map(|piece| piece.descriptor.size).sum();
+        let shown = session.reference.familiar();
+        let progress = Progress::new(events, format!("push {shown}"), total);
+        progress.tell(0);
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let work = || {
+            let mut all = Vec::new();
+            while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if failed.load(Ordering::Relaxed) {
+                    break;
+                }
+                let came = self.runtime.block_on(session.push_blob(store, piece, &progress));
+                if came.is_err() {
+                    failed.store(true, Ordering::Relaxed);
+                }
+                all.push(came);
+            }
+            all
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..pieces.len().min(AT_ONCE)).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        progress.tell(total);
+        results.into_iter().collect()
+    }
+}
+
+/// The blobs of an image, each once, the largest first.
+fn pieces<'p>(push: &'p Push<'_>) -> Vec<Piece<'p>> {
+    let config = Piece { descriptor: push.config.0, bytes: Some(push.config.1), known_in: None };
+    let mut pieces = vec![config];
+    for PushLayer { descriptor, known_in } in push.layers {
+        if pieces.iter().all(|piece| piece.descriptor.digest != descriptor.digest) {
+            pieces.push(Piece { descriptor, bytes: None, known_in: known_in.as_ref() });
+        }
+    }
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.descriptor.size));
+    pieces
+}
+
+impl Session<'_> {
+    /// Whether the tag means this manifest already.
+    async fn means(&self, manifest: &Descriptor) -> Result<bool, OciError> {
+        let reference = self.client_reference();
+        match self.retried(|| self.client.fetch_manifest_digest(&reference, &self.login)).await {
+            Ok(digest) => Ok(digest == manifest.digest.to_string()),
+            // A repository that does not exist yet, or that may only be written to.
+            Err(OciError::NotFound { .. } | OciError::Denied { .. } | OciError::Registry { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn push_blob(
+        &self,
+        store: &Store,
+        piece: &Piece<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<Came, OciError> {
+        let Descriptor { digest, size, .. } = piece.descriptor;
+        let (reference, text) = (self.client_reference(), digest.to_string());
+        let there = self.retried(|| self.client.blob_exists(&reference, &text)).await;
+        match there {
+            Ok(true) => {
+                progress.add(*size);
+                return Ok(Came::There);
+            }
+            // Some registries deny what they do not have.
+            Ok(false) | Err(OciError::NotFound { .. } | OciError::Denied { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(source) = piece.known_in
+            && self.mount(source, &text).await?
+        {
+            progress.add(*size);
+            return Ok(Came::Mounted);
+        }
+        self.upload(store, piece, progress).await?;
+        Ok(Came::Uploaded)
+    }
+
+    /// Takes a blob from another repository; whether the registry did. It need not: it may not have the
+    /// blob any more, or not allow us to read it there.
+    async fn mount(&self, source: &Reference, digest: &str) -> Result<bool, OciError> {
+        let (to, from) = (self.client_reference(), super::client_reference(source));
+        let answer = self.unless_cancelled(self.client.mount_blob(&to, &from, digest)).await?;
+        Ok(answer.is_ok())
+    }
+
+    /// Uploads a blob, starting again where that may help.
+    async fn upload(
+        &self,
+        store: &Store,
+        piece: &Piece<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<(), OciError> {
+        let mut pauses = Self::pauses();
+        loop {
+            let content: Box<dyn Read + Send> = match piece.bytes {
+                Some(bytes) => Box::new(std::io::Cursor::new(bytes.to_vec())),
+                None => {
+                    let digest = piece.descriptor.digest;
+                    Box::new(store.blob(BlobId(digest)).ok_or(OciError::MissingBlob(digest))?)
+                }
+            };
+            let sent = Arc::new(AtomicU64::new(0));
+            match self.send(content, piece.descriptor, &sent, progress).await? {
+                None => return Ok(()),
+                Some(fault) => {
+                    progress.take_back(sent.load(Ordering::Relaxed));
+                    self.pause(fault, &mut pauses).await?;
+                }
+            }
+        }
+    }
+
+    /// Uploads a blob once; what went wrong on the way, `None` if nothing did.
+    async fn send(
+        &self,
+        content: Box<dyn Read + Send>,
+        descriptor: &Descriptor,
+        sent: &Arc<AtomicU64>,
+        progress: &Progress<'_>,
+    ) -> Result<Option<Fault>, OciError> {
+        let (reference, digest) = (self.client_reference(), descriptor.digest.to_string());
+        let stream =
+            futures_util::stream::unfold((content, Arc::clone(sent)), |(mut content, sent)| async move {
+                let mut piece = vec![0; PIECE];
+                let read = read_some(&mut *content, &mut piece).transpose()?;
+                if let Ok(count) = read {
+                    piece.truncate(count);
+                    sent.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                let item = read.map(|_| piece.into()).map_err(OciDistributionError::IoError);
+                Some((item, (content, sent)))
+            });
+        let upload = self.client.push_blob_stream(&reference, stream, &digest, Some(descriptor.size));
+        let mut upload = std::pin::pin!(self.unless_cancelled(upload));
+        let (mut told, mut idle) = (0, 0);
+        loop {
+            match tokio::time::timeout(TICK, &mut upload).await {
+                Ok(answer) => {
+                    let all = sent.load(Ordering::Relaxed);
+                    progress.add(all - told);
+                    return Ok(answer?.err().map(|error| Fault::of(error, &self.reference)));
+                }
+                Err(_) => {
+                    let now = sent.load(Ordering::Relaxed);
+                    idle = if now > told { 0 } else { idle + 1 };
+                    progress.add(now - told);
+                    told = now;
+                    if idle > PATIENCE {
+                        return Ok(Some(Fault::Passing("the upload does not move".to_owned())));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn put_manifest(&self, (descriptor, bytes): (&Descriptor, &[u8])) -> Result<(), OciError> {
+        let reference = self.client_reference();
+        let media_type = descriptor.media_type.parse().map_err(|_| {
+            self.unusable(format!("`{}` cannot be sent as a media type", descriptor.media_type))
+        });
+        let media_type: reqwest::header::HeaderValue = media_type?;
+        let put = || self.client.push_manifest_raw(&reference, bytes.to_vec(), media_type.clone());
+        self.retried(put).await.map(drop)
+    }
+}
+
+/// Reads until there is something; `None` at the end.
+fn read_some(content: &mut dyn Read, piece: &mut [u8]) -> std::io::Result<Option<usize>> {
+    loop {
+        match content.read(piece) {
+            Ok(0) => return Ok(None),
+            Ok(count) => return Ok(Some(count)),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "push_tests.rs"]
+mod tests;
