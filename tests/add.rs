@@ -115,3 +115,40 @@ fn an_archive_that_leads_out_fails_the_step() {
     scene.write("Dockerfile", "FROM scratch\nADD evil.tgz /srv/\n");
     build(&scene, &[]).fails(1, &["`../up` in the tar is refused", "Dockerfile:2:1"]);
 }
+
+#[test]
+fn a_linked_copy_outlives_its_base_and_replaces_links() {
+    let Some(scene) = Scene::as_root() else { return };
+    let base = |text: &str| scene.write("base/etc/passwd", text).write("base/etc/group", "web:x:9:\n");
+    base("root:x:0:0::/:\nweb:x:8:9::/:\n").write("f", "f\n");
+    std::os::unix::fs::symlink("elsewhere", scene.project().join("base/srv")).unwrap();
+    std::fs::create_dir(scene.project().join("base/elsewhere")).unwrap();
+    let dockerfile = |more: &str| {
+        let text = "FROM scratch\nCOPY base /\n{MORE}COPY --link f /srv/\nCOPY --link --chown=web f /named\n";
+        scene.write("Dockerfile", &text.replace("{MORE}", more));
+    };
+    dockerfile("");
+    build(&scene, &[]).ok();
+    let expected = [
+        "elsewhere 0:0 755",
+        "etc 0:0 755",
+        "etc/group 0:0 644 web:x:9:",
+        "etc/passwd 0:0 644 root:x:0:0::/:\nweb:x:8:9::/:",
+        "named 8:9 644 f",
+        "srv 0:0 755",
+        "srv/f 0:0 644 f",
+    ];
+    assert_eq!(written(&scene), expected);
+    // Another base, the same accounts: no copy runs again.
+    dockerfile("COPY f /more\n");
+    let ran = build(&scene, &[]).ok();
+    assert!(!ran.err.contains("] COPY --link f /srv/  done"), "{}", ran.err);
+    assert!(!ran.err.contains("] COPY --link --chown=web f /named  done"), "{}", ran.err);
+    // Other accounts: only the copy that has asked them.
+    base("root:x:0:0::/:\nweb:x:18:9::/:\n");
+    let ran = build(&scene, &[]).ok();
+    assert!(!ran.err.contains("] COPY --link f /srv/  done"), "{}", ran.err);
+    assert!(ran.err.contains("] COPY --link --chown=web f /named  done"), "{}", ran.err);
+    assert!(written(&scene).contains(&"named 18:9 644 f".to_owned()));
+    assert!(build(&scene, &[]).ok().err.contains("nothing changed"));
+}

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::Builder;
 use super::error::BuildError;
-use super::exec::CREATED;
+use super::exec::{ALONE, CREATED};
 use super::resolve::{Origin, StoredImage};
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest, FieldHasher, ResultId};
@@ -138,10 +138,18 @@ pub(super) fn layers(
     options: &LayerOptions,
 ) -> Result<Vec<LayerTar>, BuildError> {
     let all = (0..chain.len()).into_par_iter().map(|index| {
-        let lower = || merged(builder, &chain[..index]);
+        let lower = || below(builder, chain, index);
         oci::measured_layer(builder.store, &chain[index], lower, options)
     });
     Ok(all.collect::<Result<Vec<_>, OciError>>()?)
+}
+
+/// What a layer of a chain is compared with: nothing if it stands alone.
+fn below(builder: &Builder<'_>, chain: &[Snapshot], index: usize) -> Result<Option<RootDir>, OciError> {
+    match builder.store.note(chain[index].id, ALONE) {
+        Some(_) => Ok(None),
+        None => merged(builder, &chain[..index]),
+    }
 }
 
 /// The merged view of a chain; `None` for an empty one.
@@ -168,7 +176,7 @@ pub(super) fn write_layer(
         std::io::copy(&mut blob, out).at_path("read", builder.store.blob_path(id))?;
         return Ok(());
     }
-    let lower = merged(builder, &chain[..index])?;
+    let lower = below(builder, chain, index)?;
     let tree = RootDir::open(&chain[index].tree)?;
     oci::write_layer(&tree, lower.as_ref(), out, options)?;
     Ok(())

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::error::StepError;
+use crate::base::digest::{Digest, FieldHasher};
 use crate::base::fs::RootDir;
 
 /// Larger account files are not read.
@@ -37,6 +38,11 @@ impl Accounts {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         Ok(Self { passwd: text("/etc/passwd")?, group: text("/etc/group")? })
+    }
+
+    /// The digest of both files.
+    pub(super) fn digest(&self) -> Digest {
+        FieldHasher::new("accounts").field(&self.passwd).field(&self.group).finish()
     }
 
     /// The identity of a process whose user is `text`; empty is root. As runc has it: a number without an

@@ -31,6 +31,8 @@ pub enum Op {
     Copy(Copy),
     /// A directory that is made where it is missing.
     Directory(Directory),
+    /// The files of its only source over those of its parent, as they are (`COPY --link`).
+    Merge,
 }
 
 /// See [`Op::Pull`].
@@ -79,7 +81,8 @@ pub enum RunNetwork {
 /// See [`Op::Copy`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Copy {
-    /// What is taken from each of [`Node::sources`], in the same order.
+    /// What is taken from each of [`Node::sources`], in the same order. One source more, if there is one, is
+    /// the file system whose accounts the owner is looked up in instead of the parent's.
     pub takes: Vec<Take>,
     /// Files that are written after them.
     pub files: Vec<WrittenFile>,
@@ -322,6 +325,7 @@ impl fmt::Display for Op {
                 excludes.into_iter().try_for_each(|exclude| write!(formatter, " exclude {exclude}"))?;
                 formatter.write_str(if copy.parents { " parents" } else { "" })
             }
+            Self::Merge => formatter.write_str("merge"),
             Self::Directory(directory) => {
                 write!(formatter, "directory {}", directory.path)?;
                 match directory.user.as_str() {

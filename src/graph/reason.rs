@@ -183,6 +183,7 @@ impl OpRecipe {
                 None => format!("a copy to {destination}"),
                 Some(file) => format!("{} written to {destination}: {}", file.0, file.1),
             },
+            Self::Merge => "files laid over a file system".to_owned(),
             Self::Directory { path, .. } => format!("directory {path}"),
         }
     }

@@ -77,6 +77,8 @@ pub enum OpRecipe {
         /// The Dockerfile's own files: name and content.
         files: Vec<(String, String)>,
     },
+    /// One file system over another.
+    Merge,
     /// A directory.
     Directory {
         /// Where.
@@ -181,6 +183,9 @@ impl OpRecipe {
                 optional(hasher, owner.as_ref());
                 optional(hasher, mode.as_ref());
                 pairs(hasher, files.iter().map(|(name, content)| (name, content)));
+            }
+            Self::Merge => {
+                hasher.field("merge");
             }
             Self::Directory { path, user } => {
                 hasher.field("directory").field(path).field(user);
@@ -290,6 +295,7 @@ fn op_recipe(node: &Node) -> Option<OpRecipe> {
             let files = files.into_iter().map(|file| (file.name, file.content)).collect();
             OpRecipe::Copy { destination, owner, mode, unpack, files }
         }
+        Op::Merge => OpRecipe::Merge,
         Op::Directory(directory) => OpRecipe::Directory { path: directory.path, user: directory.user },
     })
 }

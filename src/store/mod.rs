@@ -41,6 +41,7 @@ mod inventory;
 mod records;
 mod remove;
 mod root;
+mod share;
 mod shelves;
 mod snapshots;
 mod temporary;

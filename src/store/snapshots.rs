@@ -61,6 +61,11 @@ impl Staging {
         Ok(path)
     }
 
+    /// Fills the tree, which must be empty, with the files of a published one, without copying them.
+    pub fn share(&self, snapshot: &Snapshot) -> Result<()> {
+        super::share::share_tree(&snapshot.tree, &self.tree())
+    }
+
     /// The folder itself, for files that are not to be published. Names beginning with `work-` are free.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,7 +7,7 @@ use super::super::error::StepError;
 use super::super::selection::Taken;
 use super::super::solve::Produced;
 use super::super::users::Accounts;
-use super::Executor;
+use super::{ALONE, Executor};
 use crate::base::digest::{BlobId, ResultId};
 use crate::base::fs::{AtPath, RootDir};
 use crate::context::{Chmod, Context, Placement, Request, Selection, destination_folder, write_file};
@@ -21,14 +21,19 @@ impl Executor<'_> {
         id: NodeId,
         copy: &Copy,
         parent: Option<ResultId>,
+        sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError> {
         let upper = self.stage(parent)?;
         let mut listings = Vec::new();
         {
             let root = self.builder.sandbox.root(&upper.layers)?;
-            let owner = match &copy.owner {
-                Some(owner) => Some(Accounts::read(&root)?.owner(owner)?),
-                None => None,
+            let owner = match (&copy.owner, sources.get(copy.takes.len())) {
+                (None, _) => None,
+                (Some(owner), None) => Some(Accounts::read(&root)?.owner(owner)?),
+                (Some(owner), Some(accounts)) => {
+                    let root = self.builder.sandbox.root(&self.layers(*accounts)?)?;
+                    Some(Accounts::read(&root)?.owner(owner)?)
+                }
             };
             let chmod = chmod(copy.mode.as_deref())?;
             let placement = Placement { destination: copy.destination.clone(), owner, chmod };
@@ -40,6 +45,21 @@ impl Executor<'_> {
             }
         }
         self.publish(upper, parent, listings)
+    }
+
+    /// Lays the files of the only source over those of `parent`.
+    pub(super) fn merge(
+        &self,
+        parent: Option<ResultId>,
+        sources: &[Option<ResultId>],
+    ) -> Result<Produced, StepError> {
+        let &[Some(files)] = sources else { return Err(StepError::NoResult) };
+        let files = self.builder.store.snapshot(files).ok_or(StepError::Vanished)?;
+        let upper = self.stage(parent)?;
+        upper.staging.share(&files)?;
+        let produced = self.publish(upper, parent, Vec::new())?;
+        self.builder.store.set_note(produced.result, ALONE, b"")?;
+        Ok(produced)
     }
 
     /// Copies what is taken from one source. Returns the blob that lists it, if the source is a context.

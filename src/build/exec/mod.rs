@@ -27,6 +27,9 @@ use crate::sandbox::{Layers, Writable};
 use crate::store::{Held, Staging, Stamp};
 use rustix::fs::Mode;
 
+/// The note beside a snapshot whose layer says all that is in it, whatever lies below.
+pub(super) const ALONE: &str = "alone";
+
 /// The note beside a snapshot that says when its step ran: a [`Stamp`] as JSON.
 pub(super) const CREATED: &str = "created";
 
@@ -44,8 +47,13 @@ pub(super) struct Executor<'a> {
 
 impl Work for Executor<'_> {
     fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError> {
-        let Op::Copy(copy) = &self.graph.node(id).op else { return Err(StepError::NoResult) };
+        let Op::Copy(copy) = &self.graph.node(id).op else {
+            return Ok(Selected { digest: result.0, listing: None });
+        };
         let root = self.builder.sandbox.root(&self.layers(Some(result))?)?;
+        if source >= copy.takes.len() {
+            return Ok(Selected { digest: Accounts::read(&root)?.digest(), listing: None });
+        }
         let context = Context::rootfs(root);
         let selection = context.select(&request(copy, source)?)?;
         let digest = selection.digest();
@@ -58,7 +66,7 @@ impl Work for Executor<'_> {
         &self,
         id: NodeId,
         parent: Option<ResultId>,
-        _sources: &[Option<ResultId>],
+        sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError> {
         let node = self.graph.node(id);
         match &node.op {
@@ -68,7 +76,8 @@ impl Work for Executor<'_> {
                 pull::base(self.builder, name, image)
             }
             Op::Run(run) => self.run_command(id, node, run, parent),
-            Op::Copy(copy) => self.copy(id, copy, parent),
+            Op::Copy(copy) => self.copy(id, copy, parent, sources),
+            Op::Merge => self.merge(parent, sources),
             Op::Directory(directory) => self.directory(directory, parent),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::op::{Copy, Op, Take, WrittenFile};
+use super::super::op::{Copy, NodeId, Op, Take, WrittenFile};
 use super::super::stage::Made;
 use super::{Applying, join};
 use crate::base::diag::Diagnostic;
@@ -10,9 +10,6 @@ use crate::dockerfile::{self as df, Word, words};
 
 impl Applying<'_, '_, '_> {
     pub(super) fn copy(&mut self, copy: &df::Copy) -> Option<()> {
-        if copy.link {
-            return self.refuse_flag("link", &copy.flags);
-        }
         let destination = self.destination(&copy.destination)?;
         let owner = self.optional(copy.chown.as_ref())?;
         let mode = self.optional(copy.chmod.as_ref())?;
@@ -33,16 +30,14 @@ impl Applying<'_, '_, '_> {
             });
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: copy.parents };
-        self.step(Op::Copy(op), sources, BTreeMap::new());
+        self.copy_step(op, sources, copy.link);
         self.copied("COPY")
     }
 
     pub(super) fn add(&mut self, add: &df::Add) -> Option<()> {
-        for (flag, refused) in [
-            ("link", add.link),
-            ("checksum", add.checksum.is_some()),
-            ("keep-git-dir", add.keep_git_dir.is_some()),
-        ] {
+        for (flag, refused) in
+            [("checksum", add.checksum.is_some()), ("keep-git-dir", add.keep_git_dir.is_some())]
+        {
             if refused {
                 return self.refuse_flag(flag, &add.flags);
             }
@@ -63,8 +58,24 @@ impl Applying<'_, '_, '_> {
             sources.push(self.local());
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
-        self.step(Op::Copy(op), sources, BTreeMap::new());
+        self.copy_step(op, sources, add.link);
         self.copied("ADD")
+    }
+
+    /// Adds a copy. With `--link` it knows nothing of the file system so far but the accounts that name an
+    /// owner, and is laid over it as it is (dockerfile reference, "COPY --link").
+    fn copy_step(&mut self, op: Copy, mut sources: Vec<NodeId>, link: bool) {
+        let Some(parent) = self.state.node.filter(|_| link) else {
+            return self.step(Op::Copy(op), sources, BTreeMap::new());
+        };
+        if op.owner.as_deref().is_some_and(is_named) {
+            sources.push(parent);
+        }
+        self.state.node = None;
+        self.step(Op::Copy(op), sources, BTreeMap::new());
+        let copied = self.state.node.replace(parent);
+        let text = format!("layer of {}", self.instruction.text);
+        self.step_called(&text, Op::Merge, copied.into_iter().collect(), BTreeMap::new());
     }
 
     /// The files of heredocs.
@@ -109,6 +120,11 @@ impl Applying<'_, '_, '_> {
         self.lowering.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
         None
     }
+}
+
+/// Whether an owner has to be looked up.
+fn is_named(owner: &str) -> bool {
+    owner.split(':').any(|part| !part.is_empty() && part.parse::<u32>().is_err())
 }
 
 /// What `ADD` fetches instead of reading it from the context.

@@ -90,9 +90,20 @@ impl Applying<'_, '_, '_> {
 
     /// Adds a node on top of the file system so far.
     fn step(&mut self, op: Op, sources: Vec<NodeId>, unkeyed_environment: BTreeMap<String, String>) {
+        let text = self.instruction.text.clone();
+        self.step_called(&text, op, sources, unkeyed_environment);
+    }
+
+    fn step_called(
+        &mut self,
+        text: &str,
+        op: Op,
+        sources: Vec<NodeId>,
+        unkeyed_environment: BTreeMap<String, String>,
+    ) {
         self.state.ordinal += 1;
         let span = Some(self.instruction.span.clone());
-        let origin = self.lowering.origin(self.id, self.state.ordinal, &self.instruction.text, span);
+        let origin = self.lowering.origin(self.id, self.state.ordinal, text, span);
         let (parent, platform) = (self.state.node, self.state.platform.clone());
         let node = Node { op, parent, sources, platform, origins: vec![origin], unkeyed_environment };
         self.state.node = Some(self.lowering.graph.add(node));
