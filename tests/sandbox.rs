@@ -132,6 +132,8 @@ fn spec(layers: Layers, argv: &[&str]) -> RunSpec {
         resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
         shm_size: RunSpec::DEFAULT_SHM_SIZE,
         limits: Vec::new(),
+        mounts: Vec::new(),
+        insecure: false,
     }
 }
 

@@ -211,7 +211,16 @@ impl FileLock {
 
     /// The exclusive lock if nobody holds it, else `None`.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
-        match Self::lock(path, FlockOperation::NonBlockingLockExclusive) {
+        Self::try_lock(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// The shared lock unless somebody holds it exclusively, then `None`.
+    pub fn try_shared(path: &Path) -> Result<Option<Self>, PathError> {
+        Self::try_lock(path, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn try_lock(path: &Path, operation: FlockOperation) -> Result<Option<Self>, PathError> {
+        match Self::lock(path, operation) {
             Ok(lock) => Ok(Some(lock)),
             Err(error) if error.source.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -307,7 +316,9 @@ mod tests {
         let shared = FileLock::shared(&path).unwrap();
         let second = FileLock::shared(&path).unwrap();
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
+        assert!(FileLock::try_shared(&path).unwrap().is_some());
         drop((shared, second));
-        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+        let alone = FileLock::try_exclusive(&path).unwrap();
+        assert!(alone.is_some() && FileLock::try_shared(&path).unwrap().is_none());
     }
 }

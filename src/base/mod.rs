@@ -3,7 +3,8 @@
 //! [`digest`] has the content digests and the identifiers made of them, [`diag`] the mistakes in the
 //! user's files with their excerpts, [`fs`] the file system primitives that must be right everywhere
 //! (atomic publishing, locks, paths inside a foreign root), [`event`] what a running command reports,
-//! [`cancel`] the flag that stops it, [`listing`] what a tree contains and how two trees differ.
+//! [`cancel`] the flag that stops it, [`listing`] what a tree contains and how two trees differ,
+//! [`secret`] bytes that nobody may see by accident.
 //! Nothing here knows Dockerfiles, compose files, images or engines.
 
 pub mod cancel;
@@ -12,5 +13,6 @@ pub mod digest;
 pub mod event;
 pub mod fs;
 pub mod listing;
+pub mod secret;
 #[cfg(test)]
 pub(crate) mod testing;

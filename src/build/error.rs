@@ -113,6 +113,18 @@ pub enum StepError {
         /// What is wrong.
         reason: String,
     },
+    /// A secret that the step cannot do without.
+    #[error("there is no secret `{0}`: pass one with `--secret id={0},src=FILE` or in the compose file")]
+    NoSecret(String),
+    /// A secret that does not fit.
+    #[error("the secret `{0}` is larger than 500 KiB")]
+    LargeSecret(String),
+    /// A secret that cannot be the value of a variable.
+    #[error("the secret `{0}` is not UTF-8 and cannot be the value of a variable: mount it as a file")]
+    SecretIsNoText(String),
+    /// An ssh agent that the step cannot do without.
+    #[error("there is no ssh agent `{0}`: pass one with `--ssh {0}=SOCKET` or in the compose file")]
+    NoAgent(String),
     /// Something that the builder cannot do yet.
     #[error("not supported yet: {0}")]
     Unsupported(String),

@@ -424,6 +424,9 @@ fn attempt(
         contexts: &prepared.selections.contexts,
         selections: &prepared.selections.selections,
         stages: Mutex::new(HashMap::new()),
+        sources: &prepared.sources,
+        begins: Mutex::new(HashMap::new()),
+        caches: Mutex::new(HashMap::new()),
     };
     let settings = Settings {
         parallel: builder.options.parallel,

@@ -22,6 +22,9 @@ use crate::store::{Held, Key, Lookup, Record, Stamp, Store};
 pub(super) trait Work: Sync {
     /// What a step selects from the result of one of its sources, which is number `source` of them.
     fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError>;
+    /// Takes what a step needs for itself beyond a slot (cache mounts, in a fixed order) and keeps it until
+    /// the step has run; false if somebody else has it now: then it is asked again.
+    fn reserve(&self, id: NodeId) -> Result<bool, StepError>;
     /// Runs a step on its inputs' results and publishes its snapshot. `sources` are the results of the
     /// step's sources in their order; a context has none.
     fn run(
@@ -327,6 +330,7 @@ impl Solver<'_, '_> {
         if self.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
+        self.reserve(id)?;
         let reason = (self.settings.reason)(id);
         self.events.emit(started(self.keyed.graph, id, reason.clone()));
         let begun = Instant::now();
@@ -360,23 +364,32 @@ impl Solver<'_, '_> {
         if (self.settings.forced)(id) {
             return Ok(Lookup::Miss(self.store.claim(key)?));
         }
-        if let Some(found) = self.store.try_lookup(key)? {
+        self.without_slot(|| Ok(self.store.try_lookup(key)?))
+    }
+
+    fn reserve(&self, id: NodeId) -> Result<(), StepError> {
+        self.without_slot(|| Ok(self.work.reserve(id)?.then_some(())))
+    }
+
+    /// What `attempt` gives at once, or else later, while another step has the slot.
+    fn without_slot<T>(&self, attempt: impl Fn() -> Result<Option<T>, StepError>) -> Result<T, StepError> {
+        if let Some(found) = attempt()? {
             return Ok(found);
         }
         self.board().running -= 1;
         self.changed.notify_all();
-        let found = self.wait_for(key);
+        let found = self.wait_for(attempt);
         self.board().running += 1;
         found
     }
 
-    fn wait_for(&self, key: &Key<'_>) -> Result<Lookup<'_>, StepError> {
+    fn wait_for<T>(&self, attempt: impl Fn() -> Result<Option<T>, StepError>) -> Result<T, StepError> {
         let mut pause = Duration::from_millis(1);
         loop {
             if self.cancel.is_cancelled() {
                 return Err(StepError::Cancelled);
             }
-            if let Some(found) = self.store.try_lookup(key)? {
+            if let Some(found) = attempt()? {
                 return Ok(found);
             }
             std::thread::sleep(pause);

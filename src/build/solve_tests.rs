@@ -47,6 +47,10 @@ impl Work for FakeWork<'_> {
         Ok(Selected { digest: self.selection.unwrap_or(own), listing: None })
     }
 
+    fn reserve(&self, _: NodeId) -> Result<bool, StepError> {
+        Ok(true)
+    }
+
     fn run(
         &self,
         id: NodeId,
@@ -104,6 +108,8 @@ fn node(text: &str, parent: Option<NodeId>, source: Option<NodeId>) -> Node {
             network: RunNetwork::Default,
             extra_hosts: Vec::new(),
             shm_size: 0,
+            mounts: Vec::new(),
+            insecure: false,
         }),
     };
     let origin = Origin { service: "s".into(), stage: "0".into(), ordinal: 0, text: text.into(), span: None };

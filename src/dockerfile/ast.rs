@@ -268,8 +268,8 @@ pub enum RunForm<'a> {
     Shell(String),
     /// This argument vector is started as it is.
     Exec(&'a [String]),
-    /// The heredoc begins with `#!`: it becomes an executable file (BuildKit: `/dev/pipes/NAME`) and is
-    /// started without a shell.
+    /// The heredoc begins with `#!`: it becomes an executable file (BuildKit: `/dev/pipes/NAME`), whose path
+    /// is what the stage's shell gets.
     Script(&'a Heredoc),
 }
 

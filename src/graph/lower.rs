@@ -405,7 +405,8 @@ impl<'a> Lowering<'a> {
             .map(|(name, _)| name.text.as_str())
             .collect();
         for name in source.request.arguments.keys() {
-            if !declared.contains(name.as_str()) && !instruction::is_predefined(name) {
+            let known = instruction::is_predefined(name) || instruction::is_read_by_builder(name);
+            if !declared.contains(name.as_str()) && !known {
                 let service = &source.request.service;
                 let message = format!("{service}: the build argument `{name}` is declared by no ARG");
                 self.warning(Diagnostic::warning(message).did_you_mean(name, declared.iter().copied()));

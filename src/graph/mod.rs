@@ -11,6 +11,7 @@ use crate::dockerfile::Dockerfile;
 
 mod instruction;
 mod lower;
+mod mount;
 mod op;
 mod reason;
 mod recipe;
@@ -22,13 +23,14 @@ mod tests;
 
 pub use crate::dockerfile::lint::Facts;
 pub use lower::{Extent, Images, Lowered, Source, Wanted, facts, lower};
+pub use mount::{CacheSharing, FileAttributes, RunMount, RunMountKind, literal};
 pub use op::{
     BaseImage, ContextSpec, Copy, Directory, Graph, Local, Node, NodeId, Op, Origin, Pull, Run, RunNetwork,
     Take, WrittenFile, chain_id,
 };
 pub use reason::{MissReason, first_cause};
 pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};
-pub use request::{BuildRequest, DockerfileSource, requests_of};
+pub use request::{BuildRequest, DockerfileSource, Entitlement, SecretSource, requests_of};
 pub use stage::{HistoryStep, ImageDraft, Made};
 
 /// Parses a Dockerfile for a [`Source`]; every mistake in it, or the file with its warnings.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
+use super::mount::RunMount;
 use crate::base::diag::Span;
 use crate::base::digest::Digest;
 use crate::oci::{Descriptor, Platform};
@@ -66,6 +67,18 @@ pub struct Run {
     pub extra_hosts: Vec<(String, String)>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
+    /// What is mounted, in the order of attaching. Those that read a node (see [`RunMount::source`]) stand
+    /// for [`Node::sources`], in the same order.
+    pub mounts: Vec<RunMount>,
+    /// Whether it runs with all privileges (`--security=insecure`).
+    pub insecure: bool,
+}
+
+impl Run {
+    /// The mount that reads source number `source` of the node.
+    pub fn mount_of(&self, source: usize) -> Option<&RunMount> {
+        self.mounts.iter().filter(|mount| mount.source().is_some()).nth(source)
+    }
 }
 
 /// Which network a command sees.
@@ -76,6 +89,8 @@ pub enum RunNetwork {
     Default,
     /// Loopback only.
     None,
+    /// The host's, without the limits of the usual one.
+    Host,
 }
 
 /// See [`Op::Copy`].
@@ -307,6 +322,8 @@ impl fmt::Display for Op {
                 if run.network != RunNetwork::Default {
                     write!(formatter, " network {}", run.network.name())?;
                 }
+                formatter.write_str(if run.insecure { " insecure" } else { "" })?;
+                run.mounts.iter().try_for_each(|mount| write!(formatter, " mount [{mount}]"))?;
                 let variables = run.environment.iter().filter(|(name, _)| *name != "PATH");
                 variables.into_iter().try_for_each(|(name, value)| write!(formatter, " {name}={value:?}"))
             }

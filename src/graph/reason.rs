@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::mount::RunMount;
 use super::op::{Graph, NodeId};
 use super::recipe::{Input, OpRecipe, Recipe, Role};
 use crate::base::digest::BlobId;
@@ -48,6 +49,13 @@ pub enum MissReason {
         before: String,
         /// Now.
         after: String,
+    },
+    /// Something is mounted in another way.
+    Mount {
+        /// How it was; `None` if it was not there.
+        before: Option<String>,
+        /// How it is; `None` if it is gone.
+        after: Option<String>,
     },
     /// The base image is another one.
     Base,
@@ -130,8 +138,21 @@ impl OpRecipe {
                 extra_hosts: old_hosts,
                 shm_size: old_shm,
                 hostname: old_hostname,
+                mounts: old_mounts,
+                insecure: old_insecure,
             },
-            Self::Run { argv, environment, directory, user, network, extra_hosts, shm_size, hostname },
+            Self::Run {
+                argv,
+                environment,
+                directory,
+                user,
+                network,
+                extra_hosts,
+                shm_size,
+                hostname,
+                mounts: new_mounts,
+                insecure,
+            },
         ) = (before, self)
         else {
             return;
@@ -146,6 +167,8 @@ impl OpRecipe {
         setting(reasons, "hostname", old_hostname, hostname);
         setting(reasons, "extra hosts", &format!("{old_hosts:?}"), &format!("{extra_hosts:?}"));
         setting(reasons, "shm size", &old_shm.to_string(), &shm_size.to_string());
+        setting(reasons, "security", security(*old_insecure), security(*insecure));
+        mounts(reasons, old_mounts, new_mounts);
     }
 
     fn diff_copy(&self, before: &Self, reasons: &mut Vec<MissReason>) {
@@ -203,6 +226,22 @@ fn variables(
     }
 }
 
+const fn security(insecure: bool) -> &'static str {
+    if insecure { "insecure" } else { "sandbox" }
+}
+
+/// Mounts by their place in the list; what no key contains makes no difference.
+fn mounts(reasons: &mut Vec<MissReason>, before: &[RunMount], after: &[RunMount]) {
+    for number in 0..before.len().max(after.len()) {
+        let (before, after) = (before.get(number), after.get(number));
+        let same = before.zip(after).is_some_and(|(before, after)| before.counts_as(after));
+        if !same {
+            let text = |mount: Option<&RunMount>| mount.map(ToString::to_string);
+            reasons.push(MissReason::Mount { before: text(before), after: text(after) });
+        }
+    }
+}
+
 fn setting(reasons: &mut Vec<MissReason>, what: &'static str, before: &str, after: &str) {
     if before != after {
         reasons.push(MissReason::Setting { what, before: before.to_owned(), after: after.to_owned() });
@@ -242,11 +281,21 @@ impl fmt::Display for MissReason {
             Self::Setting { what, before, after } => {
                 write!(formatter, "{what} changed: `{}` → `{}`", cut(before), cut(after))
             }
+            Self::Mount { before: None, after: Some(after) } => {
+                write!(formatter, "mount added: `{}`", cut(after))
+            }
+            Self::Mount { before: Some(before), after: None } => {
+                write!(formatter, "mount removed: `{}`", cut(before))
+            }
+            Self::Mount { before, after } => {
+                let text = |mount: &Option<String>| cut(mount.as_deref().unwrap_or_default());
+                write!(formatter, "mount changed: `{}` → `{}`", text(before), text(after))
+            }
             Self::Base => formatter.write_str("base image changed"),
             Self::Files(changes) if changes.is_empty() => formatter.write_str("copied files changed"),
             Self::Files(changes) => write_changes(formatter, changes),
             Self::Parent => formatter.write_str("the step before it ran"),
-            Self::Stage => formatter.write_str("the stage that it copies from ran"),
+            Self::Stage => formatter.write_str("a stage that it reads ran"),
         }
     }
 }

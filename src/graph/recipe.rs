@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::mount::RunMount;
 use super::op::{Copy, Graph, Node, NodeId, Op, RunNetwork, Take};
 use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, Digest, FieldHasher, ResultId};
 
@@ -63,6 +64,12 @@ pub enum OpRecipe {
         extra_hosts: Vec<(String, String)>,
         /// Size of `/dev/shm` in bytes.
         shm_size: u64,
+        /// What is mounted.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mounts: Vec<RunMount>,
+        /// Whether it has all privileges.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        insecure: bool,
     },
     /// Files from contexts, other stages and the Dockerfile itself.
     Copy {
@@ -111,7 +118,7 @@ pub enum Role {
     Parent,
     /// What a COPY selects from a build context.
     Context,
-    /// What a COPY selects from another stage or image.
+    /// What a COPY or a mount selects from another stage or image.
     Stage,
 }
 
@@ -167,13 +174,25 @@ impl OpRecipe {
             Self::Pull { chain } => {
                 hasher.field("pull").field(chain.as_bytes());
             }
-            Self::Run { argv, environment, directory, user, network, hostname, extra_hosts, shm_size } => {
+            Self::Run {
+                argv,
+                environment,
+                directory,
+                user,
+                network,
+                hostname,
+                extra_hosts,
+                shm_size,
+                mounts,
+                insecure,
+            } => {
                 hasher.field("run");
                 list(hasher, argv);
                 pairs(hasher, environment.iter());
                 hasher.field(directory).field(user).field(network.name()).field(hostname);
                 pairs(hasher, extra_hosts.iter().map(|(name, address)| (name, address)));
-                hasher.number(*shm_size);
+                hasher.number(*shm_size).number(u64::from(*insecure)).number(mounts.len() as u64);
+                mounts.iter().for_each(|mount| mount.hash(hasher));
             }
             Self::Copy { destination, owner, mode, unpack, files } => {
                 hasher.field("copy").field(destination).number(unpack.len() as u64);
@@ -200,6 +219,7 @@ impl RunNetwork {
         match self {
             Self::Default => "default",
             Self::None => "none",
+            Self::Host => "host",
         }
     }
 }
@@ -238,8 +258,8 @@ pub struct Selected {
 /// in their order. `definitions` answers for nodes that have a result of their own, `selected` for what a
 /// step takes from one of its sources, by that source's number, where the source is a context.
 ///
-/// A COPY from a stage has no selection before that stage is there: its definition is the stage's key
-/// with the patterns.
+/// A COPY or a mount from a stage has no selection before that stage is there: its definition is the
+/// stage's key with the patterns or the path.
 pub fn recipe(
     graph: &Graph,
     id: NodeId,
@@ -260,6 +280,10 @@ pub fn recipe(
                 let taken = taken_of(definitions(source), copy, copy.takes.get(index));
                 input(Role::Stage, taken, None, None)
             }
+            (_, Op::Run(run)) => {
+                let path = run.mount_of(index).and_then(RunMount::source).unwrap_or("/");
+                input(Role::Stage, mounted_of(definitions(source), path), None, None)
+            }
             _ => input(Role::Stage, definitions(source).0, None, None),
         });
     let inputs = parent.into_iter().chain(sources).collect();
@@ -272,6 +296,11 @@ fn taken_of(stage: DefinitionKey, copy: &Copy, take: Option<&Take>) -> Digest {
     list(&mut hasher, take.map_or(&[], |take| &take.patterns));
     list(&mut hasher, &copy.excludes);
     hasher.number(u64::from(copy.parents)).finish()
+}
+
+fn mounted_of(stage: DefinitionKey, path: &str) -> Digest {
+    let mut hasher = FieldHasher::new("stage mount");
+    hasher.field(stage.0.as_bytes()).field(path).finish()
 }
 
 /// `None` for a context, which has no result of its own.
@@ -288,6 +317,8 @@ fn op_recipe(node: &Node) -> Option<OpRecipe> {
             hostname: HOSTNAME.to_owned(),
             extra_hosts: run.extra_hosts,
             shm_size: run.shm_size,
+            mounts: run.mounts,
+            insecure: run.insecure,
         },
         Op::Copy(copy) => {
             let Copy { takes, files, destination, owner, mode, .. } = copy;
@@ -335,6 +366,8 @@ mod tests {
             hostname: HOSTNAME.into(),
             extra_hosts: Vec::new(),
             shm_size: 1,
+            mounts: Vec::new(),
+            insecure: false,
         };
         let parent =
             Input { role: Role::Parent, definition: Digest::of("parent"), canonical: None, listing: None };

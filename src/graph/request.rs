@@ -4,11 +4,12 @@
 //! here and nothing has been read from disk yet: `build` reads the Dockerfiles and ignore files that the
 //! requests name and hands them to [`super::lower`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::op::RunNetwork;
 use crate::base::diag::{Diagnostic, Span};
+use crate::base::secret::Secret;
 use crate::compose::{Build, Project};
 use crate::oci::{Platform, Reference};
 
@@ -40,12 +41,54 @@ pub struct BuildRequest {
     pub extra_hosts: Vec<(String, String)>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
+    /// What `--mount=type=secret` may ask for, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// The sockets of ssh agents, by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// What its steps may do beyond the usual.
+    pub entitlements: BTreeSet<Entitlement>,
     /// Build every step again.
     pub no_cache: bool,
     /// Ask the registry for newer base images.
     pub pull: bool,
     /// Where the request stands in the user's files.
     pub span: Option<Span>,
+}
+
+/// Where the bytes of a secret are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SecretSource {
+    /// In a file of the host, absolute; read when a step needs it.
+    File(PathBuf),
+    /// Here.
+    Value(Secret),
+}
+
+/// What a build must be allowed before a step may do it (BuildKit `util/entitlements`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Entitlement {
+    /// `RUN --network=host`.
+    NetworkHost,
+    /// `RUN --security=insecure`.
+    SecurityInsecure,
+}
+
+impl Entitlement {
+    /// Every entitlement.
+    pub const ALL: [Self; 2] = [Self::NetworkHost, Self::SecurityInsecure];
+
+    /// Its name in flags and compose files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+        }
+    }
+
+    /// The entitlement of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|entitlement| entitlement.name() == name)
+    }
 }
 
 /// Where a Dockerfile is.
@@ -72,6 +115,9 @@ impl BuildRequest {
             network: RunNetwork::Default,
             extra_hosts: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            entitlements: BTreeSet::new(),
             no_cache: false,
             pull: false,
             span: None,
@@ -121,7 +167,8 @@ fn request(
         }
     }
     let network = match build.network.as_deref() {
-        None | Some("default" | "host") => RunNetwork::Default,
+        None | Some("default") => RunNetwork::Default,
+        Some("host") => RunNetwork::Host,
         Some("none") => RunNetwork::None,
         Some(other) => {
             mistake("network", format!("not supported yet: `build.network: {other}`"));

@@ -1,7 +1,7 @@
 //! Golden folders: `testdata/graph/CASE/SERVICE/Dockerfile` and `expected` beside the services.
 //!
 //! A case's `request` file gives arguments and targets, a line each: `SERVICE argument NAME=value`,
-//! `SERVICE target NAME`, `SERVICE image NAME`, `SERVICE unselected`. Every image that no service builds is
+//! `SERVICE target NAME`, `SERVICE image NAME`, `SERVICE allow ENTITLEMENT`, `SERVICE unselected`. Every image that no service builds is
 //! a base with one layer. `UPDATE_GOLDEN=1` writes what came out.
 
 use std::fmt::Write as _;
@@ -73,6 +73,9 @@ fn source(case: &Path, service: &str, dockerfile: crate::dockerfile::Dockerfile)
             [who, "image", image] if who == service => {
                 request.names = vec![Reference::parse(image).unwrap().with_default_tag()];
             }
+            [who, "allow", name] if who == service => {
+                request.entitlements.insert(Entitlement::named(name).unwrap());
+            }
             [who, "unselected"] if who == service => selected = false,
             _ => {}
         }
@@ -86,7 +89,8 @@ fn base(name: &Reference) -> BaseImage {
     config.config.env = vec!["PATH=/bin".into(), format!("BASE={}", name.familiar())];
     config.config.cmd = vec!["base-command".into()];
     if name.repository().ends_with("triggers") {
-        config.config.on_build = vec!["COPY . /src".into(), "RUN make".into()];
+        config.config.on_build =
+            vec!["COPY . /src".into(), "RUN --mount=type=bind,source=lib,target=/lib make".into()];
     }
     BaseImage { config, layers: Vec::new() }
 }

@@ -5,16 +5,21 @@
 //! of a forked process; what fails is reported as a [`Failure`] and the process ends.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 
 use super::spec::RunSpec;
-use super::wire::Failure;
+use super::wire::{Extra, Failure};
 use super::{identity, tree};
 use crate::base::fs::RootDir;
 
 /// Becomes the command of `spec` on `root`; returns only if that fails.
-pub(super) fn execute(spec: &RunSpec, root: &RootDir) -> Result<Infallible, Failure> {
+pub(super) fn execute(
+    spec: &RunSpec,
+    root: &RootDir,
+    extras: &[(Extra, OwnedFd)],
+) -> Result<Infallible, Failure> {
     identity::start_session(&spec.hostname)?;
-    tree::assemble(spec, root)?;
+    tree::assemble(spec, root, extras)?;
     identity::open_standard_streams(spec.uid)?;
     identity::set_limits(&spec.limits)?;
     identity::enter_folder(&spec.cwd)?;

@@ -67,6 +67,20 @@ pub enum SandboxError {
         /// Why.
         source: io::Error,
     },
+    /// What is to be mounted could not be made.
+    #[error("cannot make what is mounted on {}: {source}", target.display())]
+    MountSource {
+        /// The path inside.
+        target: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A path that is to be mounted does not exist in its source.
+    #[error("cannot mount {}: it does not exist in the source of the mount", path.display())]
+    NothingToMount {
+        /// The path in the source.
+        path: PathBuf,
+    },
     /// One step of preparing the isolation failed.
     #[error("cannot isolate the command: {action}: {source}")]
     Isolation {

@@ -202,6 +202,8 @@ mod tests {
             resolv_conf: Vec::new(),
             shm_size: RunSpec::DEFAULT_SHM_SIZE,
             limits: Vec::new(),
+            mounts: Vec::new(),
+            insecure: false,
         }
     }
 

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::process::{Rlimit, Signal, getrlimit, setrlimit, setsid};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
 };
 
 use super::monitor::close_above_standard_error;
@@ -170,9 +170,12 @@ pub(super) fn enter_folder(folder: &Path) -> Result<(), Failure> {
 /// From all-powerful to what the command may: bounding set, network scope, system call filter, user.
 /// The filter is installed while that is still allowed without `no_new_privs`.
 pub(super) fn give_up_privileges(spec: &RunSpec) -> Result<(), Failure> {
+    if spec.insecure {
+        return keep_privileges(spec);
+    }
     let allowed = match spec.network {
         Network::Host => CAPABILITIES.difference(CapabilitySet::NET_RAW),
-        Network::None => CAPABILITIES,
+        Network::None | Network::Open => CAPABILITIES,
     };
     set_capabilities_secure_bits(CapabilitiesSecureBits::empty()).doing("reset the secure bits")?;
     bound_capabilities(allowed).doing("bound the capabilities")?;
@@ -183,6 +186,21 @@ pub(super) fn give_up_privileges(spec: &RunSpec) -> Result<(), Failure> {
     let permitted = if spec.uid == 0 { allowed } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).doing("set the capabilities")
+}
+
+/// Everything that this process may do, for any user, and nothing filtered (BuildKit `WithInsecureSpec`).
+fn keep_privileges(spec: &RunSpec) -> Result<(), Failure> {
+    set_capabilities_secure_bits(CapabilitiesSecureBits::empty()).doing("reset the secure bits")?;
+    network::confine(if spec.network == Network::None { Network::None } else { Network::Open })?;
+    let own = rustix::thread::capabilities(None).doing("read the capabilities")?.permitted;
+    rustix::thread::set_keep_capabilities(true).doing("keep the capabilities")?;
+    become_user(spec).doing("become the user")?;
+    let sets = CapabilitySets { effective: own, permitted: own, inheritable: own };
+    set_capabilities(None, sets).doing("set the capabilities")?;
+    for capability in own.iter() {
+        configure_capability_in_ambient_set(capability, true).doing("set the ambient capabilities")?;
+    }
+    Ok(())
 }
 
 fn bound_capabilities(allowed: CapabilitySet) -> io::Result<()> {

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::devices::Group;
+use super::mount::{NO_DEV, permit};
 use super::overlay::random_name;
 use super::stacks::Stacks;
-use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, program, running};
+use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, extra, program, running};
 use crate::base::cancel::Cancel;
 use crate::base::fs::{AtPath, RootDir};
 
@@ -85,8 +86,14 @@ impl Sandbox for Isolated {
     ) -> Result<Exit, SandboxError> {
         let root = self.stacks.tree(&spec.layers)?;
         let folder = File::open(&self.folder).at_path("open", &self.folder)?;
-        let group = self.group.get_or_init(Group::make).as_ref();
-        let running = running::start(self.program()?, spec, [root.as_fd(), folder.as_fd()], group)?;
+        if spec.insecure {
+            permit(&root, NO_DEV).at_path("allow devices on", "/")?;
+        }
+        let group = || self.group.get_or_init(Group::make).as_ref();
+        let group = if spec.insecure { None } else { group() };
+        let extras = extra::prepare(&self.stacks, &spec.mounts)?;
+        let fixed = [root.as_fd(), folder.as_fd()];
+        let running = running::start(self.program()?, spec, fixed, group, extras)?;
         drop((root, folder));
         running.finish(output, cancel)
     }

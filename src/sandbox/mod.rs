@@ -11,6 +11,7 @@
 mod child;
 mod devices;
 mod error;
+mod extra;
 mod fake;
 mod flatten;
 mod identity;
@@ -36,7 +37,7 @@ pub use fake::{Fake, Scripted};
 pub use isolated::Isolated;
 pub use monitor::dispatch;
 pub use probe::{Probe, probe};
-pub use spec::{Exit, Layers, Limit, Network, Resource, RunSpec, Writable};
+pub use spec::{Exit, Layers, Limit, Mount, MountSource, Network, Resource, RunSpec, Writable};
 pub use stacks::Driver;
 
 use crate::base::cancel::Cancel;

@@ -11,6 +11,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,10 +24,11 @@ use rustix::process::{
 
 use super::child;
 use super::devices::Version;
+use super::extra;
 use super::identity::reset_signals;
 use super::spec::{Exit, Network};
 use super::stubs::{self, Kind};
-use super::wire::{Doing, Failure, Order, Report, What, receive, send};
+use super::wire::{Doing, Extra, Failure, Order, Report, What, receive, send};
 use crate::base::fs::RootDir;
 
 /// The name under which the program is executed to be a monitor.
@@ -66,7 +68,8 @@ fn serve() -> io::Result<()> {
     rustix::process::chdir("/")?;
     allow_enough_descriptors();
     let Some((order, descriptors)) = receive::<Order>(&socket)? else { return Ok(()) };
-    let report = match Descriptors::from(descriptors).and_then(|held| carry_out(order, held, &socket)) {
+    let report = match Descriptors::from(descriptors, &order).and_then(|held| carry_out(order, held, &socket))
+    {
         Ok(exit) => Report::Ended(exit),
         Err(failure) => Report::Failed(failure),
     };
@@ -108,25 +111,34 @@ struct Descriptors {
     root: RootDir,
     scratch: OwnedFd,
     group: Option<OwnedFd>,
+    mounts: Vec<OwnedFd>,
 }
 
 impl Descriptors {
-    fn from(descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
+    fn from(descriptors: Vec<OwnedFd>, order: &Order) -> Result<Self, Failure> {
         let mut descriptors = descriptors.into_iter();
         match (descriptors.next(), descriptors.next()) {
             (Some(root), Some(scratch)) => {
-                Ok(Self { root: RootDir::from_fd(root), scratch, group: descriptors.next() })
+                let group = order.group.and_then(|_| descriptors.next());
+                let mounts: Vec<_> = descriptors.collect();
+                if mounts.len() != order.extras.len() {
+                    return Err(Errno::BADF).doing("receive what is to be mounted");
+                }
+                Ok(Self { root: RootDir::from_fd(root), scratch, group, mounts })
             }
             _ => Err(Errno::BADF).doing("receive the root file system"),
         }
     }
 }
 
-fn carry_out(order: Order, held: Descriptors, socket: &UnixStream) -> Result<Exit, Failure> {
+fn carry_out(mut order: Order, mut held: Descriptors, socket: &UnixStream) -> Result<Exit, Failure> {
     // The child finds the scratch folder, as its own mounts show it, as its working directory.
     rustix::process::fchdir(&held.scratch).doing("enter the scratch folder")?;
-    let made = stubs::make(&held.root, &MOUNT_POINTS)?;
-    let ended = start(&order, &held).and_then(|started| started.wait(socket));
+    let mut points: Vec<_> = MOUNT_POINTS.iter().map(|(path, kind)| (PathBuf::from(path), *kind)).collect();
+    points.extend(extra::own_points(&order.extras, &MOUNT_POINTS));
+    let made = stubs::make(&held.root, &points)?;
+    let extras: Vec<_> = order.extras.drain(..).zip(held.mounts.drain(..)).collect();
+    let ended = start(&order, &held, extras).and_then(|started| started.wait(socket));
     stubs::remove(made);
     ended
 }
@@ -137,10 +149,10 @@ struct Started {
     failures: io::PipeReader,
 }
 
-fn start(order: &Order, held: &Descriptors) -> Result<Started, Failure> {
+fn start(order: &Order, held: &Descriptors, extras: Vec<(Extra, OwnedFd)>) -> Result<Started, Failure> {
     let (failures, to_monitor) = io::pipe().doing("make a pipe")?;
     let network = match order.spec.network {
-        Network::Host => 0,
+        Network::Host | Network::Open => 0,
         Network::None => libc::CLONE_NEWNET,
     };
     let group = match (order.group, &held.group) {
@@ -154,7 +166,7 @@ fn start(order: &Order, held: &Descriptors) -> Result<Started, Failure> {
     match fork_into(network, group).map_err(|error| Failure::new(What::Namespaces, error))? {
         None => {
             drop(failures);
-            become_command(order, held, to_monitor)
+            become_command(order, held, &extras, to_monitor)
         }
         Some(pidfd) => {
             drop(to_monitor);
@@ -193,8 +205,13 @@ fn fork_into(network: libc::c_int, group: Option<&OwnedFd>) -> io::Result<Option
 }
 
 /// The child's way: it becomes the command, or says why it could not and ends.
-fn become_command(order: &Order, held: &Descriptors, mut to_monitor: io::PipeWriter) -> ! {
-    let failure = match child::execute(&order.spec, &held.root) {
+fn become_command(
+    order: &Order,
+    held: &Descriptors,
+    extras: &[(Extra, OwnedFd)],
+    mut to_monitor: io::PipeWriter,
+) -> ! {
+    let failure = match child::execute(&order.spec, &held.root, extras) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };

@@ -80,7 +80,17 @@ struct Attributes {
 
 /// Forbids `forbid` on `mount`, in addition to what it forbids already. `Unsupported` before Linux 5.12.
 pub(super) fn restrict(mount: impl AsFd, forbid: Forbid) -> io::Result<()> {
-    let attributes = Attributes { set: forbid.bits().into(), clear: 0, propagation: 0, user_namespace: 0 };
+    let set = forbid.bits().into();
+    change(mount, Attributes { set, clear: 0, propagation: 0, user_namespace: 0 })
+}
+
+/// Takes `permit` away from what `mount` forbids. `Unsupported` before Linux 5.12.
+pub(super) fn permit(mount: impl AsFd, permit: Forbid) -> io::Result<()> {
+    let clear = permit.bits().into();
+    change(mount, Attributes { set: 0, clear, propagation: 0, user_namespace: 0 })
+}
+
+fn change(mount: impl AsFd, attributes: Attributes) -> io::Result<()> {
     // SAFETY: `mount_setattr` reads `size_of::<Attributes>()` bytes behind the pointer, which is valid for
     // the call, and a C string; it keeps neither.
     let result = unsafe {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::devices::Group;
-use super::wire::{Order, Report, receive, send};
+use super::wire::{Extra, Order, Report, receive, send};
 use super::{Exit, RunSpec, SandboxError, monitor};
 use crate::base::cancel::Cancel;
 
@@ -31,6 +31,7 @@ pub(super) fn start(
     spec: &RunSpec,
     [root, scratch]: [BorrowedFd<'_>; 2],
     group: Option<&Group>,
+    extras: Vec<(Extra, OwnedFd)>,
 ) -> Result<Running, SandboxError> {
     let failed = |action: &'static str| {
         move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
@@ -46,9 +47,10 @@ pub(super) fn start(
     drop(command);
     let running = Running { child, socket, output };
     let group = group.map(Group::handle);
-    let order = Order { spec: spec.clone(), group: group.map(|(version, _)| version) };
-    let descriptors: Vec<_> =
-        [root, scratch].into_iter().chain(group.map(|(_, descriptor)| descriptor)).collect();
+    let (extras, mounts): (Vec<Extra>, Vec<OwnedFd>) = extras.into_iter().unzip();
+    let order = Order { spec: spec.clone(), group: group.map(|(version, _)| version), extras };
+    let fixed = [root, scratch].into_iter().chain(group.map(|(_, descriptor)| descriptor));
+    let descriptors: Vec<_> = fixed.chain(mounts.iter().map(AsFd::as_fd)).collect();
     match send(&running.socket, &order, &descriptors) {
         Ok(()) => Ok(running),
         Err(error) => Err(failed("send the order to the monitor")(error)),

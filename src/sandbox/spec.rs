@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::secret::Secret;
+
 /// A chain of layer trees and, for a step that writes, where its own layer goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
@@ -52,6 +54,62 @@ pub struct RunSpec {
     pub shm_size: u64,
     /// Limits that differ from the fixed ones (`--ulimit`).
     pub limits: Vec<Limit>,
+    /// What is mounted besides, in the order of attaching. Not part of the value's serialised form.
+    #[serde(skip)]
+    pub mounts: Vec<Mount>,
+    /// Whether the command gets every privilege that this process has: all capabilities, no system call
+    /// filter, all of `/proc` and `/sys`, the host's devices (`RUN --security=insecure`).
+    pub insecure: bool,
+}
+
+/// Something that one command sees and no layer gets. Device nodes on it cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where, inside; links resolve inside. Made if it is missing and removed again afterwards.
+    pub target: PathBuf,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+    /// What it is.
+    pub source: MountSource,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// A path in a stack of layers; links on the way resolve inside the stack.
+    Layers {
+        /// The stack; writes go to its own upper, if it has one.
+        layers: Layers,
+        /// The path, absolute.
+        path: PathBuf,
+    },
+    /// A folder of the host, itself no link.
+    Folder(PathBuf),
+    /// An empty folder in memory.
+    Tmpfs {
+        /// Its size in bytes; `None` is the kernel's choice.
+        size: Option<u64>,
+    },
+    /// A file in memory, on which nothing can be executed.
+    File {
+        /// Its bytes.
+        content: Secret,
+        /// Its permissions.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// A folder in memory with one executable file.
+    Script {
+        /// The file's name.
+        name: String,
+        /// Its text.
+        content: String,
+    },
+    /// A Unix socket of the host, as a file.
+    Socket(PathBuf),
 }
 
 impl RunSpec {
@@ -68,6 +126,8 @@ pub enum Network {
     Host,
     /// A loopback device and nothing else.
     None,
+    /// The host's network, raw and abstract sockets included.
+    Open,
 }
 
 /// A resource limit of a process (`setrlimit(2)`).

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::wire::{Failure, What};
 use crate::base::fs::RootDir;
 
 /// Whether a mount point is to be a folder or a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Kind {
     Folder,
     File,
@@ -39,10 +40,9 @@ pub(super) struct Stub {
 const MOST_LINKS: usize = 40;
 
 /// Makes sure that something of each kind lies at each path; returns what it made, in that order.
-pub(super) fn make(root: &RootDir, points: &[(&str, Kind)]) -> Result<Vec<Stub>, Failure> {
+pub(super) fn make(root: &RootDir, points: &[(PathBuf, Kind)]) -> Result<Vec<Stub>, Failure> {
     let mut made = Vec::new();
     for (path, kind) in points {
-        let path = Path::new(path);
         let result = make_one(root, path, *kind, &mut made);
         if let Err(error) = result {
             remove(made);

@@ -16,15 +16,26 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 use super::devices::is_two;
+use super::extra;
 use super::identity::set_umask;
 use super::mount::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, attach, bind, filesystem, restrict};
 use super::spec::RunSpec;
-use super::wire::{Doing, Failure, What};
+use super::wire::{Doing, Extra, Failure, What};
 use crate::base::fs::RootDir;
 
 /// Character devices: name, major and minor number.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Further ones for a command with all privileges.
+const INSECURE_DEVICES: [(&str, u32, u32); 6] = [
+    ("kmsg", 1, 11),
+    ("cuse", 10, 203),
+    ("fuse", 10, 229),
+    ("kvm", 10, 232),
+    ("net/tun", 10, 200),
+    ("loop-control", 10, 237),
+];
 
 /// Links in `/dev`.
 const LINKS: [(&str, &str); 6] = [
@@ -56,7 +67,7 @@ const READ_ONLY_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Builds the tree on `root`, makes it the root of the namespace and lets go of the host's.
 /// The working directory is a folder of the host that serves as the place of it all.
-pub(super) fn assemble(spec: &RunSpec, root: &RootDir) -> Result<(), Failure> {
+pub(super) fn assemble(spec: &RunSpec, root: &RootDir, extras: &[(Extra, OwnedFd)]) -> Result<(), Failure> {
     // Modes are given exactly; the command's own umask is set later.
     set_umask(0);
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -74,9 +85,12 @@ pub(super) fn assemble(spec: &RunSpec, root: &RootDir) -> Result<(), Failure> {
         attach(piece, place(path)?).doing(&format!("mount {path}"))?;
     }
     let proc = attach_proc(place("/proc")?).doing("mount /proc")?;
-    cover_proc(&proc, &pieces)?;
-    attach_sys(place("/sys")?, &pieces)?;
-    attach_dev(place("/dev")?, &pieces, spec.shm_size)?;
+    if !spec.insecure {
+        cover_proc(&proc, &pieces)?;
+    }
+    attach_sys(place("/sys")?, &pieces, spec.insecure)?;
+    attach_dev(place("/dev")?, &pieces, spec)?;
+    extra::attach_all(extras, &root, &pieces.service)?;
     change_root(&root).doing("change the root")
 }
 
@@ -165,10 +179,14 @@ fn cover_proc(proc: &OwnedFd, pieces: &Pieces) -> Result<(), Failure> {
     Ok(())
 }
 
-fn attach_sys(place: OwnedFd, pieces: &Pieces) -> Result<(), Failure> {
-    let forbidden = READ_ONLY | NO_SUID | NO_DEV | NO_EXEC;
+fn attach_sys(place: OwnedFd, pieces: &Pieces, insecure: bool) -> Result<(), Failure> {
+    let writable = NO_SUID | NO_DEV | NO_EXEC;
+    let forbidden = if insecure { writable } else { writable | READ_ONLY };
     let sys = filesystem("sysfs", &[], forbidden).doing("make /sys")?;
     attach(&sys, place).doing("mount /sys")?;
+    if insecure {
+        return attach_control_groups(&sys, forbidden).doing("mount /sys/fs/cgroup");
+    }
     for name in MASKED_SYS {
         mask(&sys, name, pieces).doing(&format!("mask /sys/{name}"))?;
     }
@@ -225,15 +243,19 @@ fn make_read_only(folder: &OwnedFd, name: &str) -> std::io::Result<()> {
     attach(again, place)
 }
 
-fn attach_dev(place: OwnedFd, pieces: &Pieces, shm_size: u64) -> Result<(), Failure> {
+fn attach_dev(place: OwnedFd, pieces: &Pieces, spec: &RunSpec) -> Result<(), Failure> {
     let options = [("mode", Some("755")), ("size", Some("65536k"))];
-    let dev = filesystem("tmpfs", &options, NO_SUID | NO_DEV).doing("make /dev")?;
+    let forbidden = if spec.insecure { NO_SUID } else { NO_SUID | NO_DEV };
+    let dev = filesystem("tmpfs", &options, forbidden).doing("make /dev")?;
     fill_dev(&dev).doing("fill /dev")?;
+    if spec.insecure {
+        add_devices(&dev).doing("fill /dev")?;
+    }
     attach(&dev, place).doing("mount /dev")?;
     for (name, device) in &pieces.devices {
         attach(device, at(&dev, name)?).doing(&format!("mount /dev/{name}"))?;
     }
-    let size = shm_size.to_string();
+    let size = spec.shm_size.to_string();
     let terminals = [("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
     let shared = [("mode", Some("1777")), ("size", Some(size.as_str()))];
     for (name, kind, options, forbidden) in [
@@ -256,6 +278,22 @@ fn fill_dev(dev: &OwnedFd) -> std::io::Result<()> {
     }
     for name in ["pts", "shm", "mqueue"] {
         mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// What a command with all privileges finds besides (BuildKit `WithInsecureSpec`): eight loop devices
+/// beyond the first free one.
+fn add_devices(dev: &OwnedFd) -> std::io::Result<()> {
+    let mode = Mode::from_raw_mode(0o666);
+    mkdirat(dev, "net", Mode::from_raw_mode(0o755))?;
+    for (name, major, minor) in INSECURE_DEVICES {
+        mknodat(dev, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
+    }
+    let used = |number: &u32| Path::new(&format!("/sys/block/loop{number}/loop/backing_file")).exists();
+    let free = (0..).find(|number| !used(number)).unwrap_or(0);
+    for number in 0..free + 8 {
+        mknodat(dev, format!("loop{number}"), FileType::BlockDevice, mode, makedev(7, number))?;
     }
     Ok(())
 }

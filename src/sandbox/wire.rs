@@ -1,7 +1,7 @@
 //! What shipway and the monitor of a command say to each other.
 //!
-//! Over one socket pair go an [`Order`] with descriptors (the root file system, the scratch folder and
-//! perhaps a control group), then nothing, then a [`Report`]. The socket is the lifeline too: when the monitor reads its
+//! Over one socket pair go an [`Order`] with descriptors (the root file system, the scratch folder,
+//! perhaps a control group, and what is mounted besides), then nothing, then a [`Report`]. The socket is the lifeline too: when the monitor reads its
 //! end before the command is over, shipway is gone or wants the command dead, which is the same to it.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -18,10 +18,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::devices::Version;
+use super::stubs::Kind;
 use super::{Exit, RunSpec, SandboxError};
 
 /// The largest message that is read: environments are the only large thing in one.
 const LIMIT: u64 = 64 << 20;
+
+/// Most descriptors of one message (`SCM_MAX_FD`).
+const DESCRIPTORS: usize = 253;
 
 /// What the monitor is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +34,20 @@ pub(super) struct Order {
     pub(super) spec: RunSpec,
     /// The kind of the device control group, whose descriptor is the third.
     pub(super) group: Option<Version>,
+    /// What is mounted besides, in the order of the further descriptors.
+    pub(super) extras: Vec<Extra>,
+}
+
+/// Something that is mounted for the command alone; a descriptor after the others is the detached mount.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Extra {
+    pub(super) target: PathBuf,
+    /// The part of the mount that is wanted; `None` is all of it.
+    pub(super) inside: Option<PathBuf>,
+    pub(super) kind: Kind,
+    pub(super) read_only: bool,
+    /// Whether nothing on it may be executed.
+    pub(super) inert: bool,
 }
 
 /// What became of it.
@@ -106,7 +124,7 @@ pub(super) fn send(
 ) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     let length = (bytes.len() as u64).to_ne_bytes();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors in one message"));
@@ -119,7 +137,7 @@ pub(super) fn send(
 /// Receives what [`send`] sent; `None` if the other end was closed instead.
 pub(super) fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut length = [0; 8];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
     let received = recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut length)], &mut ancillary, flags)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::digest::ResultId;
 
-use super::Held;
+use super::{Held, KeptCache};
 
 /// Everything that lies in a store and has a size or keeps something alive.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub struct Inventory {
     pub names: Vec<(String, Vec<Held>)>,
     /// Files that are no readable record.
     pub unreadable: Vec<PathBuf>,
+    /// The cache mounts, one for each copy.
+    pub mounts: Vec<KeptCache>,
     /// Bytes of everything else: records, shelves, stat caches.
     pub other_bytes: u64,
 }
@@ -53,7 +55,7 @@ pub struct Piece {
 /// How much is to stay.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// Remove records only until the pieces take no more than so many bytes.
+    /// Remove records and cache mounts only until all takes no more than so many bytes.
     pub keep_bytes: Option<u64>,
     /// Remove only records that were of no use for so long.
     pub unused_for: Option<Duration>,
@@ -81,6 +83,8 @@ pub enum Removal {
     File(PathBuf, Why),
     /// A snapshot or blob of so many bytes.
     Piece(Held, u64, Why),
+    /// A copy of a cache mount.
+    Cache(KeptCache, Why),
 }
 
 /// What the collector will do, in order: records before what they hold. Its text form has a line a step.
@@ -91,11 +95,22 @@ pub struct Removals {
 }
 
 impl Removals {
-    /// Bytes of all pieces that go.
+    /// Bytes of all pieces and cache mounts that go.
     pub fn bytes(&self) -> u64 {
-        let bytes = |step: &Removal| if let Removal::Piece(_, bytes, _) = step { *bytes } else { 0 };
+        let bytes = |step: &Removal| match step {
+            Removal::Piece(_, bytes, _) => *bytes,
+            Removal::Cache(cache, _) => cache.bytes,
+            Removal::Records(..) | Removal::File(..) => 0,
+        };
         self.steps.iter().map(bytes).sum()
     }
+}
+
+/// What the limits decide about.
+#[derive(Clone, Copy)]
+enum Candidate<'a> {
+    Records(&'a Kept),
+    Cache(&'a KeptCache),
 }
 
 impl Inventory {
@@ -107,20 +122,42 @@ impl Inventory {
             self.unreadable.iter().map(|file| Removal::File(file.clone(), Why::Unreadable)).collect();
         let mut live: u64 =
             holders.keys().filter_map(|held| self.pieces.get(held)).map(|piece| piece.bytes).sum();
-        for (used, kept) in self.in_order() {
+        live += self.mounts.iter().map(|cache| cache.bytes).sum::<u64>();
+        for (used, candidate) in self.candidates() {
             let unused = now.duration_since(used).unwrap_or_default();
-            let why = match self.is_whole(kept) {
+            let whole = match candidate {
+                Candidate::Records(kept) => self.is_whole(kept),
+                Candidate::Cache(_) => true,
+            };
+            let why = match whole {
                 false => Why::Broken,
                 true if limits.unused_for.is_some_and(|least| unused < least) => continue,
                 true if limits.keep_bytes.is_some_and(|most| live <= most) => continue,
                 true => Why::Unused(unused),
             };
-            live -= self.let_go(&kept.holds, &mut holders);
-            steps.push(Removal::Records(kept.result, kept.files.clone(), why));
+            match candidate {
+                Candidate::Records(kept) => {
+                    live -= self.let_go(&kept.holds, &mut holders);
+                    steps.push(Removal::Records(kept.result, kept.files.clone(), why));
+                }
+                Candidate::Cache(cache) => {
+                    live -= cache.bytes;
+                    steps.push(Removal::Cache(cache.clone(), why));
+                }
+            }
         }
         let unheld = self.pieces.iter().filter(|(held, _)| !holders.contains_key(held));
         steps.extend(unheld.map(|(held, piece)| Removal::Piece(*held, piece.bytes, Why::Unheld)));
         Removals { steps }
+    }
+
+    /// What may go, least recently used first; records in an order of their own among themselves.
+    fn candidates(&self) -> Vec<(SystemTime, Candidate<'_>)> {
+        let records = self.in_order().into_iter().map(|(used, kept)| (used, Candidate::Records(kept)));
+        let caches = self.mounts.iter().map(|cache| (cache.used, Candidate::Cache(cache)));
+        let mut candidates: Vec<_> = records.chain(caches).collect();
+        candidates.sort_by_key(|(used, _)| *used);
+        candidates
     }
 
     /// Bytes of the pieces that only records hold, or nobody: what a prune without limits frees.
@@ -196,6 +233,9 @@ impl fmt::Display for Removals {
         for step in &self.steps {
             match step {
                 Removal::Records(id, _, why) => writeln!(formatter, "record of {}: {why}", id.0.short())?,
+                Removal::Cache(cache, why) => {
+                    writeln!(formatter, "cache mount {}, {} bytes: {why}", cache.id, cache.bytes)?;
+                }
                 Removal::File(path, why) => writeln!(formatter, "file {}: {why}", path.display())?,
                 Removal::Piece(Held::Snapshot(id), bytes, why) => {
                     writeln!(formatter, "snapshot {}, {bytes} bytes: {why}", id.0.short())?;
@@ -290,6 +330,25 @@ mod tests {
         // The top was of use an hour ago, and with it all that it stands on; their own stamps are older.
         assert!(!text(&inventory(), limits).contains("010101010101"));
         assert_eq!(text(&inventory(), Limits { keep_bytes: Some(50), unused_for: None }), "");
+    }
+
+    #[test]
+    fn cache_mounts_go_by_their_last_use_among_the_records() {
+        let mut inventory = inventory();
+        let cache = |id: &str, hours: u32| KeptCache {
+            folder: PathBuf::from(id),
+            id: id.to_owned(),
+            bytes: 100,
+            used: SystemTime::UNIX_EPOCH + HOUR * hours,
+        };
+        inventory.mounts = vec![cache("/npm", 6), cache("/go", 4)];
+        let limits = Limits { keep_bytes: Some(120), unused_for: None };
+        let expected = "cache mount /go, 100 bytes: not used for 6 hours\n\
+            record of 040404040404: not used for 5 hours\n\
+            cache mount /npm, 100 bytes: not used for 4 hours\n";
+        assert!(text(&inventory, limits).starts_with(expected), "{}", text(&inventory, limits));
+        let limits = Limits { keep_bytes: Some(150), unused_for: None };
+        assert_eq!(text(&inventory, limits), "cache mount /go, 100 bytes: not used for 6 hours\n");
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub struct Usage {
     pub blobs: usize,
     /// Bytes of all blobs.
     pub blob_bytes: u64,
+    /// Cache mounts.
+    pub mounts: usize,
+    /// Bytes of all cache mounts.
+    pub mount_bytes: u64,
     /// Bytes of everything else: records, shelves, stat caches.
     pub other_bytes: u64,
     /// Bytes that a prune without limits would free.
@@ -56,6 +60,7 @@ impl Store {
         self.add_snapshots(&mut inventory)?;
         self.add_blobs(&mut inventory)?;
         self.add_records(&mut inventory)?;
+        inventory.mounts = self.cache_mounts()?;
         let names = self.shelf(Bucket::Names).list::<Rooted>();
         inventory.names = names.into_iter().map(|(name, value)| (name, value.holds)).collect();
         for bucket in
@@ -71,6 +76,8 @@ impl Store {
         let inventory = self.inventory()?;
         let mut usage = Usage {
             records: inventory.records.len(),
+            mounts: inventory.mounts.len(),
+            mount_bytes: inventory.mounts.iter().map(|mount| mount.bytes).sum(),
             other_bytes: inventory.other_bytes,
             reclaimable_bytes: inventory.reclaimable_bytes(),
             ..Usage::default()
@@ -131,12 +138,21 @@ impl Store {
             Removal::Records(_, files, _) => files.iter().try_for_each(|file| Ok(remove::remove_tree(file)?)),
             Removal::File(file, _) => Ok(remove::remove_tree(file)?),
             Removal::Piece(Held::Blob(id), ..) => Ok(remove::remove_tree(&self.blob_path(*id))?),
-            Removal::Piece(Held::Snapshot(id), ..) => {
-                let (away, _lock) = temporary::make_folder(&self.path("tmp"))?;
-                temporary::rename(&snapshots::folder(self, *id), &away.join("gone"))?;
-                Ok(remove::remove_tree(&away)?)
+            Removal::Piece(Held::Snapshot(id), ..) => self.remove_folder(&snapshots::folder(self, *id)),
+            Removal::Cache(cache, _) => {
+                self.remove_folder(&cache.folder)?;
+                // Other copies of the cache may be there.
+                let _ = cache.folder.parent().map(std::fs::remove_dir);
+                Ok(())
             }
         }
+    }
+
+    /// Renames a folder away, so that nobody sees a part of it, and removes it.
+    fn remove_folder(&self, folder: &Path) -> Result<()> {
+        let (away, _lock) = temporary::make_folder(&self.path("tmp"))?;
+        temporary::rename(folder, &away.join("gone"))?;
+        Ok(remove::remove_tree(&away)?)
     }
 
     fn add_snapshots(&self, inventory: &mut Inventory) -> Result<()> {
@@ -197,7 +213,7 @@ impl Store {
 }
 
 /// Name and path of everything in `folder`, sorted.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).at_path("read", folder)? {
         let entry = entry.at_path("read", folder)?;
@@ -209,7 +225,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 /// Bytes that `path` and everything below it take on the disk; a file with several names counts once.
 /// What vanishes meanwhile counts nothing.
-fn disk_bytes(path: &Path) -> u64 {
+pub(super) fn disk_bytes(path: &Path) -> u64 {
     let (mut bytes, mut seen, mut left) = (0, BTreeSet::new(), vec![path.to_owned()]);
     while let Some(path) = left.pop() {
         let Ok(stat) = std::fs::symlink_metadata(&path) else { continue };

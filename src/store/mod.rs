@@ -15,12 +15,14 @@
 //! canonical-v1/ab/HEX.json     canonical key → record
 //! names-v1 pins-v1 history-v1 handover-v1    shelves of small named values
 //! trees-v1/                    stat caches; `context` owns their format
+//! mounts-v1/IDENTITY/N/        what steps share from build to build, each copy with its lock
 //! ```
 //!
 //! [`Store::peek`] answers from the definition key alone, without a lock and without writing.
 //! [`Store::lookup`] takes the key's lock and returns a [`Lookup`]: a hit, or the [`Claim`] that alone can
 //! publish. [`Store::stage`] gives a folder to work in, [`Store::publish_snapshot`] makes it a
-//! [`Snapshot`]. [`Shelf`]s keep the values of other modules. [`Store::sync`] ends a run.
+//! [`Snapshot`]. [`Shelf`]s keep the values of other modules,
+//! [`CacheMount`]s what steps share from build to build. [`Store::sync`] ends a run.
 //!
 //! **Durability.** Nothing is synced step by step. Records and snapshots bear the boot that wrote them;
 //! after one `syncfs` the run marks its files by making them read-only. A file of another boot without
@@ -38,6 +40,7 @@ mod collect;
 mod error;
 mod fault;
 mod inventory;
+mod mounts;
 mod records;
 mod remove;
 mod root;
@@ -51,6 +54,7 @@ pub use claims::{Claim, Key, Lookup};
 pub use collect::{Inventory, Kept, Limits, Piece, Removal, Removals, Why};
 pub use error::StoreError;
 pub use inventory::Usage;
+pub use mounts::{CacheMount, CacheUse, KeptCache};
 pub use records::{Held, Record, Stamp};
 pub use root::Store;
 pub use shelves::{Bucket, Shelf};

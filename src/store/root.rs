@@ -32,6 +32,7 @@ const FOLDERS: &[&str] = &[
     "history-v1",
     "handover-v1",
     "trees-v1",
+    "mounts-v1",
 ];
 
 /// The mode of a file that is known to be on the disk; before that it is [`PROVISIONAL`].

@@ -1,10 +1,13 @@
-//! Carries operations out: one function an operation; `run` and `copy` have files of their own.
+//! Carries operations out: one function an operation; `run` (with `mount` and `agent`) and `copy` have files
+//! of their own.
 //!
 //! [`Executor`] is the solver's [`Work`]: it stages a new layer over the parent's chain, lets the sandbox
 //! or the context write into it and publishes it as a snapshot. It decides nothing: what has to run, and
 //! under which key, the solver knows.
 
+mod agent;
 mod copy;
+mod mount;
 mod run;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,10 +24,10 @@ use super::solve::{Produced, Work};
 use super::users::Accounts;
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::context::{Context, Selection};
-use crate::graph::{BaseImage, Directory, Graph, NodeId, Op, Selected};
+use crate::graph::{BaseImage, Directory, Graph, NodeId, Op, Selected, Source};
 use crate::oci::Reference;
 use crate::sandbox::{Layers, Writable};
-use crate::store::{Held, Staging, Stamp};
+use crate::store::{CacheMount, Held, Staging, Stamp};
 use rustix::fs::Mode;
 
 /// The note beside a snapshot whose layer says all that is in it, whatever lies below.
@@ -43,12 +46,20 @@ pub(super) struct Executor<'a> {
     pub(super) selections: &'a HashMap<Taken, Selection>,
     /// What each COPY takes from another stage, with the stage's tree.
     pub(super) stages: Mutex<HashMap<Taken, (Context, Selection)>>,
+    /// The Dockerfiles with their requests.
+    pub(super) sources: &'a [Source],
+    /// What the cache mounts of RUNs begin with.
+    pub(super) begins: Mutex<HashMap<Taken, mount::Begin>>,
+    /// The cache mounts of each RUN that is about to start.
+    pub(super) caches: Mutex<HashMap<NodeId, BTreeMap<Digest, CacheMount>>>,
 }
 
 impl Work for Executor<'_> {
     fn select(&self, id: NodeId, source: usize, result: ResultId) -> Result<Selected, StepError> {
-        let Op::Copy(copy) = &self.graph.node(id).op else {
-            return Ok(Selected { digest: result.0, listing: None });
+        let copy = match &self.graph.node(id).op {
+            Op::Copy(copy) => copy,
+            Op::Run(run) => return self.select_mounted((id, source), run, result),
+            _ => return Ok(Selected { digest: result.0, listing: None }),
         };
         let root = self.builder.sandbox.root(&self.layers(Some(result))?)?;
         if source >= copy.takes.len() {
@@ -60,6 +71,10 @@ impl Work for Executor<'_> {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         stages.insert((id, source), (context, selection));
         Ok(Selected { digest, listing: None })
+    }
+
+    fn reserve(&self, id: NodeId) -> Result<bool, StepError> {
+        self.reserve_caches(id)
     }
 
     fn run(
@@ -75,7 +90,7 @@ impl Work for Executor<'_> {
                 let (name, image) = self.bases.get(&base.chain).ok_or(StepError::NoResult)?;
                 pull::base(self.builder, name, image)
             }
-            Op::Run(run) => self.run_command(id, node, run, parent),
+            Op::Run(run) => self.run_command(id, run, parent, sources),
             Op::Copy(copy) => self.copy(id, copy, parent, sources),
             Op::Merge => self.merge(parent, sources),
             Op::Directory(directory) => self.directory(directory, parent),

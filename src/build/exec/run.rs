@@ -7,7 +7,7 @@ use super::super::users::{Accounts, Identity};
 use super::{Executor, Upper};
 use crate::base::digest::ResultId;
 use crate::base::event::StepNumber;
-use crate::graph::{HOSTNAME, Node, NodeId, Run, RunNetwork};
+use crate::graph::{HOSTNAME, NodeId, Run, RunNetwork};
 use crate::sandbox::{Network, RunSpec};
 use rustix::fs::Mode;
 use std::path::Path;
@@ -17,14 +17,16 @@ impl Executor<'_> {
     pub(super) fn run_command(
         &self,
         id: NodeId,
-        node: &Node,
         run: &Run,
         parent: Option<ResultId>,
+        sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError> {
         let upper = self.stage(parent)?;
         let identity = self.prepare(&upper, run)?;
+        let mut mounted = self.mounted(id, run, sources)?;
         let mut environment = run.environment.clone();
-        environment.extend(node.unkeyed_environment.clone());
+        environment.extend(self.graph.node(id).unkeyed_environment.clone());
+        environment.extend(std::mem::take(&mut mounted.environment));
         environment.entry("HOME".to_owned()).or_insert(identity.home);
         let spec = RunSpec {
             layers: upper.layers.clone(),
@@ -37,15 +39,19 @@ impl Executor<'_> {
             hostname: HOSTNAME.to_owned(),
             network: match run.network {
                 RunNetwork::Default => Network::Host,
+                RunNetwork::Host => Network::Open,
                 RunNetwork::None => Network::None,
             },
             hosts: hosts(&run.extra_hosts),
             resolv_conf: self.builder.options.resolv_conf.clone(),
             shm_size: run.shm_size,
             limits: Vec::new(),
+            mounts: std::mem::take(&mut mounted.mounts),
+            insecure: run.insecure,
         };
         let mut output = Output::new(self.builder.events, StepNumber(id.0));
         let exit = self.builder.sandbox.run(&spec, &mut output, self.builder.cancel);
+        drop(mounted);
         let exit = match exit {
             Err(_) if self.builder.cancel.is_cancelled() => return Err(StepError::Cancelled),
             exit => exit?,

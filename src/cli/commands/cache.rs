@@ -70,6 +70,7 @@ fn usage_table(usage: &Usage) -> String {
         |kind: &str, count: String, bytes: u64| table.row(vec![kind.to_owned(), count, size(bytes)]);
     row("Snapshots", usage.snapshots.to_string(), usage.snapshot_bytes);
     row("Blobs", usage.blobs.to_string(), usage.blob_bytes);
+    row("Cache mounts", usage.mounts.to_string(), usage.mount_bytes);
     row("Records and caches", usage.records.to_string(), usage.other_bytes);
     format!("{}\nReclaimable: {}\n", table.text(), size(usage.reclaimable_bytes))
 }
@@ -78,6 +79,7 @@ fn usage_json(usage: &Usage) -> String {
     let object = serde_json::json!({
         "snapshots": {"count": usage.snapshots, "bytes": usage.snapshot_bytes},
         "blobs": {"count": usage.blobs, "bytes": usage.blob_bytes},
+        "mounts": {"count": usage.mounts, "bytes": usage.mount_bytes},
         "records": {"count": usage.records, "bytes": usage.other_bytes},
         "reclaimable_bytes": usage.reclaimable_bytes,
     });
@@ -96,12 +98,15 @@ mod tests {
             snapshot_bytes: 117_000_000,
             blobs: 1,
             blob_bytes: 1000,
+            mounts: 4,
+            mount_bytes: 2000,
             other_bytes: 12,
             reclaimable_bytes: 5,
         };
         let expected = "TYPE                 TOTAL     SIZE\n\
             Snapshots            2         117MB\n\
             Blobs                1         1kB\n\
+            Cache mounts         4         2kB\n\
             Records and caches   3         12B\n\nReclaimable: 5B\n";
         assert_eq!(usage_table(&usage), expected);
         assert!(usage_json(&usage).contains(r#""blobs":{"count":1,"bytes":1000}"#));

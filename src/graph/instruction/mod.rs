@@ -8,6 +8,7 @@
 mod config;
 mod copy;
 mod history;
+mod mount;
 mod ports;
 mod run;
 mod workdir;
@@ -32,6 +33,11 @@ type StageId = (usize, usize);
 /// Whether an argument needs no declaration.
 pub(super) fn is_predefined(name: &str) -> bool {
     PROXIES.contains(&name.to_ascii_uppercase().as_str())
+}
+
+/// Whether an argument is one that the builder itself reads.
+pub(super) fn is_read_by_builder(name: &str) -> bool {
+    name == mount::CACHE_NAMESPACE
 }
 
 /// A base image's trigger as instructions.
