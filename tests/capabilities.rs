@@ -4,6 +4,7 @@ mod build;
 mod buildkit;
 mod command_line;
 mod copy;
+mod image_flags;
 mod launch;
 mod outputs;
 mod pack;

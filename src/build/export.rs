@@ -145,7 +145,11 @@ pub(super) fn layers(
 }
 
 /// What a layer of a chain is compared with: nothing if it stands alone.
-fn below(builder: &Builder<'_>, chain: &[Snapshot], index: usize) -> Result<Option<RootDir>, OciError> {
+pub(super) fn below(
+    builder: &Builder<'_>,
+    chain: &[Snapshot],
+    index: usize,
+) -> Result<Option<RootDir>, OciError> {
     match builder.store.note(chain[index].id, ALONE) {
         Some(_) => Ok(None),
         None => merged(builder, &chain[..index]),

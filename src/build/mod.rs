@@ -49,8 +49,8 @@ use crate::base::digest::{Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome};
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Extent, Facts, Graph, Images, Lowered, MissReason, Node, NodeId, Op, RunNetwork,
-    Source, first_cause, lower,
+    BaseImage, BuildRequest, Extent, Facts, Graph, Images, Lowered, MissReason, Node, NodeId, Op,
+    Origin as StepOrigin, RunNetwork, Source, first_cause, lower,
 };
 use crate::oci::{Platform, Reference};
 use crate::sandbox::Sandbox;
@@ -316,17 +316,15 @@ fn tell(builder: &Builder<'_>, warnings: &[Diagnostic], told: &mut Vec<Diagnosti
 }
 
 fn forced(builder: &Builder<'_>, prepared: &Prepared) -> BTreeSet<NodeId> {
-    let no_cache: Vec<&str> = prepared
-        .sources
-        .iter()
-        .filter(|source| source.request.no_cache || builder.options.no_cache)
-        .map(|source| source.request.service.as_str())
-        .collect();
+    let requests: HashMap<&str, &BuildRequest> =
+        prepared.sources.iter().map(|source| (source.request.service.as_str(), &source.request)).collect();
+    let is_forced = |origin: &StepOrigin| {
+        let Some(request) = requests.get(origin.service.as_str()) else { return false };
+        let named = |stage: &String| stage.eq_ignore_ascii_case(&origin.stage);
+        builder.options.no_cache || request.no_cache || request.no_cache_stages.iter().any(named)
+    };
     let nodes = prepared.graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Pull(_) | Op::Local(_)));
-    nodes
-        .filter(|(_, node)| node.origins.iter().any(|origin| no_cache.contains(&origin.service.as_str())))
-        .map(|(id, _)| id)
-        .collect()
+    nodes.filter(|(_, node)| node.origins.iter().any(is_forced)).map(|(id, _)| id).collect()
 }
 
 fn demand_of(builder: &Builder<'_>, prepared: &Prepared, keyed: &Keyed<'_>) -> Demand {

@@ -97,17 +97,23 @@ pub(super) struct Demand {
     pub(super) needed: BTreeSet<NodeId>,
 }
 
-/// Looks the graph's roots up, and below every miss its inputs. `forced` steps are never hits. Writes
-/// nothing.
+/// Looks the graph's roots up, and below every miss its inputs. `forced` steps are never hits, and what
+/// stands on one is looked up again when its inputs are known. Writes nothing.
 pub(super) fn demand(keyed: &Keyed<'_>, store: &Store, forced: &dyn Fn(NodeId) -> bool) -> Demand {
     let mut demand = Demand::default();
+    let mut moved: BTreeSet<NodeId> = BTreeSet::new();
+    for (id, _) in keyed.graph.nodes() {
+        if forced(id) || keyed.inputs(id).any(|input| moved.contains(&input)) {
+            moved.insert(id);
+        }
+    }
     let mut open: Vec<NodeId> =
         keyed.graph.roots.iter().filter_map(|root| root.node).map(|node| keyed.first[node.0]).collect();
     while let Some(id) = open.pop() {
         if demand.hits.contains_key(&id) || demand.needed.contains(&id) {
             continue;
         }
-        let record = if forced(id) { None } else { store.peek(keyed.keys[id.0]) };
+        let record = if moved.contains(&id) { None } else { store.peek(keyed.keys[id.0]) };
         match record {
             Some(record) => {
                 demand.hits.insert(id, record.result);

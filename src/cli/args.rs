@@ -534,6 +534,30 @@ pub(super) struct ImageBuild {
     /// Write what was made to a file, as JSON
     #[arg(long, value_name = "PATH")]
     pub(super) metadata_file: Option<PathBuf>,
+    /// Network of the steps: default, host or none
+    #[arg(long, value_name = "MODE")]
+    pub(super) network: Option<String>,
+    /// Add a line to the steps' hosts file
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub(super) add_hosts: Vec<String>,
+    /// Size of /dev/shm in the steps
+    #[arg(long, value_name = "BYTES")]
+    pub(super) shm_size: Option<String>,
+    /// Limits of the steps' processes: nofile=1024:2048
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub(super) ulimits: Vec<String>,
+    /// Do not use results of earlier builds for these stages
+    #[arg(long, value_name = "STAGE[,STAGE]")]
+    pub(super) no_cache_filter: Vec<String>,
+    /// Only `false`: images have no attestations
+    #[arg(long, value_name = "BOOL")]
+    pub(super) provenance: Option<String>,
+    /// Only `false`: images have no attestations
+    #[arg(long, value_name = "BOOL")]
+    pub(super) sbom: Option<String>,
+    /// Only with `disabled=true`: images have no attestations
+    #[arg(long = "attest", value_name = "type=TYPE,disabled=true")]
+    pub(super) attests: Vec<String>,
     /// Check the Dockerfile and build nothing; the same as --call=check
     #[arg(long, conflicts_with = "call")]
     pub(super) check: bool,

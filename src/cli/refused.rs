@@ -40,21 +40,22 @@ const FLAGS: &[Missing] = &[
         valued: &[
             "secret",
             "ssh",
-            "add-host",
             "allow",
-            "attest",
             "builder",
             "cache-from",
             "cache-to",
             "cgroup-parent",
-            "network",
-            "no-cache-filter",
-            "provenance",
-            "sbom",
-            "shm-size",
-            "ulimit",
+            "cpu-period",
+            "cpu-quota",
+            "c|cpu-shares",
+            "cpuset-cpus",
+            "cpuset-mems",
+            "isolation",
+            "m|memory",
+            "memory-swap",
+            "security-opt",
         ],
-        plain: &[],
+        plain: &["squash"],
     },
     Missing { command: &["image", "import"], valued: &["m|message"], plain: &[] },
 ];
@@ -93,8 +94,11 @@ const COMMANDS: &[&[&str]] = &[
     &["cache", "verify"],
 ];
 
-/// Flags that compose keeps for old scripts and that do nothing there: accepted and without effect.
-const NO_EFFECT: &[(&str, &[&str])] = &[("build", &["compress", "force-rm", "no-rm", "parallel"])];
+/// Flags that compose and buildx keep for old scripts and that do nothing there: accepted and without effect.
+const NO_EFFECT: &[(&[&str], &[&str])] = &[
+    (&["build"], &["compress", "force-rm", "no-rm", "parallel"]),
+    (&["image", "build"], &["compress", "force-rm", "rm"]),
+];
 
 /// `command` with everything of the tables as hidden arguments and commands.
 pub(super) fn with_refused(mut command: Command) -> Command {
@@ -110,8 +114,8 @@ pub(super) fn with_refused(mut command: Command) -> Command {
             found
         });
     }
-    for (name, flags) in NO_EFFECT {
-        command = within(command, &[name], &|found| {
+    for (path, flags) in NO_EFFECT {
+        command = within(command, path, &|found| {
             flags.iter().fold(found, |found, flag| found.arg(hidden(flag).action(ArgAction::SetTrue)))
         });
     }

@@ -10,6 +10,7 @@ use crate::base::diag::{Diagnostic, SourceFile};
 use crate::dockerfile::Dockerfile;
 
 mod instruction;
+mod limit;
 mod lower;
 mod mount;
 mod op;
@@ -22,6 +23,7 @@ mod stage;
 mod tests;
 
 pub use crate::dockerfile::lint::Facts;
+pub use limit::StepLimit;
 pub use lower::{Extent, Images, Lowered, Source, Wanted, facts, lower};
 pub use mount::{CacheSharing, FileAttributes, RunMount, RunMountKind, literal};
 pub use op::{

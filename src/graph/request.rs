@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::limit::StepLimit;
 use super::op::RunNetwork;
 use crate::base::diag::{Diagnostic, Span};
 use crate::base::secret::Secret;
@@ -47,8 +48,12 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, PathBuf>,
     /// What its steps may do beyond the usual.
     pub entitlements: BTreeSet<Entitlement>,
+    /// Limits of the processes of every RUN.
+    pub limits: Vec<StepLimit>,
     /// Build every step again.
     pub no_cache: bool,
+    /// The stages, by name or number, whose steps are built again.
+    pub no_cache_stages: Vec<String>,
     /// Ask the registry for newer base images.
     pub pull: bool,
     /// Where the request stands in the user's files.
@@ -118,7 +123,9 @@ impl BuildRequest {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             entitlements: BTreeSet::new(),
+            limits: Vec::new(),
             no_cache: false,
+            no_cache_stages: Vec::new(),
             pull: false,
             span: None,
         }
@@ -179,6 +186,19 @@ fn request(
         mistake("platforms", message);
         Platform::host()
     });
+    for (key, value) in [("provenance", &build.provenance), ("sbom", &build.sbom)] {
+        if let Some(value) = value.as_deref().filter(|value| *value != "false") {
+            mistake(key, format!("not supported yet: `build.{key}: {value}`"));
+        }
+    }
+    let mut limits = Vec::new();
+    for (name, limit) in &build.ulimits {
+        let soft = limit.single.or(limit.soft).unwrap_or(-1);
+        match StepLimit::new(name, soft, limit.single.or(limit.hard).unwrap_or(soft)) {
+            Ok(limit) => limits.push(limit),
+            Err(problem) => mistake("ulimits", problem),
+        }
+    }
     let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
     let dockerfile = match &build.dockerfile_inline {
         Some(text) => DockerfileSource::Inline(text.clone()),
@@ -199,7 +219,9 @@ fn request(
         shm_size: build
             .shm_size
             .map_or(DEFAULT_SHM_SIZE, |size| u64::try_from(size.0).unwrap_or(DEFAULT_SHM_SIZE)),
+        limits,
         no_cache: build.no_cache,
+        no_cache_stages: build.no_cache_filter.clone(),
         pull: build.pull,
         span: project.spans.nearest(&["services", service, "build"]).cloned(),
         ..BuildRequest::new(service, &context, names)

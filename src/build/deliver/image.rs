@@ -51,7 +51,7 @@ pub(super) fn packed(
         if builder.cancel.is_cancelled() {
             return Err(OciError::Cancelled);
         }
-        let lower = || export::merged(builder, &chain[..index]);
+        let lower = || export::below(builder, &chain, index);
         oci::packed_layer(builder.store, &chain[index], lower, &options, &package.packing)
     });
     let layers = layers.collect::<Result<Vec<_>, OciError>>()?;

@@ -7,8 +7,8 @@ use super::super::users::{Accounts, Identity};
 use super::{Executor, Upper};
 use crate::base::digest::ResultId;
 use crate::base::event::StepNumber;
-use crate::graph::{HOSTNAME, NodeId, Run, RunNetwork};
-use crate::sandbox::{Network, RunSpec};
+use crate::graph::{HOSTNAME, Node, NodeId, Run, RunNetwork, StepLimit};
+use crate::sandbox::{Limit, Network, Resource, RunSpec};
 use rustix::fs::Mode;
 use std::path::Path;
 
@@ -45,7 +45,7 @@ impl Executor<'_> {
             hosts: hosts(&run.extra_hosts),
             resolv_conf: self.builder.options.resolv_conf.clone(),
             shm_size: run.shm_size,
-            limits: Vec::new(),
+            limits: self.limits(self.graph.node(id)),
             mounts: std::mem::take(&mut mounted.mounts),
             insecure: run.insecure,
         };
@@ -62,6 +62,14 @@ impl Executor<'_> {
         self.publish(upper, parent, Vec::new())
     }
 
+    /// The limits of the first service that wants the step: they are no part of what it is.
+    fn limits(&self, node: &Node) -> Vec<Limit> {
+        let service = node.origins.first().map(|origin| origin.service.as_str());
+        let source =
+            service.and_then(|name| self.sources.iter().find(|source| source.request.service == name));
+        source.into_iter().flat_map(|source| &source.request.limits).filter_map(limit).collect()
+    }
+
     /// Looks the user up and makes the working directory if it is missing, as runc does.
     fn prepare(&self, upper: &Upper, run: &Run) -> Result<Identity, StepError> {
         let root = self.builder.sandbox.root(&upper.layers)?;
@@ -74,6 +82,12 @@ impl Executor<'_> {
 }
 
 /// The content of `/etc/hosts` in a RUN.
+fn limit(limit: &StepLimit) -> Option<Limit> {
+    let resource = Resource::ALL.into_iter().find(|resource| resource.name() == limit.name)?;
+    // A negative number is no limit.
+    Some(Limit { resource, soft: u64::try_from(limit.soft).ok(), hard: u64::try_from(limit.hard).ok() })
+}
+
 fn hosts(extra: &[(String, String)]) -> Vec<u8> {
     let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     text.push_str(&format!("127.0.1.1\t{HOSTNAME}\n"));

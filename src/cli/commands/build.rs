@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::base::cancel::Cancel;
+use crate::base::fs::AtPath;
 use crate::build::{BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, build, plan};
 use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
@@ -15,6 +16,7 @@ use crate::graph::{BuildRequest, DockerfileSource, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
+use super::build_flags;
 use super::call::check;
 use super::delivery::{self, Made};
 use super::machine::Parts;
@@ -232,8 +234,13 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     }
     let shown = names.first().map_or_else(|| shown_name(&folder), Reference::familiar);
     let mut request = BuildRequest::new(&shown, &folder, names);
-    if let Some(file) = &flags.file {
-        request.dockerfile = DockerfileSource::Path(context.absolute(file));
+    match &flags.file {
+        Some(file) if file.as_os_str() == "-" => {
+            let text = std::io::read_to_string(std::io::stdin()).at_path("read", "standard input")?;
+            request.dockerfile = DockerfileSource::Inline(text);
+        }
+        Some(file) => request.dockerfile = DockerfileSource::Path(context.absolute(file)),
+        None => {}
     }
     let environment = |name: &str| context.environment.get(name).cloned();
     request.arguments = pairs("--build-arg", &flags.build_args, &environment)?;
@@ -242,6 +249,7 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     request.target = flags.target.clone();
     let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
     request.platform = platform(wanted)?;
+    build_flags::apply(flags, &mut request).map_err(Failure::Usage)?;
     Ok(request)
 }
 
@@ -279,6 +287,9 @@ fn pairs(
 pub(super) fn platform(wanted: Option<&str>) -> Result<Platform, Failure> {
     let host = Platform::host();
     let Some(wanted) = wanted else { return Ok(host) };
+    if wanted.contains(',') {
+        return Err(Failure::Usage(format!("not supported yet: an image of several platforms ({wanted})")));
+    }
     let parsed: Platform = wanted.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
     if host.accepts(&parsed) {
         return Ok(host);
