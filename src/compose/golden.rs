@@ -147,6 +147,59 @@ fn difference(case: &Path, path: &str, expected: &Value, got: &Value, wrong: &mu
     }
 }
 
+/// The cases where Docker Compose found them when it told their hashes.
+struct Moved;
+
+/// The folder to which `remake.sh` copies the cases.
+const MOVED: &str = "/tmp/compose-cases";
+
+impl Moved {
+    fn back(path: &Path) -> PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compose");
+        path.strip_prefix(MOVED).map_or_else(|_| path.to_owned(), |rest| root.join(rest))
+    }
+}
+
+impl super::Files for Moved {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        Disk.read(&Self::back(path))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        Disk.exists(&Self::back(path))
+    }
+}
+
+#[test]
+fn services_have_the_hashes_that_docker_compose_gives_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compose");
+    let lines = std::fs::read_to_string(root.join("hashes.txt")).unwrap();
+    let mut wrong = Vec::new();
+    let mut loaded: Option<(String, super::Project)> = None;
+    for line in lines.lines() {
+        let [case, service, hash] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        if root.join(case).join("differs.txt").exists() {
+            continue;
+        }
+        if loaded.as_ref().is_none_or(|(name, _)| name != case) {
+            let mut options = options(&root.join(case));
+            let moved = |path: &PathBuf| Path::new(MOVED).join(path.strip_prefix(&root).unwrap_or(path));
+            options.current_folder = moved(&options.current_folder);
+            options.resolve_environment = false;
+            let project = load(&options, &Moved).unwrap_or_else(|mistakes| {
+                panic!("{case}: {}", render(&mistakes, &root.join(case)));
+            });
+            loaded = Some((case.to_owned(), project.project));
+        }
+        let project = &loaded.as_ref().unwrap().1;
+        let got = project.services.get(service).map(super::service_hash);
+        if got.as_deref() != Some(hash) {
+            wrong.push(format!("{case}: {service}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// What is printed loads again to the same project: as YAML and as JSON.
 #[test]
 fn what_is_printed_means_the_same() {

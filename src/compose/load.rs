@@ -42,7 +42,7 @@ pub struct Options {
     pub services: Vec<String>,
     /// Make relative paths absolute (`false` for `config --no-path-resolution`).
     pub resolve_paths: bool,
-    /// Read `env_file` and `label_file` into the services (`false` for `config --no-env-resolution`).
+    /// Read `env_file` into the services (`false` for `config --no-env-resolution`; `label_file` is always).
     pub resolve_environment: bool,
     /// Fill in names, the default network and implied dependencies (`false` for `config --no-normalize`).
     pub normalize: bool,
@@ -118,9 +118,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     if options.normalize {
         resolve::normalize(&mut project);
     }
-    if options.resolve_environment {
-        resolve::environment(&mut project, &mut sources);
-    }
+    resolve::environment(&mut project, &mut sources, options.resolve_environment);
     if options.consistency {
         sources.mistakes.extend(meaning::after(&project));
     }

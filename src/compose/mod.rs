@@ -10,6 +10,7 @@ mod dotenv;
 mod environment;
 mod extends;
 mod forms;
+mod hash;
 mod include;
 mod load;
 mod locate;
@@ -28,6 +29,7 @@ mod vars;
 mod words;
 mod yaml;
 
+pub use hash::service_hash;
 pub use load::{Disk, Loaded, Options, has_file, load};
 pub use model::*;
 pub use print::{to_json, to_yaml};

@@ -120,15 +120,16 @@ fn implied(service: &Service) -> Vec<(String, bool)> {
     found
 }
 
-/// Reads `env_file` and `label_file` of the active services into their environments and labels.
-pub(super) fn environment(project: &mut Project, sources: &mut Sources<'_>) {
+/// Reads `label_file`, and with `env_files` also `env_file`, of the active services into their labels and
+/// environments.
+pub(super) fn environment(project: &mut Project, sources: &mut Sources<'_>, env_files: bool) {
     let spans = std::mem::take(&mut project.spans);
     let outer = &project.environment;
     for (name, service) in &mut project.services {
         let at = |key: &str| spans.nearest(&["services", name, key]).cloned();
-        if !service.env_file.is_empty() {
+        if env_files && !service.env_file.is_empty() {
             let span = at("env_file");
-            env_files(service, (outer, &project.working_dir), sources, span.as_ref());
+            read_env_files(service, (outer, &project.working_dir), sources, span.as_ref());
         }
         if !service.label_file.is_empty() {
             let span = at("label_file");
@@ -138,7 +139,7 @@ pub(super) fn environment(project: &mut Project, sources: &mut Sources<'_>) {
     project.spans = spans;
 }
 
-fn env_files(
+fn read_env_files(
     service: &mut Service,
     (outer, folder): (&BTreeMap<String, String>, &Path),
     sources: &mut Sources<'_>,

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use crate::base::digest::Digest;
 use crate::compose::{Project, Service};
 
 /// The project's name.
@@ -71,37 +70,6 @@ pub(super) fn config_files(project: &Project) -> String {
     project.files.iter().map(shown).collect::<Vec<_>>().join(",")
 }
 
-/// Docker Compose's digest of a service: SHA-256 of its JSON as Go writes it, without what a container
-/// does not show. Services that share a namespace have the service's name where compose has an id.
-pub(super) fn config_hash(service: &Service) -> String {
-    let mut service = service.clone();
-    service.build = None;
-    service.pull_policy = None;
-    service.scale = None;
-    service.depends_on.clear();
-    service.profiles.clear();
-    if let Some(deploy) = &mut service.deploy {
-        deploy.replicas = None;
-    }
-    // Maps of strings and plain values: serialising cannot fail.
-    let text = serde_json::to_string(&service).unwrap_or_default();
-    Digest::of(go_escaped(&text)).hex()
-}
-
-/// Go's JSON escapes what could end a script element.
-fn go_escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                escaped.push_str(&format!("\\u{:04x}", u32::from(letter)));
-            }
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,15 +82,5 @@ mod tests {
         assert_eq!(container(&project, "web", 2), "pack-web-2");
         assert_eq!(container(&project, "db", 1), "mine");
         assert_eq!(temporary("0123456789abcdef", "pack-web-2"), "0123456789ab_pack-web-2");
-    }
-
-    #[test]
-    fn the_hash_leaves_out_what_a_container_does_not_show() {
-        let plain = Service { image: Some("a".to_owned()), ..Service::default() };
-        let scaled = Service { scale: Some(3), pull_policy: Some("always".to_owned()), ..plain.clone() };
-        assert_eq!(config_hash(&plain), config_hash(&scaled));
-        let other = Service { image: Some("b".to_owned()), ..plain.clone() };
-        assert_ne!(config_hash(&plain), config_hash(&other));
-        assert_eq!(go_escaped("a<b&c"), "a\\u003cb\\u0026c");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::build::{Build, Watch};
 use super::deploy::{Deploy, DeviceRequest};
@@ -436,8 +437,8 @@ pub struct NetworkUse {
     pub extensions: Extensions,
 }
 
-/// One entry of `env_file`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One entry of `env_file`. Its text form is the path alone where that says everything.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct EnvFile {
     /// Absolute.
@@ -445,8 +446,23 @@ pub struct EnvFile {
     /// Whether it is an error that it is missing.
     pub required: bool,
     /// `raw` for `docker run`'s rules.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+}
+
+impl Serialize for EnvFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.required && self.format.is_none() {
+            return serializer.serialize_str(&self.path);
+        }
+        let mut whole = serializer.serialize_struct("EnvFile", 2 + usize::from(self.format.is_some()))?;
+        whole.serialize_field("path", &self.path)?;
+        whole.serialize_field("required", &self.required)?;
+        match &self.format {
+            Some(format) => whole.serialize_field("format", format)?,
+            None => whole.skip_field("format")?,
+        }
+        whole.end()
+    }
 }
 
 impl Default for EnvFile {

@@ -7,7 +7,7 @@ use super::super::names;
 use super::super::plan::{Action, Creation, Target};
 use super::super::spec::{Copy, volumes_service};
 use super::{Run, Started, inherit, wait};
-use crate::compose::{Hook, Service};
+use crate::compose::{Hook, Service, service_hash};
 
 /// How much of a hook's output an error shows.
 const SHOWN: usize = 2000;
@@ -60,7 +60,7 @@ impl Run<'_> {
         let mut spec = (*creation.spec).clone();
         share(&mut spec, &shares);
         if let Some(service) = &creation.hashed {
-            let hash = names::config_hash(&with_ids(service, &shares));
+            let hash = service_hash(&with_ids(service, &shares));
             spec.labels.insert(names::CONFIG_HASH.to_owned(), hash);
         }
         if let Some(old) = creation.replaces.as_ref().filter(|_| creation.inherits) {

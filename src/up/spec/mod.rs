@@ -13,7 +13,7 @@ mod storage;
 use std::collections::BTreeMap;
 
 use crate::base::digest::Digest;
-use crate::compose::{Project, Service};
+use crate::compose::{Project, Service, service_hash};
 use crate::engine::{ContainerSpec, NetworkSpec, VolumeSpec};
 
 use super::Image;
@@ -93,7 +93,7 @@ fn label(
         (names::SERVICE, service_name.to_owned()),
         (names::NUMBER, number.to_string()),
         (names::ONEOFF, "False".to_owned()),
-        (names::CONFIG_HASH, names::config_hash(service)),
+        (names::CONFIG_HASH, service_hash(service)),
         (names::DEPENDS_ON, names::depends_on(service)),
         (names::IMAGE, image.id.to_string()),
         (names::CONFIG_FILES, names::config_files(project)),
