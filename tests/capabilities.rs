@@ -3,6 +3,7 @@ mod add;
 mod build;
 mod buildkit;
 mod command_line;
+mod config;
 mod copy;
 mod image_flags;
 mod launch;

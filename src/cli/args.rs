@@ -382,9 +382,15 @@ pub(super) struct Logs {
 /// `config`.
 #[derive(Debug, Args, Default)]
 pub(super) struct Config {
-    /// Form of the output
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "yaml")]
-    pub(super) format: ConfigFormat,
+    /// Form of the output (default: yaml; a table for --variables)
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) format: Option<ConfigFormat>,
+    /// Print Docker Compose's digest of these services (`a,b`, or `*` for all)
+    #[arg(long, value_name = "SERVICES")]
+    pub(super) hash: Option<String>,
+    /// Print the variables of the files with their defaults
+    #[arg(long)]
+    pub(super) variables: bool,
     /// Print the services' names only
     #[arg(long)]
     pub(super) services: bool,
@@ -406,6 +412,15 @@ pub(super) struct Config {
     /// Print the variables that the files may refer to
     #[arg(long)]
     pub(super) environment: bool,
+    /// Put the digests that registries have for the images' names now into the names
+    #[arg(long)]
+    pub(super) resolve_image_digests: bool,
+    /// Print an override file with nothing but the images' digests
+    #[arg(long)]
+    pub(super) lock_image_digests: bool,
+    /// Leave the variables as they are written
+    #[arg(long)]
+    pub(super) no_interpolate: bool,
     /// Do not check references between services and resources
     #[arg(long)]
     pub(super) no_consistency: bool,

@@ -7,6 +7,7 @@ use crate::base::diag::Diagnostic;
 use crate::base::fs::PathError;
 use crate::build::{BuildError, StepError, StepFailure};
 use crate::engine::EngineError;
+use crate::oci::OciError;
 use crate::store::StoreError;
 use crate::up::UpError;
 
@@ -36,6 +37,9 @@ pub(super) enum Failure {
     /// A build.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] OciError),
     /// A plan that could not be carried out.
     #[error(transparent)]
     Up(#[from] UpError),

@@ -31,11 +31,6 @@ const FLAGS: &[Missing] = &[
     Missing { command: &["start"], valued: &["wait-timeout"], plain: &["wait"] },
     Missing { command: &["ps"], valued: &["filter"], plain: &[] },
     Missing {
-        command: &["config"],
-        valued: &["hash"],
-        plain: &["variables", "no-interpolate", "resolve-image-digests", "lock-image-digests"],
-    },
-    Missing {
         command: &["image", "build"],
         valued: &[
             "secret",

@@ -152,6 +152,21 @@ fn value(node: &Node, shape: Shape) -> Value {
     }
 }
 
+/// A whole tree as JSON, nothing left out.
+pub(super) fn plain(node: &Node) -> Value {
+    match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(truth) => Value::Bool(*truth),
+        Kind::Int(number) => Value::Number((*number).into()),
+        Kind::Float(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
+        Kind::Text(text) | Kind::Date(text) => Value::String(text.clone()),
+        Kind::List(items) => Value::Array(items.iter().map(plain).collect()),
+        Kind::Map(map) => {
+            Value::Object(map.iter().map(|(key, entry)| (key.clone(), plain(&entry.node))).collect())
+        }
+    }
+}
+
 /// Whether a key is as good as absent.
 fn left_out(key: &str, value: &Value) -> bool {
     match value {

@@ -80,7 +80,8 @@ impl Extender<'_, '_> {
     fn extend(&mut self, file: &Path, name: &str, context: Context<'_>) -> Option<Node> {
         let mut child = self.files.get(file)?.get(name)?.node.clone();
         let Some(map) = child.as_map_mut() else { return Some(child) };
-        let Some(extends) = map.remove("extends") else { return Some(child) };
+        let Some(mut extends) = map.remove("extends") else { return Some(child) };
+        self.sources.settle(&mut extends.node, context.variables);
         let (Some(base), file_node) = (extends.node.get("service"), extends.node.get("file")) else {
             if extends.node.fault.is_none() {
                 let mistake = Diagnostic::error(format!("`services.{name}.extends` needs a `service`"));

@@ -18,6 +18,22 @@ pub(super) struct Place<'a> {
     pub home: Option<&'a str>,
     /// Whether paths are made absolute at all.
     pub resolve: bool,
+    /// Whether variables stand unreplaced, so that a text with one may become anything.
+    pub literal: bool,
+}
+
+impl Place<'_> {
+    /// Whether a text is not known yet, because it has a variable.
+    pub(super) fn is_open(&self, text: &str) -> bool {
+        self.literal && text.contains('$')
+    }
+
+    /// Makes a path absolute, unless paths stay as they are or it begins with a variable.
+    pub(super) fn resolve(&self, path: &mut String) {
+        if self.resolve && !(self.literal && path.starts_with('$')) {
+            *path = paths::absolute(path, self.folder, self.home);
+        }
+    }
 }
 
 /// What a short form became.
@@ -75,7 +91,14 @@ fn single(node: Node, key: &str) -> Node {
 
 /// An env file by its path alone.
 pub(super) fn env_file(node: Node, _: &Place<'_>) -> Forming {
-    Ok(Formed::More(single(node, "path")))
+    let short = node.as_text().is_some();
+    let mut long = single(node, "path");
+    let span = long.span.clone();
+    if let Some(map) = long.as_map_mut().filter(|_| short) {
+        let required = Node::new(Kind::Bool(true), span.clone());
+        map.insert("required".to_owned(), Entry { key: span, node: required });
+    }
+    Ok(Formed::More(long))
 }
 
 /// A list of services.
@@ -286,10 +309,10 @@ fn device_path(map: &mut Map, place: &Place<'_>) {
         .get("o")
         .and_then(|entry| entry.node.as_text())
         .is_some_and(|text| text.split(',').any(|option| option == "bind"));
-    if let Some(device) = options.get_mut("device").filter(|_| binds && place.resolve)
+    if let Some(device) = options.get_mut("device").filter(|_| binds)
         && let Kind::Text(text) = &mut device.node.kind
     {
-        *text = paths::absolute(text, place.folder, place.home);
+        place.resolve(text);
     }
 }
 
@@ -370,9 +393,8 @@ pub(super) fn finish_mount(node: &mut Node, place: &Place<'_>) -> Result<(), Box
     let Some(map) = node.as_map_mut() else { return Ok(()) };
     if let Some(Kind::Text(source)) = map.get_mut("source").map(|entry| &mut entry.node.kind)
         && is_bind
-        && place.resolve
     {
-        *source = paths::absolute(source, place.folder, place.home);
+        place.resolve(source);
     }
     if let Some(Kind::Text(target)) = map.get_mut("target").map(|entry| &mut entry.node.kind) {
         *target = paths::clean(target);
@@ -436,6 +458,7 @@ fn file_target(node: &Node, folder: &str) -> Option<String> {
 
 /// Host address, container port, host port and protocol together.
 pub(super) fn port_identity(node: &Node) -> Option<String> {
+    node.as_map()?;
     let text = |key: &str| node.get(key).and_then(Node::scalar_text).unwrap_or_default();
     Some([text("host_ip"), text("target"), text("published"), text("protocol")].join("|"))
 }

@@ -147,6 +147,60 @@ fn difference(case: &Path, path: &str, expected: &Value, got: &Value, wrong: &mu
     }
 }
 
+/// Cases with variables that only an included file or the caller's folder sets.
+const OWN_VARIABLES: &[&str] =
+    &["include-01", "include-02", "include-env-file", "include-nested-env", "key-23", "where-02"];
+
+/// Loading what is printed with the variables left in gives the project itself.
+#[test]
+fn an_outline_loads_to_the_same_project() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let options = options(&case);
+        let folder = case.file_name().unwrap().to_string_lossy().into_owned();
+        if OWN_VARIABLES.contains(&&*folder) {
+            continue;
+        }
+        if !(options.normalize && options.resolve_paths && options.consistency) {
+            continue;
+        }
+        let Ok(Loaded { project, .. }) = load(&options, &Disk) else { continue };
+        let outline = match super::outline(&options, &Disk) {
+            Ok(outline) => outline,
+            Err(mistakes) => {
+                wrong.push(format!("{folder}: {}", render(&mistakes, &case)));
+                continue;
+            }
+        };
+        let mut again = options.clone();
+        again.files = vec!["-".into()];
+        again.project_directory = Some(project.working_dir.clone());
+        for text in [outline.model.to_string(), super::value_to_yaml(&outline.model)] {
+            match load(&again, &Piped(text.clone())) {
+                Ok(loaded) => {
+                    let value = |project| serde_json::from_str::<Value>(&to_json(project)).unwrap();
+                    difference(&case, "", &value(&project), &value(&loaded.project), &mut wrong);
+                }
+                Err(mistakes) => wrong.push(format!("{folder}:\n{text}\n{}", render(&mistakes, &case))),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Files of the disk, with a text as standard input.
+struct Piped(String);
+
+impl super::Files for Piped {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        if path == Path::new("-") { Ok(self.0.clone().into_bytes()) } else { Disk.read(path) }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        Disk.exists(path)
+    }
+}
+
 /// The cases where Docker Compose found them when it told their hashes.
 struct Moved;
 
@@ -183,8 +237,8 @@ fn services_have_the_hashes_that_docker_compose_gives_them() {
         }
         if loaded.as_ref().is_none_or(|(name, _)| name != case) {
             let mut options = options(&root.join(case));
-            let moved = |path: &PathBuf| Path::new(MOVED).join(path.strip_prefix(&root).unwrap_or(path));
-            options.current_folder = moved(&options.current_folder);
+            let below = options.current_folder.strip_prefix(&root).map(|rest| Path::new(MOVED).join(rest));
+            options.current_folder = below.unwrap();
             options.resolve_environment = false;
             let project = load(&options, &Moved).unwrap_or_else(|mistakes| {
                 panic!("{case}: {}", render(&mistakes, &root.join(case)));

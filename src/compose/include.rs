@@ -38,6 +38,7 @@ pub(super) fn apply(sources: &mut Sources<'_>, document: &mut Node, context: Con
 
 /// Reads one entry.
 fn one(sources: &mut Sources<'_>, mut item: Node, path: &str, context: Context<'_>) -> Option<Node> {
+    sources.settle(&mut item, context.variables);
     if let Kind::Text(text) = &item.kind {
         item = Node {
             fault: item.fault,

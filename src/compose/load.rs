@@ -141,7 +141,11 @@ pub fn has_file(options: &Options, files: &dyn Files) -> bool {
 }
 
 /// The project's name; a mistake is kept.
-fn project_name(options: &Options, sources: &mut Sources<'_>, found: &locate::Found) -> Option<String> {
+pub(super) fn project_name(
+    options: &Options,
+    sources: &mut Sources<'_>,
+    found: &locate::Found,
+) -> Option<String> {
     let mut written = None;
     for path in &found.files {
         written = sources.name_in(path, &found.variables).or(written);
@@ -156,7 +160,7 @@ fn project_name(options: &Options, sources: &mut Sources<'_>, found: &locate::Fo
 }
 
 /// All files, merged in order.
-fn merged(sources: &mut Sources<'_>, found: &locate::Found) -> Node {
+pub(super) fn merged(sources: &mut Sources<'_>, found: &locate::Found) -> Node {
     let nowhere = Span::new(&SourceFile::new("", ""), 0..0);
     let mut whole = Node::new(Kind::Map(Map::new()), nowhere);
     for path in &found.files {
@@ -204,7 +208,7 @@ fn listed(tree: &Node, project: &Project, state: State) -> Vec<Diagnostic> {
 }
 
 /// Mistakes file by file in the order of their places, those without a place first, none twice.
-fn sorted(mut mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
+pub(super) fn sorted(mut mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut order: Vec<String> = Vec::new();
     for (span, _) in mistakes.iter().filter_map(|mistake| mistake.place.as_ref()) {
         if !order.contains(&span.file.name) {

@@ -17,6 +17,7 @@ mod locate;
 mod meaning;
 mod merge;
 mod model;
+mod outline;
 mod paths;
 mod print;
 mod resolve;
@@ -32,8 +33,10 @@ mod yaml;
 pub use hash::service_hash;
 pub use load::{Disk, Loaded, Options, has_file, load};
 pub use model::*;
-pub use print::{to_json, to_yaml};
+pub use outline::{Outline, outline};
+pub use print::{to_json, to_yaml, value_to_yaml};
 pub use source::Files;
+pub use vars::Variable;
 
 #[cfg(test)]
 mod golden;

@@ -20,6 +20,11 @@ pub fn to_yaml(project: &Project) -> String {
     super::yaml::emit(&Value::Object(sections(project, true)))
 }
 
+/// Any value in the same layout, its dollars as they are: for an [`Outline`](super::Outline).
+pub fn value_to_yaml(value: &Value) -> String {
+    super::yaml::emit(value)
+}
+
 /// The sections in the order in which they are printed; with extensions for YAML.
 fn sections(project: &Project, extensions: bool) -> Map<String, Value> {
     let mut all = match serde_json::to_value(project) {

@@ -103,16 +103,24 @@ fn normalize_service(service: &mut Service) {
 
 /// The services that a service needs without saying so, and whether it restarts with them.
 fn implied(service: &Service) -> Vec<(String, bool)> {
+    let modes = [&service.network_mode, &service.ipc, &service.pid, &service.uts, &service.cgroup];
+    let modes: Vec<String> = modes.into_iter().flatten().cloned().collect();
+    needs(&service.links, &modes, &service.volumes_from)
+}
+
+/// The keys by which a service may share a namespace with another one: `service:NAME`.
+pub(super) const SHARING: &[&str] = &["network_mode", "ipc", "pid", "uts", "cgroup"];
+
+/// The services that links, shared namespaces and shared volumes name, and whether one restarts with them.
+pub(super) fn needs(links: &[String], modes: &[String], volumes_from: &[String]) -> Vec<(String, bool)> {
     let mut found: Vec<(String, bool)> = Vec::new();
-    for link in &service.links {
+    for link in links {
         found.push((link.split(':').next().unwrap_or_default().to_owned(), true));
     }
-    for mode in [&service.network_mode, &service.ipc, &service.pid, &service.uts, &service.cgroup] {
-        if let Some(name) = mode.as_deref().and_then(|mode| mode.strip_prefix("service:")) {
-            found.push((name.to_owned(), true));
-        }
+    for name in modes.iter().filter_map(|mode| mode.strip_prefix("service:")) {
+        found.push((name.to_owned(), true));
     }
-    for from in &service.volumes_from {
+    for from in volumes_from {
         if !from.starts_with("container:") {
             found.push((from.split(':').next().unwrap_or_default().to_owned(), false));
         }

@@ -33,7 +33,7 @@ impl<'a> Shaper<'a> {
 
     /// Shapes `node`; `path` is what messages call it.
     pub(super) fn shape(&mut self, node: &mut Node, shape: Shape, path: &str) {
-        if node.is_null() || node.mark == Mark::Reset || node.fault.is_some() {
+        if node.is_null() || node.mark == Mark::Reset || node.fault.is_some() || self.is_open(node, shape) {
             return;
         }
         match shape {
@@ -76,6 +76,27 @@ impl<'a> Shaper<'a> {
                     _ => self.expected(node, "one value", path),
                 }
             }
+        }
+    }
+
+    /// Whether a value stays as it is because of its variables: a text of any shape but a list (which may
+    /// begin with one item), a short form that is more than a name, pairs whose keys are not known.
+    fn is_open(&self, node: &Node, shape: Shape) -> bool {
+        let open = |node: &Node| node.as_text().is_some_and(|text| self.place.is_open(text));
+        match (&node.kind, shape) {
+            (Kind::Text(_), Shape::OneOrMany(_)) => false,
+            (Kind::Text(text), Shape::Short(form, _)) => {
+                let named = |formed: &Node| formed.as_map().is_some();
+                self.place.is_open(text)
+                    && !matches!(form(node.clone(), &self.place), Ok(Formed::More(more)) if named(&more))
+            }
+            (Kind::Text(text), _) => self.place.is_open(text),
+            (Kind::List(items), Shape::Short(..)) => items.iter().any(open),
+            (Kind::List(items), Shape::Pairs(_)) => items.iter().any(|item| {
+                let key = item.as_text().and_then(|text| text.split('=').next());
+                key.is_some_and(|key| self.place.is_open(key))
+            }),
+            _ => false,
         }
     }
 
@@ -176,7 +197,7 @@ impl<'a> Shaper<'a> {
             let path = format!("{path}.{at}");
             match item {
                 _ if child.is_null() => self.mistakes.push(*wrong(&child, format!("`{path}` is empty"))),
-                Shape::Short(form, inner) if child.fault.is_none() => {
+                Shape::Short(form, inner) if child.fault.is_none() && !self.is_open(&child, item) => {
                     shaped.extend(self.short(child, form, *inner, &path));
                 }
                 _ => {
@@ -222,6 +243,7 @@ impl<'a> Shaper<'a> {
     fn missing(&self, key: &str, missing: Missing) -> Kind {
         match (missing, self.variables.get(key)) {
             (Missing::Empty, _) => Kind::Text(String::new()),
+            (Missing::Environment, _) if self.place.literal => Kind::Null,
             (Missing::Environment, Some(value)) => Kind::Text(value),
             (Missing::Environment, None) => Kind::Null,
         }
@@ -270,7 +292,7 @@ impl<'a> Shaper<'a> {
 
     /// Makes paths absolute.
     fn resolve(&self, node: &mut Node, attr: &Attr) {
-        if attr.path == PathRule::No || !self.place.resolve || node.fault.is_some() {
+        if attr.path == PathRule::No || node.fault.is_some() {
             return;
         }
         match &mut node.kind {
@@ -281,7 +303,7 @@ impl<'a> Shaper<'a> {
                     PathRule::Path | PathRule::No => false,
                 };
                 if !remote {
-                    *text = paths::absolute(text, self.place.folder, self.place.home);
+                    self.place.resolve(text);
                 }
             }
             Kind::List(items) => items.iter_mut().for_each(|item| self.resolve(item, attr)),

@@ -49,6 +49,8 @@ pub(super) struct Sources<'a> {
     pub shown_from: &'a Path,
     /// Whether paths are made absolute.
     pub resolve_paths: bool,
+    /// Whether variables are replaced.
+    pub interpolate: bool,
     /// What is wrong so far.
     pub mistakes: Vec<Diagnostic>,
     /// What is worth saying so far.
@@ -78,6 +80,7 @@ impl<'a> Sources<'a> {
             files,
             shown_from,
             resolve_paths,
+            interpolate: true,
             mistakes: Vec::new(),
             warnings: Vec::new(),
             incomplete: false,
@@ -112,7 +115,7 @@ impl<'a> Sources<'a> {
         Ok(file)
     }
 
-    /// The documents of a file, variables replaced; mistakes are kept, and `asked` is who wants the file.
+    /// The documents of a file, variables replaced if they are to be; mistakes are kept, and `asked` is who wants the file.
     pub(super) fn documents(
         &mut self,
         path: &Path,
@@ -138,7 +141,9 @@ impl<'a> Sources<'a> {
                 return Vec::new();
             }
         };
-        documents.iter_mut().for_each(|document| vars::interpolate(document, variables));
+        if self.interpolate {
+            documents.iter_mut().for_each(|document| vars::interpolate(document, variables));
+        }
         documents
     }
 
@@ -170,10 +175,18 @@ impl<'a> Sources<'a> {
         documents
     }
 
+    /// Replaces the variables of what decides which files are read, also where others stay.
+    pub(super) fn settle(&self, node: &mut Node, variables: &Variables) {
+        if !self.interpolate {
+            vars::interpolate(node, variables);
+        }
+    }
+
     /// Shapes a part of a file.
     pub(super) fn shape(&mut self, node: &mut Node, shape: Shape, path: &str, context: Context<'_>) {
         let home = context.variables.values.get("HOME").map(String::as_str);
-        let place = Place { folder: context.folder, home, resolve: self.resolve_paths };
+        let place =
+            Place { folder: context.folder, home, resolve: self.resolve_paths, literal: !self.interpolate };
         let mut shaper = Shaper::new(place, context.variables);
         shaper.shape(node, shape, path);
         self.mistakes.append(&mut shaper.mistakes);

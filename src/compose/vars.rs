@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::tree::{Kind, Node};
 use crate::base::diag::{Diagnostic, Span};
 
@@ -220,6 +222,53 @@ fn excerpt(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().take(60).collect()
 }
 
+/// A variable as a project's files refer to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// What counts where it has no value: the word of `${NAME:-word}`.
+    pub default: String,
+    /// What counts where it has one: the word of `${NAME:+word}`.
+    pub alternative: String,
+    /// Whether it must have a value: `${NAME:?}`.
+    pub required: bool,
+}
+
+/// Adds the variables of a text to `found`, those inside of defaults too. Of several mentions the first one
+/// that says more than the name counts.
+pub(super) fn declared(text: &str, found: &mut BTreeMap<String, Variable>) {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let braces = rest.starts_with('{').then(|| closing(rest)).flatten();
+        let inner = braces.map_or_else(|| &rest[..name_length(rest)], |end| &rest[1..end]);
+        rest = &rest[braces.map_or(inner.len(), |end| end + 1)..];
+        let (name, operator) = inner.split_at(name_length(inner));
+        if name.is_empty() {
+            continue;
+        }
+        let mut variable = Variable { name: name.to_owned(), ..Variable::default() };
+        let operator = operator.strip_prefix(':').unwrap_or(operator);
+        let word = operator.get(1..).unwrap_or_default();
+        match operator.as_bytes().first() {
+            Some(b'?') => variable.required = true,
+            Some(b'-') => variable.default = word.to_owned(),
+            Some(b'+') => variable.alternative = word.to_owned(),
+            _ => {}
+        }
+        let bare = Variable { name: name.to_owned(), ..Variable::default() };
+        if found.get(name).is_none_or(|known| *known == bare) {
+            found.insert(name.to_owned(), variable);
+        }
+        declared(word, found);
+    }
+}
+
 /// The names that a text refers to, in order.
 pub(super) fn references(text: &str) -> Vec<String> {
     let names = RefCell::new(Vec::new());
@@ -287,6 +336,17 @@ mod tests {
         assert_eq!(run("${B?}").as_deref(), Ok(""));
         assert!(run(&"${C:-".repeat(10_000)).is_err());
         assert!(run(&format!("{}{}", "${C:-".repeat(100), "}".repeat(100))).is_err());
+    }
+
+    #[test]
+    fn declared_variables_have_what_their_first_telling_mention_says() {
+        let mut found = BTreeMap::new();
+        declared("$A ${B:-x${C?}} ${A:-d} ${D:+y} $$E ${} ${A-no} 5$", &mut found);
+        let told: Vec<_> = found
+            .values()
+            .map(|one| format!("{} {} {} {}", one.name, one.required, one.default, one.alternative))
+            .collect();
+        assert_eq!(told, ["A false d ", "B false x${C?} ", "C true  ", "D false  y"]);
     }
 
     #[test]

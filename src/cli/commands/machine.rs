@@ -49,10 +49,13 @@ impl Context<'_> {
 
     /// The registries with the user's credentials; none with `--offline`.
     pub(super) fn registries(&self) -> Option<Registries> {
+        (!self.settings.offline).then(|| Registries::new(self.registry_options()))
+    }
+
+    /// How registries are spoken to: with the user's credentials.
+    pub(super) fn registry_options(&self) -> RegistryOptions {
         let credentials = self.settings.docker_config.as_deref().map(Credentials::from_folder);
-        let options =
-            RegistryOptions { credentials: credentials.unwrap_or_default(), ..RegistryOptions::default() };
-        (!self.settings.offline).then(|| Registries::new(options))
+        RegistryOptions { credentials: credentials.unwrap_or_default(), ..RegistryOptions::default() }
     }
 
     /// Refuses to go on for anybody but root: steps cannot be isolated then, nor files given their owners.
