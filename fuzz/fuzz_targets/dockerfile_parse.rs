@@ -4,12 +4,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use shipway::base::diag::SourceFile;
-use shipway::dockerfile::{lint, parse};
+use shipway::dockerfile::{Facts, lint, parse};
 
 fuzz_target!(|text: &str| {
     let file = SourceFile::new("Dockerfile", text);
     let shown = match parse(&file) {
-        Ok(dockerfile) => lint::check(&dockerfile, &lint::Facts::of_file(&dockerfile), &|path| path.len() % 2 == 0),
+        Ok(dockerfile) => lint::check(&dockerfile, &Facts::of_file(&dockerfile), &|path| path.len() % 2 == 0),
         Err(mistakes) => mistakes,
     };
     for diagnostic in shown {

@@ -3,6 +3,7 @@
 //! The rules are pure (`dockerfile::lint`); here they get what stages begin with (from lowering) and
 //! the ignore rules of their context. What several services find in one file is told once. [`check`] is a
 //! build that ends before it begins: it follows all stages where no target is named, as BuildKit does.
+//! [`parsed`] and [`reached`] give what the outline of a Dockerfile is made of.
 
 use std::sync::Arc;
 
@@ -80,6 +81,28 @@ fn check_one(builder: &Builder<'_>, requests: &[BuildRequest], service: &str) ->
         (checked.source, checked.facts) = (Some(source), facts);
     }
     Ok(checked)
+}
+
+/// The requests in `wanted` (all if it is empty) with their Dockerfiles. No image is looked for.
+pub fn parsed(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+) -> Result<Vec<Source>, BuildError> {
+    let mut sources = read(builder, requests, wanted)?;
+    sources.retain(|source| source.selected);
+    Ok(sources)
+}
+
+/// The same, each with what the stages begin with that its target needs.
+pub fn reached(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+) -> Result<Vec<(Source, Facts)>, BuildError> {
+    let sources = read(builder, requests, wanted)?;
+    let (_, _, facts) = lowered(builder, &sources, &mut Images::new(), Extent::Target)?;
+    Ok(sources.into_iter().zip(facts).filter(|(source, _)| source.selected).collect())
 }
 
 /// What the checks find in the sources that a build reaches (`facts` has one a source); each finding once.

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-pub use checks::{Checked, check};
+pub use checks::{Checked, check, parsed, reached};
 pub use deliver::{Archive, Delivered, Output, Package, Place, Remote, deliver};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;

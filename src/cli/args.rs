@@ -460,6 +460,12 @@ pub(super) struct Plan {
     /// Form of the output
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) format: PlanFormat,
+    /// Show the arguments, secrets and ssh agents of each service's Dockerfile instead
+    #[arg(long, conflicts_with = "targets")]
+    pub(super) outline: bool,
+    /// Show the stages of each service's Dockerfile instead
+    #[arg(long)]
+    pub(super) targets: bool,
     /// Services to plan (default: all)
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,

@@ -89,6 +89,12 @@ impl Dockerfile {
             .rposition(|stage| stage.name.as_ref().is_some_and(|word| word.text.eq_ignore_ascii_case(name)))
     }
 
+    /// The stage that `--from` or a mount's `from` names in the stage `before`: by name, or by its number.
+    pub fn source_stage(&self, before: usize, name: &str) -> Option<usize> {
+        let by_number = || name.parse().ok().filter(|number: &usize| *number < before);
+        self.stage_before(before, name).or_else(by_number)
+    }
+
     /// The last stage before the stage `before` that bears the name, without regard to case.
     pub fn stage_before(&self, before: usize, name: &str) -> Option<usize> {
         let named =

@@ -15,8 +15,7 @@ use super::op::{BaseImage, ContextSpec, Graph, Local, Node, NodeId, Op, Origin, 
 use super::request::BuildRequest;
 use super::stage::StageState;
 use crate::base::diag::{Diagnostic, Span};
-use crate::dockerfile::lint::{Beginning, Facts, PlatformMismatch};
-use crate::dockerfile::{Dockerfile, Instruction, Word, words};
+use crate::dockerfile::{Beginning, Dockerfile, Facts, Instruction, PlatformMismatch, Word, words};
 use crate::oci::{Platform, Reference};
 
 /// A request with its Dockerfile.

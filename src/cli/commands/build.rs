@@ -17,7 +17,7 @@ use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
 use super::build_flags;
-use super::call::check;
+use super::call::{check, outline, targets};
 use super::delivery::{self, Made};
 use super::machine::Parts;
 use super::plan::text;
@@ -117,9 +117,8 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     match if flags.check { CallMethod::Check } else { flags.call.method } {
         CallMethod::Build => {}
         CallMethod::Check => return check(context, &work, flags.call),
-        CallMethod::Outline | CallMethod::Targets => {
-            return Err(Failure::Usage("not supported yet: --call=outline, --call=targets".to_owned()));
-        }
+        CallMethod::Outline => return outline(context, &work, flags.call.json),
+        CallMethod::Targets => return targets(context, &work, flags.call.json),
     }
     if context.settings.dry_run {
         let plan = plan_only(context, &work)?;

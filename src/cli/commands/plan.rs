@@ -12,12 +12,16 @@ use crate::store::Stamp;
 use crate::up::human_duration;
 
 use super::build::{Work, plan_only, requests};
+use super::call::{outline, targets};
 use super::project::chosen;
 use super::{Context, Ended};
 
 /// Shows the build graph. Runs nothing.
 pub(in crate::cli) fn plan(context: &mut Context<'_>, flags: &Plan) -> Ended {
     let project = context.project(&flags.services)?;
+    if flags.outline || flags.targets {
+        return described(context, &project, flags);
+    }
     let Some(plan) = planned(context, &project, &flags.services)? else {
         context.screen.warning("no service has anything to build");
         return Ok(ExitCode::SUCCESS);
@@ -29,6 +33,25 @@ pub(in crate::cli) fn plan(context: &mut Context<'_>, flags: &Plan) -> Ended {
     };
     context.screen.result(&text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what the Dockerfiles offer instead of their steps.
+fn described(context: &Context<'_>, project: &Project, flags: &Plan) -> Ended {
+    let json = match flags.format {
+        PlanFormat::Text => false,
+        PlanFormat::Json => true,
+        PlanFormat::Dot => {
+            return Err(Failure::Usage("--outline and --targets are no graph: text or json".to_owned()));
+        }
+    };
+    let requests = requests(context, project, &[])?;
+    let wanted = buildable(project, &requests, &flags.services);
+    if wanted.is_empty() {
+        context.screen.warning("no service has anything to build");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let work = work(project, &requests, &wanted);
+    if flags.outline { outline(context, &work, json) } else { targets(context, &work, json) }
 }
 
 /// Says for each service why the steps of its last build ran; before there was one, why each would.
@@ -63,17 +86,21 @@ fn planned(
     if wanted.is_empty() {
         return Ok(None);
     }
-    let work = Work {
+    plan_only(context, &work(project, &requests, &wanted)).map(Some)
+}
+
+/// What planning is asked for.
+fn work<'w>(project: &'w Project, requests: &'w [BuildRequest], wanted: &'w [String]) -> Work<'w> {
+    Work {
         project: &project.name,
         directory: &project.working_dir,
-        requests: &requests,
-        wanted: &wanted,
+        requests,
+        wanted,
         no_cache: false,
         pull: false,
         hand_over: true,
         silent_hits: false,
-    };
-    plan_only(context, &work).map(Some)
+    }
 }
 
 fn buildable(project: &Project, requests: &[BuildRequest], services: &[String]) -> Vec<String> {

@@ -3,8 +3,8 @@
 use crate::base::diag::Diagnostic;
 
 use super::super::ast::{Kind, Word};
+use super::super::trace::Step;
 use super::Subject;
-use super::trace::Step;
 
 /// A colon makes an address or a mapping to a port of the host.
 pub(super) fn format(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {

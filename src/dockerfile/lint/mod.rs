@@ -12,16 +12,15 @@
 mod exposed;
 mod shape;
 mod stages;
-mod trace;
 mod variables;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::base::diag::{Diagnostic, Severity, SourceFile, Span};
 
-use super::ast::{Dockerfile, Instruction, Word};
+use super::ast::{Dockerfile, Word};
 use super::directives::Check;
+use super::trace::{self, Facts};
 
 /// The build argument that stands in place of the file's `# check=`.
 pub const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -52,61 +51,6 @@ impl Subject<'_> {
         stages.flat_map(|(index, stage)| {
             stage.iter().flat_map(move |stage| stage.steps.iter().map(move |step| (index, step)))
         })
-    }
-}
-
-/// What is known beside the file.
-#[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// The build arguments that are given.
-    pub arguments: BTreeMap<String, String>,
-    /// `TARGETPLATFORM` and its kin, as `FROM` sees them.
-    pub platform: BTreeMap<String, String>,
-    /// What each stage begins with; `None` for a stage that is not built.
-    pub stages: Vec<Option<Beginning>>,
-}
-
-/// What a stage begins with.
-#[derive(Clone, Debug, Default)]
-pub struct Beginning {
-    /// The stage of the same file that it stands on.
-    pub stage: Option<usize>,
-    /// The variables of its base, in the order in which they were set.
-    pub variables: Vec<(String, String)>,
-    /// Whether its base has a shell of its own (`SHELL`).
-    pub has_shell: bool,
-    /// The `ONBUILD` triggers of its base.
-    pub triggers: Vec<Instruction>,
-    /// The platforms, where its base image is for another one than the stage.
-    pub mismatch: Option<PlatformMismatch>,
-}
-
-/// A base image for another platform than the stage's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlatformMismatch {
-    /// The platform that the stage is built for.
-    pub expected: String,
-    /// The platform of the image.
-    pub actual: String,
-}
-
-impl Facts {
-    /// What the file alone says: every stage is built, and images have no variables.
-    pub fn of_file(dockerfile: &Dockerfile) -> Self {
-        let beginning = |index: usize| {
-            let base = &dockerfile.stages[index].base.text;
-            let stage = dockerfile.stage_before(index, base);
-            let below = |base: usize| dockerfile.stages[base].instructions.iter();
-            let variables =
-                stage.into_iter().flat_map(below).filter_map(|instruction| match &instruction.kind {
-                    super::ast::Kind::Env(pairs) => Some(pairs),
-                    _ => None,
-                });
-            let name = |(name, _): &super::ast::Pair| (name.text.clone(), String::new());
-            let variables = variables.flatten().map(name).collect();
-            Some(Beginning { stage, variables, ..Beginning::default() })
-        };
-        Self { stages: (0..dockerfile.stages.len()).map(beginning).collect(), ..Self::default() }
     }
 }
 
@@ -250,7 +194,7 @@ mod tests {
     use super::*;
     use crate::base::diag::SourceFile;
     use crate::base::testing::golden;
-    use crate::dockerfile::parse;
+    use crate::dockerfile::{PlatformMismatch, parse};
 
     const FOLDER: &str = "testdata/dockerfile/lint";
 
@@ -260,10 +204,7 @@ mod tests {
         let mut facts = Facts::of_file(&dockerfile);
         for (index, stage) in dockerfile.stages.iter().enumerate() {
             let pair = |name: &str| (name.to_owned(), "/x".to_owned());
-            let below = facts.stages[index].as_ref().and_then(|beginning| beginning.stage);
-            let inherited = below.and_then(|below| facts.stages[below].clone()).unwrap_or_default().variables;
             let Some(beginning) = &mut facts.stages[index] else { continue };
-            beginning.variables.extend(inherited);
             beginning.variables.push(pair("PATH"));
             if stage.base.text == "python" {
                 beginning.variables.push(pair("PYTHON_VERSION"));

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::base::diag::{Diagnostic, Span};
 
 use super::super::ast::{CommandLine, Instruction, Kind, Word};
+use super::super::trace::Step;
 use super::Subject;
-use super::trace::Step;
 
 /// Keywords in the case of the majority; mixed case is wrong in any.
 pub(super) fn keyword_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
@@ -148,10 +148,10 @@ pub(super) fn ignored_sources(subject: &Subject<'_>, found: &mut Vec<Diagnostic>
 /// The last line of the comment above a named stage or an argument begins with its name.
 pub(super) fn descriptions(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
     let dockerfile = subject.dockerfile;
-    let mut check = |what: &str, names: Vec<&Word>, comments: &[Word], place: &Span| {
+    let mut check = |what: &str, names: Vec<String>, comments: &[Word], place: &Span| {
         let (Some(comment), Some(name)) = (comments.last(), names.first()) else { return };
         let first = comment.text.split(' ').next().unwrap_or_default();
-        if names.iter().all(|name| name.text != first) {
+        if names.iter().all(|name| name != first) {
             let message = format!("the comment above {what} `{name}` does not begin with its name");
             let help =
                 format!("write `# {name} …`, or put a blank line below a comment that is meant otherwise");
@@ -162,11 +162,12 @@ pub(super) fn descriptions(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
     };
     let inside = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
     for instruction in dockerfile.head.iter().chain(inside) {
-        let names = instruction.declared().iter().map(|(name, _)| name).collect();
+        let names = instruction.declared().iter().map(|(name, _)| name.text.clone()).collect();
         check("the argument", names, &instruction.comments, &instruction.keyword.span);
     }
     for stage in &dockerfile.stages {
-        check("the stage", stage.name.iter().collect(), &stage.comments, &stage.keyword.span);
+        let name = stage.name.iter().map(|name| name.text.to_lowercase()).collect();
+        check("the stage", name, &stage.comments, &stage.keyword.span);
     }
 }
 

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::diag::Diagnostic;
 
 use super::super::ast::Kind;
+use super::super::trace::{Undefined, globals};
 use super::super::words;
 use super::Subject;
-use super::trace::{Undefined, globals};
 
 /// Names are taken apart at `_`; one of these parts makes a secret.
 const SECRETS: [&str; 10] =

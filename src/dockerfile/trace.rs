@@ -1,17 +1,66 @@
 //! The stages as a build sees them: each instruction with its words expanded, variables followed from
 //! instruction to instruction.
 //!
-//! Rules that BuildKit applies while it carries a stage out read this instead of the file. A stage that is
-//! not reached has no steps. Triggers of the base image or of the stage below stand at the stage's `FROM`.
+//! Build checks that BuildKit applies while it carries a stage out, and the outline of a target, read this
+//! instead of the file. What no Dockerfile says (what each stage begins with, build arguments) is handed in
+//! as [`Facts`]. A stage that is not reached has no steps. Triggers of the base image or of the stage below
+//! stand at the stage's `FROM`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::diag::{Span, closest};
 
-use super::super::ast::{Dockerfile, Heredoc, Instruction, Kind, Pair, Word};
-use super::super::words;
-use super::Facts;
+use super::ast::{Dockerfile, Heredoc, Instruction, Kind, Pair, Word};
+use super::mount::{Mount, MountOptions};
+use super::words;
+
+/// What is known beside the file.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The build arguments that are given.
+    pub arguments: BTreeMap<String, String>,
+    /// `TARGETPLATFORM` and its kin, as `FROM` sees them.
+    pub platform: BTreeMap<String, String>,
+    /// What each stage begins with; `None` for a stage that is not built.
+    pub stages: Vec<Option<Beginning>>,
+}
+
+/// What a stage begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// The stage of the same file that it stands on.
+    pub stage: Option<usize>,
+    /// The variables of its base, in the order in which they were set. Those of a stage of the same file
+    /// are known without.
+    pub variables: Vec<(String, String)>,
+    /// Whether its base has a shell of its own (`SHELL`).
+    pub has_shell: bool,
+    /// The `ONBUILD` triggers of its base.
+    pub triggers: Vec<Instruction>,
+    /// The platforms, where its base image is for another one than the stage.
+    pub mismatch: Option<PlatformMismatch>,
+}
+
+/// A base image for another platform than the stage's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformMismatch {
+    /// The platform that the stage is built for.
+    pub expected: String,
+    /// The platform of the image.
+    pub actual: String,
+}
+
+impl Facts {
+    /// What the file alone says: every stage is built, and images have no variables.
+    pub fn of_file(dockerfile: &Dockerfile) -> Self {
+        let beginning = |index: usize| {
+            let base = &dockerfile.stages[index].base.text;
+            Some(Beginning { stage: dockerfile.stage_before(index, base), ..Beginning::default() })
+        };
+        Self { stages: (0..dockerfile.stages.len()).map(beginning).collect(), ..Self::default() }
+    }
+}
 
 /// One instruction of a stage that is reached.
 pub(super) struct Step<'a> {
@@ -19,6 +68,18 @@ pub(super) struct Step<'a> {
     /// The `FROM` of its stage, if it is a trigger.
     trigger_of: Option<&'a Span>,
     values: Vec<Value>,
+    /// The variables that it declares, if it is an `ARG`.
+    pub(super) arguments: Vec<Argument<'a>>,
+    /// The mounts of a `RUN`; those whose values cannot be read are left out.
+    pub(super) mounts: Vec<MountOptions>,
+}
+
+/// A variable that an `ARG` declares.
+pub(super) struct Argument<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: Option<String>,
+    /// The value is that of the variable at the head of the file, or of the platform.
+    pub(super) from_head: bool,
 }
 
 /// A word with its variables put in.
@@ -65,6 +126,8 @@ pub(super) struct Stage<'a> {
     /// Whether the image below chose a shell of its own.
     pub(super) has_shell: bool,
     pub(super) steps: Vec<Step<'a>>,
+    /// Every variable at the end.
+    variables: BTreeMap<String, String>,
     /// Every argument that was declared at the end, with a value or without.
     declared: BTreeSet<String>,
 }
@@ -83,9 +146,10 @@ pub(super) fn stages<'a>(dockerfile: &'a Dockerfile, facts: &'a Facts) -> Vec<Op
             escape: dockerfile.escape(),
             arguments: &facts.arguments,
             globals: &globals,
-            variables: beginning.variables.iter().cloned().collect(),
+            variables: below.map(|below| below.variables.clone()).unwrap_or_default(),
             declared: below.map(|below| below.declared.clone()).unwrap_or_default(),
         };
+        tracer.variables.extend(beginning.variables.iter().cloned());
         let triggers = beginning.triggers.iter().map(|trigger| (trigger, Some(&stage.span)));
         let own = stage.instructions.iter().map(|instruction| (instruction, None));
         let steps = triggers.chain(own).map(|(instruction, at)| tracer.step(instruction, at)).collect();
@@ -93,6 +157,7 @@ pub(super) fn stages<'a>(dockerfile: &'a Dockerfile, facts: &'a Facts) -> Vec<Op
             base: beginning.stage,
             has_shell: beginning.has_shell,
             steps,
+            variables: tracer.variables,
             declared: tracer.declared,
         }));
     }
@@ -130,14 +195,23 @@ struct Tracer<'a> {
 
 impl Tracer<'_> {
     fn step<'i>(&mut self, instruction: &'i Instruction, trigger_of: Option<&'i Span>) -> Step<'i> {
+        let (mut arguments, mut mounts) = (Vec::new(), Vec::new());
         let values = match &instruction.kind {
-            Kind::Arg(pairs) => pairs.iter().flat_map(|pair| self.argument(pair)).collect(),
+            Kind::Arg(pairs) => {
+                let mut values = Vec::new();
+                for pair in pairs {
+                    let (argument, value) = self.argument(pair);
+                    arguments.push(argument);
+                    values.extend(value);
+                }
+                values
+            }
             Kind::Env(pairs) => self.environment(pairs),
             Kind::Label(pairs) => pairs.iter().flat_map(|pair| self.pair(pair)).collect(),
             Kind::Expose(words) => words.iter().map(|word| self.list(word)).collect(),
             Kind::Volume(words) => words.iter().map(|word| self.value(word)).collect(),
             Kind::User(word) | Kind::Workdir(word) | Kind::StopSignal(word) => vec![self.value(word)],
-            Kind::Run(run) => run.mounts.iter().map(|mount| self.mount(mount)).collect(),
+            Kind::Run(run) => run.mounts.iter().map(|mount| self.mount(mount, &mut mounts)).collect(),
             Kind::Copy(copy) => {
                 let paths = copy.sources.iter().chain([&copy.destination]);
                 let all = paths.chain(&copy.chown).chain(&copy.chmod).chain(&copy.excludes);
@@ -152,22 +226,25 @@ impl Tracer<'_> {
             }
             _ => Vec::new(),
         };
-        Step { instruction, trigger_of, values }
+        Step { instruction, trigger_of, values, arguments, mounts }
     }
 
     /// One variable of an `ARG`: what is given, else its default, else the one at the head of the file.
-    fn argument(&mut self, (name, default): &Pair) -> Option<Value> {
+    fn argument<'i>(&mut self, (name, default): &'i Pair) -> (Argument<'i>, Option<Value>) {
         let given = self.arguments.get(&name.text).cloned();
         let traced = match default {
             Some(word) if given.is_none() => Some(self.value(word)),
             _ => None,
         };
         let default = traced.as_ref().and_then(|value| value.texts.first().cloned());
-        if let Some(value) = given.or(default).or_else(|| self.globals.get(&name.text).cloned()) {
-            self.variables.insert(name.text.clone(), value);
+        let own = given.or(default);
+        let from_head = own.is_none() && self.globals.contains_key(&name.text);
+        let value = own.or_else(|| self.globals.get(&name.text).cloned());
+        if let Some(value) = &value {
+            self.variables.insert(name.text.clone(), value.clone());
         }
         self.declared.insert(name.text.clone());
-        traced
+        (Argument { name: &name.text, value, from_head }, traced)
     }
 
     /// All values of one `ENV` see the variables as they were before it.
@@ -202,10 +279,10 @@ impl Tracer<'_> {
         })
     }
 
-    fn mount(&self, mount: &super::super::mount::Mount) -> Value {
+    fn mount(&self, mount: &Mount, mounts: &mut Vec<MountOptions>) -> Value {
         self.traced(&mount.text.span, |lookup| {
-            // Only the variables count here; what is wrong with the values is found elsewhere.
-            let _ = mount.resolve(lookup, self.escape);
+            // What is wrong with the values is found elsewhere.
+            mounts.extend(mount.resolve(lookup, self.escape));
             Ok(Vec::new())
         })
     }
