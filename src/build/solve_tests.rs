@@ -110,6 +110,7 @@ fn node(text: &str, parent: Option<NodeId>, source: Option<NodeId>) -> Node {
             shm_size: 0,
             mounts: Vec::new(),
             insecure: false,
+            hostname: crate::graph::HOSTNAME.to_owned(),
         }),
     };
     let origin = Origin { service: "s".into(), stage: "0".into(), ordinal: 0, text: text.into(), span: None };

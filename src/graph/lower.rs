@@ -403,10 +403,18 @@ impl<'a> Lowering<'a> {
             .chain(in_stages.flat_map(Instruction::declared))
             .map(|(name, _)| name.text.as_str())
             .collect();
-        for name in source.request.arguments.keys() {
-            let known = instruction::is_predefined(name) || instruction::is_read_by_builder(name);
+        let platform = platform_arguments(source);
+        for (name, value) in &source.request.arguments {
+            let service = &source.request.service;
+            if let Some(why) = instruction::without_effect(name, value) {
+                let message = format!("{service}: the build argument `{name}` has no effect: {why}");
+                self.warning(Diagnostic::warning(message));
+            }
+            let known = instruction::is_predefined(name)
+                || instruction::is_read_by_builder(name)
+                || instruction::is_without_effect(name)
+                || platform.contains_key(name);
             if !declared.contains(name.as_str()) && !known {
-                let service = &source.request.service;
                 let message = format!("{service}: the build argument `{name}` is declared by no ARG");
                 self.warning(Diagnostic::warning(message).did_you_mean(name, declared.iter().copied()));
             }

@@ -72,6 +72,8 @@ pub struct Run {
     pub mounts: Vec<RunMount>,
     /// Whether it runs with all privileges (`--security=insecure`).
     pub insecure: bool,
+    /// The hostname that the command sees.
+    pub hostname: String,
 }
 
 impl Run {

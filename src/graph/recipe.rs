@@ -21,7 +21,7 @@ use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, Digest, FieldHash
 /// Raised when equal recipes begin to mean another result.
 pub const FORMAT: u32 = 2;
 
-/// The hostname that every RUN sees.
+/// The hostname that every RUN sees where `BUILDKIT_SANDBOX_HOSTNAME` gives none.
 pub const HOSTNAME: &str = "shipway";
 
 /// Everything that decides a step's result.
@@ -314,7 +314,7 @@ fn op_recipe(node: &Node) -> Option<OpRecipe> {
             directory: run.directory,
             user: run.user,
             network: run.network,
-            hostname: HOSTNAME.to_owned(),
+            hostname: run.hostname.clone(),
             extra_hosts: run.extra_hosts,
             shm_size: run.shm_size,
             mounts: run.mounts,

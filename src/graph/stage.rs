@@ -58,8 +58,8 @@ pub(super) struct StageState {
     pub(super) history: Vec<HistoryStep>,
     /// Variables in the order in which they were set, arguments included; the last one of a name counts.
     pub(super) variables: Vec<(String, String)>,
-    /// Arguments that were declared with a value, for the history of RUN.
-    pub(super) arguments: BTreeMap<String, String>,
+    /// Every declared argument, with a value or without, in the order of the first declarations.
+    pub(super) arguments: Vec<String>,
     /// Whether this stage has set CMD itself: an ENTRYPOINT drops the base's.
     pub(super) command_set: bool,
     /// Steps so far that made a node, for their stable names.
@@ -105,7 +105,7 @@ impl StageState {
             config,
             history,
             variables,
-            arguments: BTreeMap::new(),
+            arguments: Vec::new(),
             command_set: false,
             ordinal: 0,
         }

@@ -7,7 +7,7 @@ use super::super::users::{Accounts, Identity};
 use super::{Executor, Upper};
 use crate::base::digest::ResultId;
 use crate::base::event::StepNumber;
-use crate::graph::{HOSTNAME, Node, NodeId, Run, RunNetwork, StepLimit};
+use crate::graph::{Node, NodeId, Run, RunNetwork, StepLimit};
 use crate::sandbox::{Limit, Network, Resource, RunSpec};
 use rustix::fs::Mode;
 use std::path::Path;
@@ -36,13 +36,13 @@ impl Executor<'_> {
             uid: identity.uid,
             gid: identity.gid,
             groups: identity.groups,
-            hostname: HOSTNAME.to_owned(),
+            hostname: run.hostname.clone(),
             network: match run.network {
                 RunNetwork::Default => Network::Host,
                 RunNetwork::Host => Network::Open,
                 RunNetwork::None => Network::None,
             },
-            hosts: hosts(&run.extra_hosts),
+            hosts: hosts(&run.hostname, &run.extra_hosts),
             resolv_conf: self.builder.options.resolv_conf.clone(),
             shm_size: run.shm_size,
             limits: self.limits(self.graph.node(id)),
@@ -81,16 +81,17 @@ impl Executor<'_> {
     }
 }
 
-/// The content of `/etc/hosts` in a RUN.
+/// A limit of the request as the sandbox sets it.
 fn limit(limit: &StepLimit) -> Option<Limit> {
     let resource = Resource::ALL.into_iter().find(|resource| resource.name() == limit.name)?;
     // A negative number is no limit.
     Some(Limit { resource, soft: u64::try_from(limit.soft).ok(), hard: u64::try_from(limit.hard).ok() })
 }
 
-fn hosts(extra: &[(String, String)]) -> Vec<u8> {
+/// The content of `/etc/hosts` in a RUN.
+fn hosts(hostname: &str, extra: &[(String, String)]) -> Vec<u8> {
     let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    text.push_str(&format!("127.0.1.1\t{HOSTNAME}\n"));
+    text.push_str(&format!("127.0.1.1\t{hostname}\n"));
     for (name, address) in extra {
         text.push_str(&format!("{address}\t{name}\n"));
     }

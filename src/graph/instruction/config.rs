@@ -54,22 +54,18 @@ impl Applying<'_, '_, '_> {
         let source = self.lowering.source(self.id.0);
         let mut shown = Vec::new();
         for (name, default) in pairs {
-            let default_value = match default {
-                Some(word) => Some(self.expand(word)?),
-                None => None,
+            let value = match (source.request.arguments.get(&name.text), default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(word)) => Some(self.expand(word)?),
+                (None, None) => self.lowering.globals(source).get(&name.text).cloned(),
             };
-            let given = source.request.arguments.get(&name.text).cloned();
-            let value = match given.or_else(|| default_value.clone()) {
-                Some(value) => Some(value),
-                None => self.lowering.globals(source).get(&name.text).cloned(),
-            };
-            shown.push(match &default_value {
-                Some(default) => format!("{}={default}", name.text),
+            shown.push(match &value {
+                Some(value) => format!("{}={value}", name.text),
                 None => name.text.clone(),
             });
-            if let Some(value) = value {
-                self.state.variables.push((name.text.clone(), value.clone()));
-                self.state.arguments.insert(name.text.clone(), value);
+            self.state.variables.extend(value.map(|value| (name.text.clone(), value)));
+            if !self.state.arguments.contains(&name.text) {
+                self.state.arguments.push(name.text.clone());
             }
         }
         self.metadata(format!("ARG {}", shown.join(" ")))

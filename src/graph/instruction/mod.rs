@@ -19,6 +19,7 @@ use super::lower::Lowering;
 use super::op::{Node, NodeId, Op};
 use super::stage::{Made, StageState};
 use crate::base::diag::{Diagnostic, SourceFile, Span};
+use crate::dockerfile::lint::CHECK_ARGUMENT;
 use crate::dockerfile::{self as df, CommandLine, Instruction, Kind, Pair, Word, words};
 
 /// Usable without a declaration, in both cases of letters; outside keys and history unless declared
@@ -35,9 +36,37 @@ pub(super) fn is_predefined(name: &str) -> bool {
     PROXIES.contains(&name.to_ascii_uppercase().as_str())
 }
 
+/// The hostname of every RUN.
+const SANDBOX_HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// Arguments that the builder itself reads.
+const READ_BY_BUILDER: [&str; 4] =
+    [mount::CACHE_NAMESPACE, SANDBOX_HOSTNAME, CHECK_ARGUMENT, "SOURCE_DATE_EPOCH"];
+
+/// Arguments of BuildKit's that change nothing here, and why.
+const WITHOUT_EFFECT: [(&str, &str); 4] = [
+    ("BUILDKIT_BUILD_NAME", "steps are shown by service and stage"),
+    ("BUILDKIT_INLINE_CACHE", "results are kept in the store, and no image carries a cache"),
+    ("BUILDKIT_MULTI_PLATFORM", "an image is built for one platform"),
+    ("BUILDKIT_SYNTAX", "the grammar of the built-in frontend is used"),
+];
+
 /// Whether an argument is one that the builder itself reads.
 pub(super) fn is_read_by_builder(name: &str) -> bool {
-    name == mount::CACHE_NAMESPACE
+    READ_BY_BUILDER.contains(&name)
+}
+
+/// Why an argument of BuildKit's changes nothing here, if it is one and asks for something.
+pub(super) fn without_effect(name: &str, value: &str) -> Option<&'static str> {
+    let (_, why) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name)?;
+    let asks_for_nothing = ["", "0", "false", "dockerfile.v0"].contains(&value)
+        || value.trim_start_matches("docker.io/").starts_with("docker/dockerfile");
+    Some(why).filter(|_| !asks_for_nothing).copied()
+}
+
+/// Whether BuildKit knows an argument that changes nothing here.
+pub(super) fn is_without_effect(name: &str) -> bool {
+    WITHOUT_EFFECT.iter().any(|(known, _)| *known == name)
 }
 
 /// A base image's trigger as instructions.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::op::{Op, Run, RunNetwork};
+use super::super::recipe::HOSTNAME;
 use super::super::request::Entitlement;
-use super::super::stage::Made;
-use super::{Applying, is_predefined};
+use super::super::stage::{Made, StageState};
+use super::{Applying, SANDBOX_HOSTNAME, is_predefined};
 use crate::base::diag::Diagnostic;
 use crate::dockerfile::{self as df, RunForm};
 
@@ -29,12 +30,8 @@ impl Applying<'_, '_, '_> {
             }
         };
         let request = &self.lowering.source(self.id.0).request;
-        let proxies = request.arguments.iter().filter(|(name, _)| is_predefined(name));
-        let undeclared = |name: &str| self.state.variable(name).is_none();
-        let unkeyed = proxies
-            .filter(|(name, _)| undeclared(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let mut unkeyed = proxies(&request.arguments);
+        unkeyed.retain(|name, _| self.state.variable(name).is_none());
         let mut environment = self.state.environment();
         if let Some(socket) = mounted.agent() {
             environment.entry("SSH_AUTH_SOCK".to_owned()).or_insert(socket);
@@ -50,10 +47,11 @@ impl Applying<'_, '_, '_> {
             shm_size: request.shm_size,
             mounts,
             insecure,
+            hostname: hostname(&request.arguments),
         });
         self.step(op, sources, unkeyed);
-        let arguments = self.state.arguments.clone();
-        self.state.record(run_history(&arguments, &argv), Made::Layer);
+        let line = run_history(self.state, &argv);
+        self.state.record(line, Made::Layer);
         Some(())
     }
 
@@ -86,13 +84,28 @@ impl Applying<'_, '_, '_> {
     }
 }
 
-/// `RUN |1 A=b /bin/sh -c text # buildkit`.
-fn run_history(arguments: &BTreeMap<String, String>, argv: &[String]) -> String {
+/// The proxy variables that a command sees without a declaration: each in both cases of letters.
+fn proxies(arguments: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let given = arguments.iter().filter(|(name, _)| is_predefined(name));
+    let both = |(name, value): (&String, &String)| {
+        [name.to_ascii_uppercase(), name.to_ascii_lowercase()].map(|name| (name, value.clone()))
+    };
+    given.flat_map(both).collect()
+}
+
+/// The hostname that a command sees.
+fn hostname(arguments: &BTreeMap<String, String>) -> String {
+    let given = arguments.get(SANDBOX_HOSTNAME).filter(|name| !name.is_empty());
+    given.map_or_else(|| HOSTNAME.to_owned(), Clone::clone)
+}
+
+/// `RUN |1 A=b /bin/sh -c text # buildkit`, with every declared argument and the value that it has now.
+fn run_history(state: &StageState, argv: &[String]) -> String {
     let mut line = String::from("RUN ");
-    if !arguments.is_empty() {
-        line.push_str(&format!("|{} ", arguments.len()));
-        for (name, value) in arguments {
-            line.push_str(&format!("{name}={value} "));
+    if !state.arguments.is_empty() {
+        line.push_str(&format!("|{} ", state.arguments.len()));
+        for name in &state.arguments {
+            line.push_str(&format!("{name}={} ", state.variable(name).unwrap_or_default()));
         }
     }
     line.push_str(&argv.join(" "));
