@@ -138,8 +138,12 @@ pub(super) enum PathRule {
 /// Whether something comes of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// Built with, launched with, or used in reading the files.
+    /// Built with or launched with.
     Honoured,
+    /// Used in reading the files.
+    Read,
+    /// Checked and printed; no command that builds or launches has a use for it.
+    Checked,
     /// Checked and printed, but refused by every command that would have to honour it.
     Later,
     /// Has no effect outside of Swarm or Windows, as with Docker Compose; said in a warning.
@@ -174,6 +178,16 @@ impl Attr {
         self
     }
 
+    const fn read(mut self) -> Self {
+        self.state = State::Read;
+        self
+    }
+
+    const fn checked(mut self) -> Self {
+        self.state = State::Checked;
+        self
+    }
+
     const fn later(mut self) -> Self {
         self.state = State::Later;
         self
@@ -205,9 +219,9 @@ const OPTIONS: Shape = Shape::Map(&Shape::TextOrNumber);
 pub(super) static TOP: Object = object(
     "compose file",
     &[
-        attr("version", Shape::TextLike),
-        attr("name", Shape::Text),
-        attr("include", Shape::Any),
+        attr("version", Shape::TextLike).elsewhere(),
+        attr("name", Shape::Text).read(),
+        attr("include", Shape::Any).read(),
         attr("services", Shape::Named(&SERVICE)),
         attr("networks", Shape::Named(&NETWORK)),
         attr("volumes", Shape::Named(&VOLUME)),
@@ -246,7 +260,7 @@ pub(super) static SERVICE: Object = object(
         attr("credential_spec", Shape::Object(&CREDENTIAL)).elsewhere(),
         attr("depends_on", Shape::Short(forms::depends_on, &Shape::Map(&Shape::Object(&DEPENDENCY)))),
         attr("deploy", Shape::Object(&DEPLOY)).empty(),
-        attr("develop", Shape::Object(&DEVELOP)).empty(),
+        attr("develop", Shape::Object(&DEVELOP)).empty().checked(),
         attr("device_cgroup_rules", TEXTS).unique(Unique::Refuse),
         attr("devices", Shape::List(&Shape::Short(forms::device, &Shape::Object(&DEVICE))))
             .unique(Unique::By(forms::target)),
@@ -256,10 +270,11 @@ pub(super) static SERVICE: Object = object(
         attr("domainname", Shape::Text),
         attr("entrypoint", Shape::Command).merge(Merge::Replace).empty(),
         attr("env_file", Shape::OneOrMany(&Shape::Short(forms::env_file, &Shape::Object(&ENV_FILE))))
-            .unique(Unique::By(forms::path)),
+            .unique(Unique::By(forms::path))
+            .read(),
         attr("environment", Shape::Pairs(Missing::Environment)),
         attr("expose", TEXT_LIKES).unique(VALUE),
-        attr("extends", Shape::Short(forms::extends, &Shape::Object(&EXTENDS))),
+        attr("extends", Shape::Short(forms::extends, &Shape::Object(&EXTENDS))).read(),
         attr("external_links", TEXTS).unique(Unique::Refuse),
         attr("extra_hosts", Shape::Short(forms::extra_hosts, &TEXTS)).merge(Merge::Union),
         attr("gpus", Shape::Short(forms::gpus, &Shape::List(&Shape::Object(&DEVICE_REQUEST)))),
@@ -270,7 +285,7 @@ pub(super) static SERVICE: Object = object(
         attr("init", Shape::Bool),
         attr("ipc", Shape::Text),
         attr("isolation", Shape::Text).elsewhere(),
-        attr("label_file", TEXT_OR_TEXTS).path(PathRule::Path),
+        attr("label_file", TEXT_OR_TEXTS).path(PathRule::Path).read(),
         attr("labels", LABELS),
         attr("links", TEXTS).unique(VALUE),
         attr("logging", Shape::Object(&LOGGING)).merge(Merge::SameDriver),
@@ -293,7 +308,7 @@ pub(super) static SERVICE: Object = object(
         attr("pre_start", Shape::List(&Shape::Object(&HOOK))).later(),
         attr("pre_stop", Shape::List(&Shape::Object(&HOOK))),
         attr("privileged", Shape::Bool),
-        attr("profiles", TEXTS).unique(VALUE),
+        attr("profiles", TEXTS).unique(VALUE).read(),
         attr("provider", Shape::Object(&PROVIDER)).later(),
         attr("pull_policy", Shape::Text),
         attr("pull_refresh_after", Shape::Text).elsewhere(),
@@ -452,7 +467,7 @@ static LIMITS: Object = object(
 static RESERVATIONS: Object = object(
     "reservations",
     &[
-        attr("cpus", Shape::Number),
+        attr("cpus", Shape::Number).elsewhere(),
         attr("devices", Shape::List(&Shape::Object(&DEVICE_REQUEST))),
         attr("generic_resources", Shape::List(&Shape::Any)).elsewhere(),
         attr("memory", Shape::SizeText),
@@ -583,10 +598,10 @@ static MODEL_USE: Object = Object {
 pub(super) static PORT: Object = Object {
     name: "port",
     attrs: &[
-        attr("app_protocol", Shape::Text),
+        attr("app_protocol", Shape::Text).elsewhere(),
         attr("host_ip", Shape::Text),
-        attr("mode", Shape::Text),
-        attr("name", Shape::Text),
+        attr("mode", Shape::Text).checked(),
+        attr("name", Shape::Text).elsewhere(),
         attr("protocol", Shape::Text),
         attr("published", Shape::TextOrNumber),
         attr("target", Shape::Whole),
@@ -723,7 +738,7 @@ pub(super) static CONFIG: Object = Object {
         attr("environment", Shape::Text),
         attr("external", Shape::Short(forms::external, &Shape::Any)),
         attr("file", Shape::Text).path(PathRule::Path),
-        attr("labels", LABELS),
+        attr("labels", LABELS).elsewhere(),
         attr("name", Shape::Text),
         attr("template_driver", Shape::Text).elsewhere(),
     ],
@@ -741,7 +756,7 @@ pub(super) static SECRET: Object = Object {
         attr("environment", Shape::Text),
         attr("external", Shape::Short(forms::external, &Shape::Any)),
         attr("file", Shape::Text).path(PathRule::Path),
-        attr("labels", LABELS),
+        attr("labels", LABELS).elsewhere(),
         attr("name", Shape::Text),
         attr("template_driver", Shape::Text).elsewhere(),
     ],

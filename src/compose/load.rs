@@ -128,8 +128,12 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     }
     let mut warnings = found.variables.warnings();
     warnings.append(&mut sources.warnings);
-    warnings.extend(listed(&tree, &project, State::Elsewhere));
-    let unsupported = listed(&tree, &project, State::Later);
+    warnings.extend(without_effect(listed(&tree, &project, State::Elsewhere)));
+    warnings.extend(meaning::without_effect(&project));
+    let unsupported = listed(&tree, &project, State::Later)
+        .into_iter()
+        .map(|(path, key)| Diagnostic::error(format!("not supported yet: `{path}`")).at(key, ""));
+    let unsupported = unsupported.collect();
     Ok(Loaded { project, warnings, unsupported })
 }
 
@@ -183,8 +187,8 @@ fn active_profiles(options: &Options, variables: &Variables) -> Vec<String> {
     options.profiles.iter().cloned().chain(more.map(str::to_owned)).collect()
 }
 
-/// The keys of the active part of the project whose row says `state`, as refusals or warnings.
-fn listed(tree: &Node, project: &Project, state: State) -> Vec<Diagnostic> {
+/// The keys of the active part of the project whose row says `state`, each with its path.
+fn listed(tree: &Node, project: &Project, state: State) -> Vec<(String, Span)> {
     let mut found = Vec::new();
     check::with_state(tree, &attrs::TOP, state, "", &mut found);
     let active = |path: &str| {
@@ -200,11 +204,35 @@ fn listed(tree: &Node, project: &Project, state: State) -> Vec<Diagnostic> {
             _ => true,
         }
     };
-    let told = found.into_iter().filter(|(path, _)| active(path)).map(|(path, entry)| match state {
-        State::Later => Diagnostic::error(format!("not supported yet: `{path}`")).at(entry.key.clone(), ""),
-        _ => Diagnostic::warning(format!("`{path}` has no effect here")).at(entry.key.clone(), ""),
+    let told = found.into_iter().filter(|(path, _)| active(path));
+    told.map(|(path, entry)| (path, entry.key.clone())).collect()
+}
+
+/// One warning a key, however many services have it.
+fn without_effect(found: Vec<(String, Span)>) -> Vec<Diagnostic> {
+    let mut by_key: BTreeMap<String, (Diagnostic, Vec<String>)> = BTreeMap::new();
+    for (path, place) in found {
+        let named = |(at, part): (usize, &str)| match part.parse::<usize>() {
+            _ if at == 1 => "*".to_owned(),
+            Ok(_) => "*".to_owned(),
+            Err(_) => part.to_owned(),
+        };
+        let key = path.split('.').enumerate().map(named).collect::<Vec<_>>().join(".");
+        let first = || {
+            let warning = Diagnostic::warning(format!("`{path}` has no effect here")).at(place, "");
+            (warning, Vec::new())
+        };
+        match by_key.entry(key) {
+            std::collections::btree_map::Entry::Vacant(free) => drop(free.insert(first())),
+            std::collections::btree_map::Entry::Occupied(mut told) => told.get_mut().1.push(path),
+        }
+    }
+    let warnings = by_key.into_values().map(|(warning, others)| match others.as_slice() {
+        [] => warning,
+        [one] => warning.note(format!("nor has `{one}`")),
+        [one, rest @ ..] => warning.note(format!("nor have `{one}` and {} others", rest.len())),
     });
-    told.collect()
+    warnings.collect()
 }
 
 /// Mistakes file by file in the order of their places, those without a place first, none twice.

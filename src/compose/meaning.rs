@@ -40,6 +40,38 @@ pub(super) fn after(project: &Project) -> Vec<Diagnostic> {
     found.mistakes
 }
 
+/// Owners and permissions that a config or secret gives a file of the host: it is mounted as it is.
+pub(super) fn without_effect(project: &Project) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    for (name, service) in &project.services {
+        let configs = service.configs.iter().enumerate().map(|(at, used)| {
+            (at, used, "configs", project.configs.get(&used.source).is_some_and(|one| one.file.is_some()))
+        });
+        let secrets = service.secrets.iter().enumerate().map(|(at, used)| {
+            (at, used, "secrets", project.secrets.get(&used.source).is_some_and(|one| one.file.is_some()))
+        });
+        for (at, used, section, is_file) in configs.chain(secrets) {
+            let given =
+                [("uid", used.uid.is_some()), ("gid", used.gid.is_some()), ("mode", used.mode.is_some())];
+            let keys: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+            if !is_file || keys.is_empty() {
+                continue;
+            }
+            let path = format!("services.{name}.{section}.{at}");
+            let message =
+                format!("`{}` of `{path}` has no effect: `{}` is a file", keys.join("`, `"), used.source);
+            let place = ["services", name, section, &at.to_string(), keys[0]];
+            let warning = Diagnostic::warning(message)
+                .note("a file of the host is mounted with the owner and the permissions that it has");
+            warnings.push(match project.spans.nearest(&place) {
+                Some(span) => warning.at(span.clone(), ""),
+                None => warning,
+            });
+        }
+    }
+    warnings
+}
+
 struct Found<'a> {
     project: &'a Project,
     mistakes: Vec<Diagnostic>,

@@ -41,4 +41,6 @@ pub use vars::Variable;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod properties;

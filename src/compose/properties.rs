@@ -187,3 +187,22 @@ fn a_long_chain_of_dependencies_is_walked_without_recursion() {
     });
     assert_eq!(project(&text).services.len(), 5_001);
 }
+
+#[test]
+fn keys_without_effect_are_told_once_by_name() {
+    let text = "version: '3'\nservices:\n  a: {image: x, isolation: i, secrets: [{source: s, mode: 0400, uid: '1'}]}\n  \
+                b: {image: x, isolation: i, ports: [{target: 1, name: n}]}\n  c: {image: x, isolation: i, configs: \
+                [{source: k, gid: '1'}]}\nsecrets: {s: {file: ./s}}\nconfigs: {k: {content: t}}\n";
+    let loaded = read(&[("compose.yaml", text)], |_| ()).unwrap();
+    let told: Vec<_> = loaded.warnings.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "`services.a.isolation` has no effect here",
+            "`services.b.ports.0.name` has no effect here",
+            "`version` has no effect here",
+            "`uid`, `mode` of `services.a.secrets.0` has no effect: `s` is a file",
+        ]
+    );
+    assert_eq!(loaded.warnings[0].notes, ["nor have `services.b.isolation` and 1 others"]);
+}

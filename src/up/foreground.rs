@@ -41,7 +41,7 @@ pub struct Foreground<'a> {
     pub engine: &'a dyn Engine,
     /// The project.
     pub project: &'a Project,
-    /// The services whose logs are shown and whose end counts; none: all.
+    /// The services whose logs are shown and whose end counts; none: all but those with `attach: false`.
     pub services: &'a [String],
     /// Who is told of each step.
     pub events: &'a dyn Events,
@@ -138,7 +138,14 @@ impl Following<'_, '_> {
     }
 
     fn wanted(&self, service: &str) -> bool {
-        self.with.services.is_empty() || self.with.services.iter().any(|name| name == service)
+        let shown = |service: &str| {
+            let found = self.with.project.services.get(service);
+            found.is_none_or(|service| service.attach != Some(false))
+        };
+        match self.with.services {
+            [] => shown(service),
+            named => named.iter().any(|name| name == service),
+        }
     }
 
     fn open(&self, id: &str, name: &str) -> Source {
