@@ -447,7 +447,6 @@ fn external_things_must_be_there() {
         reconcile(&whole, &images(&whole), &Files::default(), &Observed::default(), &Options::default());
     insta::assert_snapshot!(problems.unwrap_err()[0].render(false), @r"
     error: the external network `p_default` does not exist
-     |
      = help: make it with `docker network create p_default`, or take `external` away
     ");
 }
