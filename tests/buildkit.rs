@@ -199,15 +199,20 @@ fn remake() {
     let (mut files, contexts) = (all_files(), contexts());
     let chosen: Vec<&Case> =
         chosen(&files).into_iter().filter(|case| case.value("by hand").is_none()).collect();
-    let outcomes = parallel(&chosen, |case| theirs.build(case, &contexts));
-    let names: Vec<String> = chosen.iter().map(|case| case.name.clone()).collect();
-    let mut outcomes: BTreeMap<String, Outcome> = names.into_iter().zip(outcomes).collect();
+    let build = |case: &&Case| {
+        let build = std::panic::AssertUnwindSafe(|| theirs.build(case, &contexts));
+        (case.name.clone(), std::panic::catch_unwind(build).ok())
+    };
+    let mut outcomes: BTreeMap<String, Option<Outcome>> = parallel(&chosen, build).into_iter().collect();
+    let unreadable: Vec<String> =
+        outcomes.extract_if(.., |_, outcome| outcome.is_none()).map(|(name, _)| name).collect();
     for (path, cases) in &mut files {
         for case in &mut cases.cases {
-            if let Some(outcome) = outcomes.remove(&case.name) {
+            if let Some(Some(outcome)) = outcomes.remove(&case.name) {
                 case.expect(outcome);
             }
         }
         fs::write(path, cases.print()).unwrap();
     }
+    assert!(unreadable.is_empty(), "these images cannot be read: {unreadable:?}");
 }

@@ -20,7 +20,7 @@ use std::io::Read as _;
 use serde_json::Value;
 
 /// Later times are those of the build.
-const KEPT_TIMES: u64 = 1_704_067_200;
+const KEPT_TIMES: i64 = 1_704_067_200;
 /// Longer contents are shown as digests.
 const SHOWN_CONTENT: usize = 120;
 /// BuildKit's mark on a history line.
@@ -134,21 +134,52 @@ fn field(text: &mut String, key: &str, value: &Value) {
 pub(super) fn entries(layer: &[u8]) -> Entries {
     let mut all = Entries::new();
     let mut links: Vec<(String, String)> = Vec::new();
-    for entry in tar::Archive::new(layer).entries().unwrap() {
+    let mut extensions = Extensions::new();
+    for entry in tar::Archive::new(layer).entries().unwrap().raw(true) {
         let mut entry = entry.unwrap();
-        let path = absolute(&entry.path_bytes());
-        let kind = entry.header().entry_type();
-        let known = if kind == tar::EntryType::Link {
-            links.push((absolute(&entry.link_name_bytes().unwrap()), path));
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        let header = entry.header().clone();
+        if header.entry_type() == tar::EntryType::XHeader {
+            extensions = pax(&content);
+            continue;
+        }
+        let member = Member { header, content, extensions: std::mem::take(&mut extensions) };
+        let path = absolute(&member.text("path", |header| Some(header.path_bytes().into_owned())));
+        let known = if member.header.entry_type() == tar::EntryType::Link {
+            links.push((absolute(&member.target()), path));
             None
         } else {
-            let (path, line) = line(&mut entry, path);
+            let (path, line) = member.line(path);
             all.insert(path.clone(), line).map(|_| path)
         };
         assert!(known.is_none(), "twice in one layer: {known:?}");
     }
     group(&mut all, links);
     all
+}
+
+/// The records of a PAX header (POSIX pax, "Extended Header"); a value may hold any bytes.
+type Extensions = BTreeMap<String, Vec<u8>>;
+
+fn pax(mut records: &[u8]) -> Extensions {
+    let mut extensions = Extensions::new();
+    while let Some(space) = records.iter().position(|&byte| byte == b' ') {
+        let length: usize = std::str::from_utf8(&records[..space]).unwrap().parse().unwrap();
+        let record = &records[space + 1..length - 1];
+        let equals = record.iter().position(|&byte| byte == b'=').unwrap();
+        let key = String::from_utf8(record[..equals].to_vec()).unwrap();
+        extensions.insert(key, record[equals + 1..].to_vec());
+        records = &records[length..];
+    }
+    extensions
+}
+
+/// One member of a layer.
+struct Member {
+    header: tar::Header,
+    content: Vec<u8>,
+    extensions: Extensions,
 }
 
 /// Shows hard links at all paths but the first.
@@ -168,49 +199,61 @@ fn group(all: &mut Entries, links: Vec<(String, String)>) {
     }
 }
 
-fn line(entry: &mut tar::Entry<'_, &[u8]>, path: String) -> (String, (String, String)) {
-    if let Some((folder, name)) = path.rsplit_once("/.wh.") {
-        return match name {
-            ".wh..opq" => (or_root(folder), ("opaque".to_owned(), String::new())),
-            name => (format!("{folder}/{name}"), ("gone".to_owned(), String::new())),
+impl Member {
+    /// A value of the PAX header, else of the member's own.
+    fn text(&self, key: &str, header: impl Fn(&tar::Header) -> Option<Vec<u8>>) -> Vec<u8> {
+        self.extensions.get(key).cloned().or_else(|| header(&self.header)).unwrap_or_default()
+    }
+
+    fn number(&self, key: &str, header: u64) -> u64 {
+        let extension = self.extensions.get(key).map(|value| std::str::from_utf8(value).unwrap());
+        extension.map_or(header, |value| value.parse().unwrap())
+    }
+
+    fn target(&self) -> Vec<u8> {
+        self.text("linkpath", |header| header.link_name_bytes().map(|name| name.into_owned()))
+    }
+
+    /// Where it is shown, and as what.
+    fn line(&self, path: String) -> (String, (String, String)) {
+        if let Some((folder, name)) = path.rsplit_once("/.wh.") {
+            return match name {
+                ".wh..opq" => (format!("{folder}/"), ("opaque".to_owned(), String::new())),
+                name => (format!("{folder}/{name}"), ("gone".to_owned(), String::new())),
+            };
+        }
+        let header = &self.header;
+        let mode = header.mode().unwrap();
+        let user = self.number("uid", header.uid().unwrap());
+        let group = self.number("gid", header.gid().unwrap());
+        let device = || (header.device_major().unwrap().unwrap(), header.device_minor().unwrap().unwrap());
+        let (kind, behind) = match header.entry_type() {
+            tar::EntryType::Directory => ("dir".to_owned(), String::new()),
+            tar::EntryType::Symlink => ("link".to_owned(), format!(" -> {}", escaped(&self.target(), false))),
+            tar::EntryType::Fifo => ("fifo".to_owned(), String::new()),
+            tar::EntryType::Char => (format!("char {:?}", device()), String::new()),
+            tar::EntryType::Block => (format!("block {:?}", device()), String::new()),
+            tar::EntryType::Regular => ("file".to_owned(), String::new()),
+            other => panic!("{path}: {other:?}"),
         };
+        let content = if kind == "file" { format!(" {}", shown(&self.content)) } else { String::new() };
+        let behind = format!("{behind}{}{}", self.attributes(), self.time());
+        (path, (format!("{kind} {mode:04o} {user}:{group}{content}"), behind))
     }
-    let (mut attributes, mut time) = (String::new(), entry.header().mtime().unwrap().to_string());
-    if let Some(extensions) = entry.pax_extensions().unwrap() {
-        for extension in extensions.map(Result::unwrap) {
-            let key = extension.key().unwrap();
-            if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-                let value = escaped(extension.value_bytes(), true);
-                write!(attributes, " {name}={value}").unwrap();
-            } else if key == "mtime" {
-                time = extension.value().unwrap().to_owned();
-            }
-        }
+
+    fn attributes(&self) -> String {
+        let names = self.extensions.iter();
+        let attributes = names.filter_map(|(key, value)| Some((key.strip_prefix("SCHILY.xattr.")?, value)));
+        attributes.map(|(name, value)| format!(" {name}={}", escaped(value, true))).collect()
     }
-    let header = entry.header().clone();
-    let (mode, user, group) = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
-    let device = || (header.device_major().unwrap().unwrap(), header.device_minor().unwrap().unwrap());
-    let mut behind = attributes;
-    let kind = match header.entry_type() {
-        tar::EntryType::Directory => "dir".to_owned(),
-        tar::EntryType::Symlink => {
-            let target = entry.link_name_bytes().unwrap();
-            behind = format!(" -> {}{behind}", escaped(&target, false));
-            "link".to_owned()
-        }
-        tar::EntryType::Fifo => "fifo".to_owned(),
-        tar::EntryType::Char => format!("char {:?}", device()),
-        tar::EntryType::Block => format!("block {:?}", device()),
-        tar::EntryType::Regular => "file".to_owned(),
-        other => panic!("{path}: {other:?}"),
-    };
-    let mut content = Vec::new();
-    entry.read_to_end(&mut content).unwrap();
-    let content = if kind == "file" { format!(" {}", shown(&content)) } else { String::new() };
-    if time.split('.').next().unwrap().parse::<u64>().unwrap() < KEPT_TIMES {
-        write!(behind, " @{time}").unwrap();
+
+    /// The time if it is not one of the build.
+    fn time(&self) -> String {
+        let header = |header: &tar::Header| Some(header.mtime().unwrap().to_string().into_bytes());
+        let time = String::from_utf8(self.text("mtime", header)).unwrap();
+        let seconds: i64 = time.split('.').next().unwrap().parse().unwrap();
+        if seconds < KEPT_TIMES { format!(" @{time}") } else { String::new() }
     }
-    (path, (format!("{kind} {mode:04o} {user}:{group}{content}"), behind))
 }
 
 fn shown(content: &[u8]) -> String {
@@ -222,11 +265,7 @@ fn shown(content: &[u8]) -> String {
 
 fn absolute(path: &[u8]) -> String {
     let path = escaped(path, false);
-    or_root(&format!("/{}", path.trim_start_matches("./").trim_matches('/')))
-}
-
-fn or_root(path: &str) -> String {
-    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
+    format!("/{}", path.trim_start_matches("./").trim_matches('/'))
 }
 
 /// Bytes on one line; what is not printable ASCII or UTF-8 is written as Rust writes it.
