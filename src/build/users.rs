@@ -69,22 +69,28 @@ impl Accounts {
     }
 
     /// The owner that `--chown` names. A number without a group is its own group (dockerfile reference,
-    /// "COPY --chown"), a name brings its group.
-    pub(super) fn owner(&self, text: &str) -> Result<(u32, u32), StepError> {
+    /// "COPY --chown"), a name brings its group. A name that the image does not know means root, or the
+    /// user's own group, as in BuildKit; who that is comes back to be told.
+    pub(super) fn owner(&self, text: &str) -> (u32, u32, Option<StepError>) {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-        let (uid, own_group) = match user.parse::<u32>() {
-            Ok(uid) => (uid, uid),
-            Err(_) if user.is_empty() => (0, 0),
-            Err(_) => {
-                let entry = self.user(user).ok_or_else(|| unknown("user", user))?;
-                (entry.uid, entry.gid)
+        let (mut stranger, entry) = (None, self.user(user));
+        let (uid, own_group) = match (user.parse::<u32>(), entry) {
+            (Ok(uid), _) => (uid, uid),
+            (Err(_), Some(entry)) => (entry.uid, entry.gid),
+            (Err(_), None) => {
+                stranger = Some(unknown("user", user)).filter(|_| !user.is_empty());
+                (0, 0)
             }
         };
-        let gid = match group.filter(|group| !group.is_empty()) {
-            Some(group) => self.group(group)?,
+        let gid = match group.filter(|group| !group.is_empty()).map(|group| self.group(group)) {
+            Some(Ok(gid)) => gid,
+            Some(Err(error)) => {
+                stranger = Some(error);
+                own_group
+            }
             None => own_group,
         };
-        Ok((uid, gid))
+        (uid, gid, stranger)
     }
 
     /// By name, else by number.
@@ -171,10 +177,15 @@ mod tests {
 
     #[test]
     fn owners_without_a_group() {
-        assert_eq!(accounts().owner("55").unwrap(), (55, 55));
-        assert_eq!(accounts().owner("web").unwrap(), (33, 34));
-        assert_eq!(accounts().owner("web:40").unwrap(), (33, 40));
-        assert_eq!(accounts().owner(":www").unwrap(), (0, 34));
-        assert!(accounts().owner("nobody").is_err());
+        let owner = |text: &str| {
+            let (uid, gid, stranger) = accounts().owner(text);
+            (uid, gid, stranger.is_some())
+        };
+        assert_eq!(owner("55"), (55, 55, false));
+        assert_eq!(owner("web"), (33, 34, false));
+        assert_eq!(owner("web:40"), (33, 40, false));
+        assert_eq!(owner(":www"), (0, 34, false));
+        assert_eq!(owner("nobody"), (0, 0, true));
+        assert_eq!(owner("web:nogroup"), (33, 34, true));
     }
 }

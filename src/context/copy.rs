@@ -3,7 +3,8 @@
 //! The destination is resolved inside the target (`destination`), folders are made from the top down, files
 //! are written in parallel, hard links after them, and folders get their attributes last, from the bottom
 //! up, because every entry made in them changes their time. Below the destination no link of the target is
-//! ever followed. An existing destination folder keeps its attributes; folders below it take the source's.
+//! ever followed. An existing destination folder keeps its attributes but for the time, which is the copied
+//! folder's; folders below it take all of the source's.
 //! Everything but the bytes of files comes from the selection, so only those need to be verified
 //! (`transfer`). A failed copy leaves its target half written: the caller throws that away.
 
@@ -141,7 +142,15 @@ impl Copier<'_> {
         self.part.entries.iter().try_for_each(|entry| self.link(entry))?;
         let mut folders: Vec<&Picked> = folders().collect();
         folders.reverse();
-        folders.into_iter().try_for_each(|entry| self.finish_folder(entry))
+        folders.into_iter().try_for_each(|entry| self.finish_folder(entry))?;
+        self.date_folder()
+    }
+
+    /// Gives the folder that took a folder's content that folder's time.
+    fn date_folder(&self) -> Result<(), CopyError> {
+        let Some(meta) = &self.part.folder else { return Ok(()) };
+        let dated = rustix::fs::utimensat(&self.folder, ".", &times(meta), AtFlags::empty());
+        Ok(dated.at_path("set the time of", &self.shown)?)
     }
 
     /// Where `entry` comes to lie below the target folder.

@@ -46,6 +46,9 @@ pub struct Source {
 #[derive(Debug)]
 pub(super) struct Part {
     source: Source,
+    /// The source itself if it is a folder below the root of its tree: the folder that takes its content
+    /// takes its time too.
+    pub(super) folder: Option<Meta>,
     /// Folders before what is in them, siblings by name.
     pub(super) entries: Vec<Picked>,
 }
@@ -97,20 +100,21 @@ impl Context {
                 continue;
             }
             for located in self.tree.matches(source)? {
-                parts.extend(self.part(&located, source, request, &filter)?);
+                parts.push(self.part(&located, source, request, &filter)?);
             }
         }
         Ok(Selection::new(parts.into_iter().map(Arc::new).collect()))
     }
 
-    /// What `located` stands for; nothing if it is a file that `--exclude` names.
+    /// What `located` stands for. `--exclude` is about what is in a folder, never about the source itself
+    /// (BuildKit, observed).
     fn part(
         &self,
         located: &Located,
         pattern: &str,
         request: &Request,
         filter: &Filter,
-    ) -> Result<Option<Part>, ContextError> {
+    ) -> Result<Part, ContextError> {
         let folder = located.node.meta.is_folder();
         let source = Source { path: PathBuf::from(OsStr::from_bytes(&located.path)), folder };
         let mut candidates = Vec::new();
@@ -123,9 +127,6 @@ impl Context {
             }
         } else {
             let relative = split(&located.path).1.to_vec();
-            if filter.exclude.excludes(&relative) {
-                return Ok(None);
-            }
             let node = Arc::clone(&located.node);
             candidates.push(Candidate { path: located.real.clone(), relative, node });
         }
@@ -133,7 +134,8 @@ impl Context {
         if entries.is_empty() && !folder {
             return Err(self.tree.missing(&located.real, pattern));
         }
-        Ok(Some(Part { source, entries }))
+        let folder = (folder && !located.real.is_empty()).then_some(located.node.meta);
+        Ok(Part { source, folder, entries })
     }
 
     /// `--parents`: what the pattern matches below the pivot, with the folders above it.
@@ -159,7 +161,7 @@ impl Context {
                 .missing(&join(&located.real, cleaned.trim_start_matches('/').as_bytes()), source));
         }
         let source = Source { path: PathBuf::from(source.trim_start_matches('/')), folder: true };
-        Ok(Part { source, entries: pick(&self.tree, candidates, request)? })
+        Ok(Part { source, folder: None, entries: pick(&self.tree, candidates, request)? })
     }
 }
 

@@ -272,7 +272,7 @@ impl<'a> Lowering<'a> {
         (0..self.sources.len()).find(|&index| index != asking && builds(&self.sources[index]))
     }
 
-    /// What `COPY --from=` names: its node, or `Some(None)` for an image without layers.
+    /// What `COPY --from=` names: its node, or `Some(None)` for `scratch` and an image without layers.
     pub(super) fn copy_source(&mut self, id: StageId, from: &Word, text: &str) -> Option<Option<NodeId>> {
         let source = self.source(id.0);
         let earlier = source
@@ -281,6 +281,9 @@ impl<'a> Lowering<'a> {
             .or_else(|| from.text.parse().ok().filter(|&number: &usize| number < id.1));
         if let Some(earlier) = earlier {
             return self.stage((id.0, earlier)).map(|state| state.node);
+        }
+        if from.text == "scratch" {
+            return Some(None);
         }
         if let Ok(number) = from.text.parse::<usize>() {
             let message = format!("COPY --from={number}: there is no earlier stage with that number");

@@ -126,6 +126,12 @@ impl StageState {
         self.variables.iter().cloned().collect()
     }
 
+    /// The declared arguments with what they are now; one without a value is empty.
+    pub(super) fn declared(&self) -> Vec<(String, String)> {
+        let value = |name: &String| (name.clone(), self.variable(name).unwrap_or_default());
+        self.arguments.iter().map(value).collect()
+    }
+
     /// Where a process starts.
     pub(super) fn directory(&self) -> String {
         match self.config.working_dir.as_str() {

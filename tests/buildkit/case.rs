@@ -7,7 +7,9 @@
 //! # what it is about
 //! context: basic                       the shared context of contexts.txt that it starts from
 //! options: --build-arg A=1             further arguments of the build
+//! output: rewrite-timestamp=true       further keys of the output
 //! by hand: reason                      the expected text is not made with a BuildKit
+//! no place: reason                     our refusal shows no line: the mistake is not in the Dockerfile
 //! lines: crlf                          the Dockerfile has Windows line ends
 //! --- Dockerfile
 //! …

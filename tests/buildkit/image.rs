@@ -22,7 +22,7 @@ use serde_json::Value;
 /// Later times are those of the build.
 const KEPT_TIMES: i64 = 1_704_067_200;
 /// Longer contents are shown as digests.
-const SHOWN_CONTENT: usize = 120;
+const SHOWN_CONTENT: usize = 200;
 /// BuildKit's mark on a history line.
 const COMMENT: &str = "buildkit.dockerfile.v0";
 

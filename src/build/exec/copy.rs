@@ -9,6 +9,7 @@ use super::super::solve::Produced;
 use super::super::users::Accounts;
 use super::{ALONE, Executor};
 use crate::base::digest::{BlobId, ResultId};
+use crate::base::event::Event;
 use crate::base::fs::{AtPath, RootDir};
 use crate::context::{Chmod, Context, Placement, Request, Selection, destination_folder, write_file};
 use crate::graph::{Copy, NodeId, Op, Take};
@@ -29,10 +30,10 @@ impl Executor<'_> {
             let root = self.builder.sandbox.root(&upper.layers)?;
             let owner = match (&copy.owner, sources.get(copy.takes.len())) {
                 (None, _) => None,
-                (Some(owner), None) => Some(Accounts::read(&root)?.owner(owner)?),
+                (Some(owner), None) => Some(self.owner(owner, &root, parent.is_none())?),
                 (Some(owner), Some(accounts)) => {
                     let root = self.builder.sandbox.root(&self.layers(*accounts)?)?;
-                    Some(Accounts::read(&root)?.owner(owner)?)
+                    Some(self.owner(owner, &root, false)?)
                 }
             };
             let chmod = chmod(copy.mode.as_deref())?;
@@ -45,6 +46,21 @@ impl Executor<'_> {
             }
         }
         self.publish(upper, parent, listings)
+    }
+
+    /// Whom `--chown` means. A name that nobody knows is told, and a mistake where there is no file system
+    /// at all yet to know it.
+    fn owner(&self, owner: &str, root: &RootDir, empty: bool) -> Result<(u32, u32), StepError> {
+        let (uid, gid, stranger) = Accounts::read(root)?.owner(owner);
+        match stranger {
+            Some(stranger) if empty => return Err(stranger),
+            Some(stranger) => {
+                let text = format!("--chown={owner}: {stranger}; the owner is {uid}:{gid}");
+                self.builder.events.emit(Event::Notice(text));
+            }
+            None => {}
+        }
+        Ok((uid, gid))
     }
 
     /// Lays the files of the only source over those of `parent`.

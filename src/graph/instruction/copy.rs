@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::op::{Copy, NodeId, Op, Take, WrittenFile};
 use super::super::stage::Made;
-use super::{Applying, join};
-use crate::base::diag::Diagnostic;
+use super::{Applying, history, join};
 use crate::dockerfile::{self as df, Word, words};
 
 impl Applying<'_, '_, '_> {
@@ -13,7 +12,7 @@ impl Applying<'_, '_, '_> {
         let destination = self.destination(&copy.destination)?;
         let owner = self.optional(copy.chown.as_ref())?;
         let mode = self.optional(copy.chmod.as_ref())?;
-        let excludes = self.list(&copy.excludes)?;
+        let excludes = patterns(&copy.excludes);
         let files = self.heredocs(&copy.heredocs)?;
         let (mut takes, mut sources) = (Vec::new(), Vec::new());
         if !copy.sources.is_empty() {
@@ -21,17 +20,14 @@ impl Applying<'_, '_, '_> {
             sources.push(match &copy.from {
                 Some(from) => {
                     let text = self.instruction.text.clone();
-                    match self.lowering.copy_source(self.id, from, &text)? {
-                        Some(node) => node,
-                        None => return self.empty_source(from),
-                    }
+                    let source = self.lowering.copy_source(self.id, from, &text)?;
+                    source.unwrap_or_else(|| self.nothing())
                 }
                 None => self.local(),
             });
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: copy.parents };
-        self.copy_step(op, sources, copy.link);
-        self.copied("COPY")
+        self.copied("COPY", op, sources, copy.link, &copy.destination)
     }
 
     pub(super) fn add(&mut self, add: &df::Add) -> Option<()> {
@@ -45,7 +41,7 @@ impl Applying<'_, '_, '_> {
         let destination = self.destination(&add.destination)?;
         let owner = self.optional(add.chown.as_ref())?;
         let mode = self.optional(add.chmod.as_ref())?;
-        let excludes = self.list(&add.excludes)?;
+        let excludes = patterns(&add.excludes);
         let files = self.heredocs(&add.heredocs)?;
         let (mut takes, mut sources) = (Vec::new(), Vec::new());
         if !add.sources.is_empty() {
@@ -58,8 +54,7 @@ impl Applying<'_, '_, '_> {
             sources.push(self.local());
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
-        self.copy_step(op, sources, add.link);
-        self.copied("ADD")
+        self.copied("ADD", op, sources, add.link, &add.destination)
     }
 
     /// Adds a copy. With `--link` it knows nothing of the file system so far but the accounts that name an
@@ -100,9 +95,18 @@ impl Applying<'_, '_, '_> {
         Some(files)
     }
 
-    fn copied(&mut self, name: &str) -> Option<()> {
-        let words = self.instruction.text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim());
-        let line = format!("{name} {words} # buildkit");
+    /// The step and its line. BuildKit passes over `--link` beside `--chmod`.
+    fn copied(
+        &mut self,
+        name: &str,
+        copy: Copy,
+        sources: Vec<NodeId>,
+        link: bool,
+        destination: &Word,
+    ) -> Option<()> {
+        let line = history::copy(name, &copy, &self.expand(destination)?);
+        let link = link && copy.mode.is_none();
+        self.copy_step(copy, sources, link);
         self.state.record(line, Made::Layer);
         Some(())
     }
@@ -114,17 +118,16 @@ impl Applying<'_, '_, '_> {
         let joined = join(&self.state.directory(), &path);
         Some(if directory && joined != "/" { format!("{joined}/") } else { joined })
     }
-
-    fn empty_source(&mut self, from: &Word) -> Option<()> {
-        let message = format!("`{}` has no files to copy", from.text);
-        self.lowering.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
-        None
-    }
 }
 
 /// Whether an owner has to be looked up.
 fn is_named(owner: &str) -> bool {
     owner.split(':').any(|part| !part.is_empty() && part.parse::<u32>().is_err())
+}
+
+/// The patterns of `--exclude`, in which BuildKit puts no variables.
+fn patterns(words: &[Word]) -> Vec<String> {
+    words.iter().map(|word| word.text.clone()).collect()
 }
 
 /// What `ADD` fetches instead of reading it from the context.

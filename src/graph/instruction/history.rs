@@ -1,6 +1,33 @@
 //! History lines as BuildKit writes them: values in the notation of Go's `fmt` package, verb `%q`.
 
+use super::super::op::Copy;
 use crate::oci::Healthcheck;
+
+/// `RUN |1 A=b /bin/sh -c text # buildkit`: the number of declared arguments and their values, then the
+/// command.
+pub(super) fn run(arguments: &[(String, String)], argv: &[String]) -> String {
+    let mut words = vec!["RUN".to_owned()];
+    if !arguments.is_empty() {
+        words.push(format!("|{}", arguments.len()));
+        words.extend(arguments.iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    words.extend(argv.iter().cloned());
+    words.push("# buildkit".to_owned());
+    words.join(" ")
+}
+
+/// `COPY --chown=user --chmod=600 source <<heredoc destination # buildkit`: other flags are not shown but
+/// `--parents`.
+pub(super) fn copy(name: &str, copy: &Copy, destination: &str) -> String {
+    let mut words = vec![name.to_owned()];
+    words.extend(copy.parents.then(|| "--parents".to_owned()));
+    words.extend(copy.owner.iter().map(|owner| format!("--chown={owner}")));
+    words.extend(copy.mode.iter().map(|mode| format!("--chmod={mode}")));
+    words.extend(copy.takes.iter().flat_map(|take| take.patterns.iter().cloned()));
+    words.extend(copy.files.iter().map(|file| format!("<<{}", file.name)));
+    words.extend([destination.to_owned(), "# buildkit".to_owned()]);
+    words.join(" ")
+}
 
 /// `["a" "b c"]`.
 pub(super) fn quoted_list(words: &[String]) -> String {

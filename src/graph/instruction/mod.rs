@@ -16,7 +16,7 @@ mod workdir;
 use std::collections::BTreeMap;
 
 use super::lower::Lowering;
-use super::op::{Node, NodeId, Op};
+use super::op::{Directory, Node, NodeId, Op};
 use super::stage::{Made, StageState};
 use crate::base::diag::{Diagnostic, SourceFile, Span};
 use crate::dockerfile::lint::CHECK_ARGUMENT;
@@ -142,6 +142,16 @@ impl Applying<'_, '_, '_> {
         let (parent, platform) = (self.state.node, self.state.platform.clone());
         let node = Node { op, parent, sources, platform, origins: vec![origin], unkeyed_environment };
         self.state.node = Some(self.lowering.graph.add(node));
+    }
+
+    /// The empty file system, as something to copy from.
+    fn nothing(&mut self) -> NodeId {
+        let origin = self.lowering.origin(self.id, 0, "scratch", None);
+        let op = Op::Directory(Directory { path: "/".to_owned(), user: String::new() });
+        let (platform, unkeyed_environment) = (self.state.platform.clone(), BTreeMap::new());
+        let sources = Vec::new();
+        let node = Node { op, parent: None, sources, platform, origins: vec![origin], unkeyed_environment };
+        self.lowering.graph.add(node)
     }
 
     fn local(&mut self) -> NodeId {

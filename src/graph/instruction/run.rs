@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::super::op::{Op, Run, RunNetwork};
 use super::super::recipe::HOSTNAME;
 use super::super::request::Entitlement;
-use super::super::stage::{Made, StageState};
-use super::{Applying, SANDBOX_HOSTNAME, is_predefined};
+use super::super::stage::Made;
+use super::{Applying, SANDBOX_HOSTNAME, history, is_predefined};
 use crate::base::diag::Diagnostic;
 use crate::dockerfile::{self as df, RunForm};
 
@@ -30,8 +30,7 @@ impl Applying<'_, '_, '_> {
             }
         };
         let request = &self.lowering.source(self.id.0).request;
-        let mut unkeyed = proxies(&request.arguments);
-        unkeyed.retain(|name, _| self.state.variable(name).is_none());
+        let unkeyed = proxies(&request.arguments);
         let mut environment = self.state.environment();
         if let Some(socket) = mounted.agent() {
             environment.entry("SSH_AUTH_SOCK".to_owned()).or_insert(socket);
@@ -50,7 +49,7 @@ impl Applying<'_, '_, '_> {
             hostname: hostname(&request.arguments),
         });
         self.step(op, sources, unkeyed);
-        let line = run_history(self.state, &argv);
+        let line = history::run(&self.state.declared(), &argv);
         self.state.record(line, Made::Layer);
         Some(())
     }
@@ -84,31 +83,19 @@ impl Applying<'_, '_, '_> {
     }
 }
 
-/// The proxy variables that a command sees without a declaration: each in both cases of letters.
-fn proxies(arguments: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let given = arguments.iter().filter(|(name, _)| is_predefined(name));
-    let both = |(name, value): (&String, &String)| {
-        [name.to_ascii_uppercase(), name.to_ascii_lowercase()].map(|name| (name, value.clone()))
-    };
-    given.flat_map(both).collect()
+/// The proxy variables that the build is given, under both spellings of their names; as BuildKit has it
+/// they come on top of what the image sets. A declared one is in the environment and the key besides.
+fn proxies(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let given = given.iter().filter(|(name, value)| is_predefined(name) && !value.is_empty());
+    given
+        .flat_map(|(name, value)| {
+            [name.to_uppercase(), name.to_lowercase()].map(|name| (name, value.clone()))
+        })
+        .collect()
 }
 
 /// The hostname that a command sees.
 fn hostname(arguments: &BTreeMap<String, String>) -> String {
     let given = arguments.get(SANDBOX_HOSTNAME).filter(|name| !name.is_empty());
     given.map_or_else(|| HOSTNAME.to_owned(), Clone::clone)
-}
-
-/// `RUN |1 A=b /bin/sh -c text # buildkit`, with every declared argument and the value that it has now.
-fn run_history(state: &StageState, argv: &[String]) -> String {
-    let mut line = String::from("RUN ");
-    if !state.arguments.is_empty() {
-        line.push_str(&format!("|{} ", state.arguments.len()));
-        for name in &state.arguments {
-            line.push_str(&format!("{name}={} ", state.variable(name).unwrap_or_default()));
-        }
-    }
-    line.push_str(&argv.join(" "));
-    line.push_str(" # buildkit");
-    line
 }

@@ -28,18 +28,9 @@ impl Applying<'_, '_, '_> {
     }
 }
 
-/// An absolute path stays as it is; a relative one is joined and cleaned, with its last slash or dot kept.
+/// An absolute path stays as it is; a relative one is joined and cleaned.
 fn normalised(current: &str, path: &str) -> String {
-    if path.starts_with('/') {
-        return path.to_owned();
-    }
-    let mut joined = join(if current.is_empty() { "/" } else { current }, path);
-    if path.ends_with('/') && !joined.ends_with('/') {
-        joined.push('/');
-    } else if path.ends_with("/.") {
-        joined.push_str(if joined == "/" { "." } else { "/." });
-    }
-    joined
+    if path.starts_with('/') { path.to_owned() } else { join(current, path) }
 }
 
 #[cfg(test)]
@@ -54,8 +45,8 @@ mod tests {
             ("/a/", "../b/./c", "/b/c"),
             ("/a", "/x/../y", "/x/../y"),
             ("/a", "/x/", "/x/"),
-            ("/a", "b/", "/a/b/"),
-            ("/a", "b/.", "/a/b/."),
+            ("/a", "b/", "/a/b"),
+            ("/a", "b/.", "/a/b"),
             ("/", ".", "/"),
             ("/a", "", "/a"),
         ] {
