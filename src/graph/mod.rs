@@ -22,8 +22,8 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use limit::StepLimit;
 pub use crate::dockerfile::Facts;
+pub use limit::StepLimit;
 pub use lower::{Extent, Images, Lowered, Source, Wanted, facts, lower};
 pub use mount::{CacheSharing, FileAttributes, RunMount, RunMountKind, literal};
 pub use op::{
