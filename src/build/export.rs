@@ -14,10 +14,9 @@ use super::Builder;
 use super::error::BuildError;
 use super::exec::{ALONE, CREATED};
 use super::resolve::{Origin, StoredImage};
-use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest, FieldHasher, ResultId};
 use crate::base::fs::{AtPath, RootDir};
-use crate::graph::{BuildRequest, ImageDraft, Made};
+use crate::graph::{ImageDraft, Made};
 use crate::oci::{
     self, History, ImageConfig, LayerOptions, LayerTar, OciError, Reference, Times, is_later, timestamp,
 };
@@ -26,8 +25,6 @@ use crate::store::{Bucket, Held, Snapshot, Stamp};
 
 /// What BuildKit writes beside each history line of a Dockerfile.
 const COMMENT: &str = "buildkit.dockerfile.v0";
-/// The build argument that fixes an image's times (reproducible-builds.org).
-const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// An image that is in the store under its names.
 #[derive(Clone, Debug)]
@@ -232,21 +229,6 @@ fn set_times(config: &mut ImageConfig, draft: &ImageDraft, epoch: i64) {
         }
     }
     config.created = Some(latest);
-}
-
-/// The `SOURCE_DATE_EPOCH` of a request, in seconds since 1970; a mistake if it is no number.
-pub(super) fn epoch(request: &BuildRequest) -> Result<Option<i64>, Box<Diagnostic>> {
-    let Some(text) = request.arguments.get(SOURCE_DATE_EPOCH).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    text.parse().map(Some).map_err(|_| {
-        let service = &request.service;
-        let message = format!("{service}: {SOURCE_DATE_EPOCH} must be a number of seconds, not `{text}`");
-        Box::new(match &request.span {
-            Some(span) => Diagnostic::error(message).at(span.clone(), ""),
-            None => Diagnostic::error(message),
-        })
-    })
 }
 
 /// When a snapshot's step ran.

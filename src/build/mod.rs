@@ -278,11 +278,6 @@ fn read(
         if shown.as_os_str().is_empty() { ".".to_owned() } else { shown.display().to_string() }
     };
     let selected = |request: &BuildRequest| wanted.is_empty() || wanted.contains(&request.service);
-    let mistakes: Vec<_> =
-        requests.iter().filter_map(|request| export::epoch(request).err()).map(|mistake| *mistake).collect();
-    if !mistakes.is_empty() {
-        return Err(BuildError::Mistakes(mistakes));
-    }
     sources::read(requests, &shown, &selected).map_err(BuildError::Mistakes)
 }
 
@@ -514,8 +509,7 @@ fn export_all(
             }
             None => None,
         };
-        let epoch = export::epoch(request).map_err(|mistake| BuildError::Mistakes(vec![*mistake]))?;
-        let image = export::export(builder, &root.draft, &request.names, result, epoch)?;
+        let image = export::export(builder, &root.draft, &request.names, result, root.epoch)?;
         exported.push((request.service.clone(), image));
     }
     let histories = builder.store.shelf(Bucket::History(&builder.options.project));

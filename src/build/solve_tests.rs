@@ -132,7 +132,7 @@ fn root(node: NodeId) -> Root {
         config: ContainerConfig::default(),
         history: Vec::new(),
     };
-    Root { source: 0, node: Some(node), draft }
+    Root { source: 0, node: Some(node), draft, epoch: None }
 }
 
 fn keyed(graph: &Graph) -> Keyed<'_> {

@@ -120,7 +120,8 @@ impl<'a> Lowering<'a> {
         let Some(target) = self.target(source) else { return };
         if let Some(state) = self.stage((index, target)) {
             let draft = state.draft(&source.request.labels);
-            self.graph.roots.push(Root { source: index, node: state.node, draft });
+            let epoch = self.epoch(source);
+            self.graph.roots.push(Root { source: index, node: state.node, draft, epoch });
         }
         self.unused_arguments(source);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::dockerfile::Dockerfile;
 
+mod epoch;
 mod instruction;
 mod limit;
 mod lower;
@@ -58,4 +59,6 @@ pub struct Root {
     pub node: Option<NodeId>,
     /// The image but for its layers.
     pub draft: ImageDraft,
+    /// The `SOURCE_DATE_EPOCH` of its build, in seconds since 1970.
+    pub epoch: Option<i64>,
 }

@@ -41,7 +41,7 @@ const SANDBOX_HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
 /// Arguments that the builder itself reads.
 const READ_BY_BUILDER: [&str; 4] =
-    [mount::CACHE_NAMESPACE, SANDBOX_HOSTNAME, CHECK_ARGUMENT, "SOURCE_DATE_EPOCH"];
+    [mount::CACHE_NAMESPACE, SANDBOX_HOSTNAME, CHECK_ARGUMENT, super::epoch::SOURCE_DATE_EPOCH];
 
 /// Arguments of BuildKit's that change nothing here, and why.
 const WITHOUT_EFFECT: [(&str, &str); 4] = [

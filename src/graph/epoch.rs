@@ -1,0 +1,41 @@
+//! `SOURCE_DATE_EPOCH`: the time that an image says it was made at (reproducible-builds.org).
+//!
+//! The build argument decides, else the default of a global ARG of that name. It is no part of any step's
+//! key: it acts when configs and layers are written.
+
+use super::Source;
+use super::lower::Lowering;
+use crate::base::diag::Diagnostic;
+
+/// The argument's name.
+pub(super) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+impl Lowering<'_> {
+    /// The epoch of a request in seconds since 1970; anything but a number is a mistake.
+    pub(super) fn epoch(&mut self, source: &Source) -> Option<i64> {
+        let globals = self.globals(source);
+        let given = source.request.arguments.get(SOURCE_DATE_EPOCH);
+        let text = given.or_else(|| globals.get(SOURCE_DATE_EPOCH)).filter(|text| !text.is_empty())?;
+        if let Ok(epoch) = text.parse() {
+            return Some(epoch);
+        }
+        let mut stages = source.dockerfile.stages.iter().filter_map(|stage| stage.name.as_ref());
+        let known = text == "context" || stages.any(|stage| stage.text.eq_ignore_ascii_case(text));
+        let message = match known {
+            true => format!("not supported yet: {SOURCE_DATE_EPOCH} from `{text}`"),
+            false => format!("{SOURCE_DATE_EPOCH} must be a number of seconds, not `{text}`"),
+        };
+        let service = &source.request.service;
+        let mistake = Diagnostic::error(format!("{service}: {message}"));
+        let named = source.dockerfile.global_args().find(|(name, _)| name.text == SOURCE_DATE_EPOCH);
+        let place = match named {
+            Some((name, _)) if given.is_none() => Some(name.span.clone()),
+            _ => source.request.span.clone(),
+        };
+        self.mistake(match place {
+            Some(span) => mistake.at(span, ""),
+            None => mistake,
+        });
+        None
+    }
+}
