@@ -240,3 +240,53 @@ fn a_push_that_cannot_be_says_why() {
         .fails(1, &["cannot push: --offline"]);
     build(&scene, &["-t", "127.0.0.1:1/a", "--push"]).fails(1, &["cannot reach the registry `127.0.0.1:1`"]);
 }
+
+#[test]
+fn images_of_the_store_are_saved_loaded_shown_and_forgotten() {
+    let Some(scene) = scene() else { return };
+    build(&scene, &["-t", "a:1", "-t", "b:2"]).ok();
+    scene.shipway(&["image", "save", "-o", "all.tar", "a:1", "b:2", "busybox"]).ok();
+    let (fresh, archive) = (Scene::empty(), scene.project().join("all.tar"));
+    let loaded = fresh.shipway(&["image", "load", "-i", archive.to_str().unwrap()]).ok().out;
+    let mut lines: Vec<_> = loaded.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["Loaded image: a:1", "Loaded image: b:2", "Loaded image: busybox:latest"]);
+    let shown = |scene: &Scene, name: &str| {
+        let text = scene.shipway(&["image", "inspect", name]).ok().out;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let (here, there) = (shown(&scene, "a:1"), shown(&fresh, "a:1"));
+    assert_eq!((&here[0]["Id"], &here[0]["RootFS"]), (&there[0]["Id"], &there[0]["RootFS"]));
+    assert_eq!(
+        (&there[0]["RepoTags"], &there[0]["Config"]["Labels"]["kind"]),
+        (&serde_json::json!(["a:1", "b:2"]), &"test".into())
+    );
+    // It serves as a base, its layers are there already.
+    fresh.write("Dockerfile", "FROM a:1\nRUN grep hello /d/f\n");
+    build(&fresh, &[]).ok().says(&["FROM a:1  hit"]);
+    fresh
+        .shipway(&["image", "rm", "a:1", "bb:2"])
+        .fails(1, &["the store has no image `bb:2`; did you mean `b:2`?"]);
+    fresh.shipway(&["image", "inspect", "a:1"]).fails(1, &["the store has no image `a:1`"]);
+    let id = there[0]["Id"].as_str().unwrap();
+    assert_eq!(shown(&fresh, &id["sha256:".len()..][..12])[0]["RepoTags"], serde_json::json!(["b:2"]));
+}
+
+#[test]
+fn services_push_what_they_build_and_name() {
+    let Some(scene) = scene() else { return };
+    let Some(registry) = needs("SHIPWAY_TEST_REGISTRY", "a registry (SHIPWAY_TEST_REGISTRY)") else { return };
+    let name = format!("{registry}/st-outputs-{}/service", std::process::id());
+    let file = format!(
+        "services:\n  web:\n    image: {name}:1\n    build:\n      context: .\n      tags: ['{name}:2']\n      provenance: false\n  plain:\n    build: .\n  other:\n    image: busybox\n"
+    );
+    scene.write("compose.yaml", &file);
+    let shipway = |arguments: &[&str]| scene.shipway(&[&["--engine", "none"], arguments].concat());
+    shipway(&["push"]).fails(1, &["service web: the store has no image", "build it first"]);
+    let pushed = shipway(&["build", "--push", "--sbom=false"]).ok();
+    let said = format!("pushed {name}:1, {name}:2 as sha256:");
+    assert_eq!(pushed.err.matches("pushed ").count(), 1, "{}", pushed.err);
+    assert!(pushed.err.contains(&said), "{}", pushed.err);
+    shipway(&["push", "web"]).ok().says(&[&said, "nothing to upload"]);
+    shipway(&["build", "--sbom"]).fails(1, &["not supported yet: --sbom=true"]);
+}

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Builder;
 use super::error::BuildError;
 use super::export::{self, Exported};
+use super::image::NamedImage;
 use super::resolve::StoredImage;
 use crate::base::digest::{BlobId, DiffId, Digest};
 use crate::base::event::Event;
@@ -22,7 +23,7 @@ use crate::oci::{
     self, ArchiveImage, ArchiveKind, ArchiveLayer, Descriptor, ImageForm, LayerOptions, LayerTar, Reference,
     WrittenImage, media,
 };
-use crate::store::{Bucket, Held, Snapshot, Store};
+use crate::store::{Bucket, Snapshot, Store};
 
 /// An image in the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,16 +103,11 @@ pub fn give(
     name: &Reference,
 ) -> Result<Option<Digest>, BuildError> {
     let stored: Option<StoredImage> = builder.store.shelf(Bucket::Names).get(&name.to_string());
-    let Some(stored) = stored.filter(|stored| builder.store.has_blob(stored.config)) else { return Ok(None) };
-    let snapshots = stored.holds.iter().filter_map(|held| match held {
-        Held::Snapshot(id) => builder.store.chain(*id),
-        Held::Blob(_) => None,
-    });
-    let Some(top) = snapshots.max_by_key(Vec::len).and_then(|chain| Some(chain.last()?.id)) else {
+    let named = stored.map(|stored| NamedImage { name: name.clone(), stored });
+    let Some(image) = named.and_then(|named| named.exported(builder.store)) else { return Ok(None) };
+    if image.result.is_none() {
         return Ok(None);
-    };
-    let image =
-        Exported { id: stored.config, names: vec![name.clone()], result: Some(top), epoch: stored.epoch };
+    }
     let handed = hand_over(builder, engine, &[&image], engine.images()?)?;
     Ok(handed.get(&image.id).map(|handed| handed.id))
 }

@@ -1,12 +1,17 @@
-//! The store's own images: importing a root file system, listing names.
+//! The store's own images: importing a root file system, loading archives, finding, listing and removing
+//! names.
 
 use std::io::Read;
 
 use super::error::{BuildError, StepError};
+use super::export::Exported;
 use super::resolve::{Origin, StoredImage};
+use super::{Builder, pull};
 use crate::base::digest::{BlobId, Digest};
-use crate::graph::{Recipe, chain_id};
-use crate::oci::{LayerOptions, Platform, Reference, UnpackLimits, import_rootfs, known_layer};
+use crate::graph::{BaseImage, Recipe, chain_id};
+use crate::oci::{
+    ImageConfig, LayerOptions, Platform, Reference, UnpackLimits, import_rootfs, known_layer, read_archive,
+};
 use crate::store::{Bucket, Held, Key, Lookup, Record, Stamp, Store};
 
 /// A line of `image ls`.
@@ -81,6 +86,104 @@ pub fn list(store: &Store) -> Vec<ListedImage> {
         Some(ListedImage { name, id: stored.config.0, time: stored.time, size, origin: stored.origin })
     });
     images.collect()
+}
+
+/// An image of the store under one of its names.
+#[derive(Clone, Debug)]
+pub struct NamedImage {
+    /// The name, with its tag.
+    pub name: Reference,
+    /// The image.
+    pub stored: StoredImage,
+}
+
+impl NamedImage {
+    /// The image as it can be given away; `None` if its layers are no longer unpacked in the store.
+    pub fn exported(&self, store: &Store) -> Option<Exported> {
+        if !store.has_blob(self.stored.config) {
+            return None;
+        }
+        let snapshots = self.stored.holds.iter().filter_map(|held| match held {
+            Held::Snapshot(id) => store.chain(*id),
+            Held::Blob(_) => None,
+        });
+        let top = snapshots.max_by_key(Vec::len).and_then(|chain| Some(chain.last()?.id));
+        let (id, names) = (self.stored.config, vec![self.name.clone()]);
+        Some(Exported { id, names, result: top, epoch: self.stored.epoch })
+    }
+
+    /// The image's config; `None` if it is no longer in the store.
+    pub fn config(&self, store: &Store) -> Option<ImageConfig> {
+        let mut bytes = Vec::new();
+        store.blob(self.stored.config)?.read_to_end(&mut bytes).ok()?;
+        ImageConfig::from_json(&bytes).ok()
+    }
+
+    /// Bytes of its layers as plain tars, where that is known.
+    pub fn size(&self, store: &Store) -> Option<u64> {
+        size(store, &self.stored)
+    }
+}
+
+/// The images that `text` means: the one of that name, else all whose id begins so.
+pub fn find(store: &Store, text: &str) -> Vec<NamedImage> {
+    let shelf = store.shelf(Bucket::Names);
+    let named = Reference::parse(text).ok().map(Reference::with_default_tag);
+    if let Some(name) = named
+        && let Some(stored) = shelf.get::<StoredImage>(&name.to_string())
+    {
+        return vec![NamedImage { name, stored }];
+    }
+    let start = text.strip_prefix("sha256:").unwrap_or(text);
+    if start.is_empty() {
+        return Vec::new();
+    }
+    let all = shelf.list::<StoredImage>().into_iter();
+    let meant = all.filter(|(_, stored)| stored.config.0.hex().starts_with(start));
+    meant
+        .filter_map(|(name, stored)| Some(NamedImage { name: Reference::parse(&name).ok()?, stored }))
+        .collect()
+}
+
+/// Takes a name from an image; whether there was one. What no name and no step holds any more, the
+/// collector removes.
+pub fn remove(store: &Store, name: &Reference) -> Result<bool, BuildError> {
+    Ok(store.shelf(Bucket::Names).remove(&name.to_string())?)
+}
+
+/// An image that was loaded.
+#[derive(Clone, Debug)]
+pub struct LoadedImage {
+    /// Its names; an image without one is in the store only until the next collection.
+    pub names: Vec<Reference>,
+    /// The digest of its config.
+    pub id: Digest,
+}
+
+/// Takes the images of an archive (`docker save`, an OCI layout in a tar), plain or compressed, under the
+/// names that they have in it.
+pub fn load(builder: &Builder<'_>, reader: &mut (dyn Read + Send)) -> Result<Vec<LoadedImage>, BuildError> {
+    let (mut loaded, store) = (Vec::new(), builder.store);
+    for archived in read_archive(store, reader)? {
+        let config = BlobId(archived.parsed.config.digest);
+        let names: Vec<Reference> = archived.tags.iter().map(|tag| tag.clone().with_default_tag()).collect();
+        let layers = archived.parsed.layers;
+        if let Some(name) = names.first() {
+            let image = BaseImage { config: archived.image, layers: layers.clone() };
+            let top = pull::whole(builder, name, &image).map_err(BuildError::Import)?;
+            let mut holds = vec![Held::Blob(config)];
+            holds.extend(layers.iter().map(|layer| Held::Blob(BlobId(layer.digest))));
+            holds.extend(top.map(Held::Snapshot));
+            let (origin, time) = (Origin::Imported, Stamp::now());
+            let stored = StoredImage { config, layers, origin, time, holds, made_from: None, epoch: None };
+            for name in &names {
+                store.shelf(Bucket::Names).put(&name.to_string(), &stored)?;
+            }
+        }
+        loaded.push(LoadedImage { names, id: config.0 });
+    }
+    store.sync()?;
+    Ok(loaded)
 }
 
 fn size(store: &Store, stored: &StoredImage) -> Option<u64> {

@@ -33,12 +33,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 pub use checks::{Checked, check, parsed, reached};
-pub use deliver::{Archive, Delivered, Output, Package, Place, Remote, deliver};
+pub use deliver::{Archive, Delivered, Output, Package, Place, Remote, deliver, save};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
 pub use history::{ServiceHistory, StepHistory};
-pub use image::{ListedImage, import, list};
+pub use image::{ListedImage, LoadedImage, NamedImage, find, import, list, load, remove};
 pub use on_demand::OnDemand;
 pub use registries::Registries;
 pub use resolve::{Origin, StoredImage};

@@ -20,11 +20,32 @@ pub(super) fn base(
     name: &Reference,
     image: &BaseImage,
 ) -> Result<Produced, StepError> {
-    let chain = image.config.rootfs.chain_ids();
+    let layers = image.config.rootfs.diff_ids.len();
+    let Some(top) = layers.checked_sub(1) else { return Err(StepError::NoResult) };
+    let below = filed(builder, name, image, top)?;
+    layer(builder, name, image, top, below.map(|(_, result)| result))
+}
+
+/// All layers of `image`, each filed for later builds; the topmost, if there is one.
+pub(super) fn whole(
+    builder: &Builder<'_>,
+    name: &Reference,
+    image: &BaseImage,
+) -> Result<Option<ResultId>, StepError> {
+    let top = filed(builder, name, image, image.config.rootfs.diff_ids.len())?;
+    Ok(top.map(|(_, result)| result))
+}
+
+/// The lowest `count` layers, each as the result of its chain; the topmost of them.
+fn filed(
+    builder: &Builder<'_>,
+    name: &Reference,
+    image: &BaseImage,
+    count: usize,
+) -> Result<Option<(DefinitionKey, ResultId)>, StepError> {
     let platform = image.config.platform().to_string();
     let mut below: Option<(DefinitionKey, ResultId)> = None;
-    let Some(top) = chain.len().checked_sub(1) else { return Err(StepError::NoResult) };
-    for (index, &chain_id) in chain[..top].iter().enumerate() {
+    for (index, &chain_id) in image.config.rootfs.chain_ids()[..count].iter().enumerate() {
         let recipe = Recipe::of_chain(chain_id, &platform);
         let definition = recipe.definition_key();
         let canonical = recipe.canonical_key().ok_or(StepError::NoResult)?;
@@ -43,7 +64,7 @@ pub(super) fn base(
         };
         below = Some((definition, result));
     }
-    layer(builder, name, image, top, below.map(|(_, result)| result))
+    Ok(below)
 }
 
 /// Unpacks one layer over the one below it. What comes out must be what the config says.

@@ -117,6 +117,8 @@ pub(super) enum Command {
     Ps(Ps),
     /// View output from containers
     Logs(Logs),
+    /// Push the images of services to their registries
+    Push(Push),
     /// Parse, resolve and render the compose file
     Config(Config),
     /// Show the build graph: each step with its key, hit or miss, and the reason (shipway's own)
@@ -153,6 +155,15 @@ pub(super) struct Build {
     /// Also build dependencies
     #[arg(long)]
     pub(super) with_dependencies: bool,
+    /// Push the images that have a name to their registries
+    #[arg(long)]
+    pub(super) push: bool,
+    /// Only `false`: images have no attestations
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) provenance: Option<String>,
+    /// Only `false`: images have no attestations
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) sbom: Option<String>,
     /// Check the Dockerfiles and build nothing; fails if there is anything to say
     #[arg(long)]
     pub(super) check: bool,
@@ -501,6 +512,15 @@ pub(super) enum Image {
     /// List the images of the store
     #[command(visible_alias = "list")]
     Ls(ImageLs),
+    /// Write images of the store into an archive that `docker load` takes
+    Save(ImageSave),
+    /// Take the images of an archive into the store
+    Load(ImageLoad),
+    /// Take names from images of the store
+    #[command(visible_alias = "remove")]
+    Rm(ImageRm),
+    /// Show images of the store as JSON
+    Inspect(ImageInspect),
 }
 
 /// `image build`.
@@ -672,6 +692,64 @@ pub(super) struct ImageLs {
     /// Do not shorten ids
     #[arg(long)]
     pub(super) no_trunc: bool,
+}
+
+/// `image save`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageSave {
+    /// The file to write (default: standard output)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// The images
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) names: Vec<String>,
+}
+
+/// `image load`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageLoad {
+    /// The archive: plain or compressed (default: standard input)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) input: Option<PathBuf>,
+    /// Print nothing
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+/// `image rm`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageRm {
+    /// It is no error if there is no such image
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// The images
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) names: Vec<String>,
+}
+
+/// `image inspect`.
+#[derive(Debug, Args, Default)]
+pub(super) struct ImageInspect {
+    /// The images
+    #[arg(value_name = "NAME", required = true)]
+    pub(super) names: Vec<String>,
+}
+
+/// `push`.
+#[derive(Debug, Args, Default)]
+pub(super) struct Push {
+    /// Go on with the others where a push fails
+    #[arg(long)]
+    pub(super) ignore_push_failures: bool,
+    /// Also push the images of dependencies
+    #[arg(long)]
+    pub(super) include_deps: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
 }
 
 /// `cache …`.

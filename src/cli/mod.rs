@@ -102,6 +102,11 @@ fn call(context: &mut Context<'_>, command: Command) -> Result<ExitCode, Failure
         Command::Image(args::Image::Build(flags)) => commands::image_build(context, &flags),
         Command::Image(args::Image::Import(flags)) => commands::image_import(context, &flags),
         Command::Image(args::Image::Ls(flags)) => commands::image_ls(context, &flags),
+        Command::Image(args::Image::Save(flags)) => commands::image_save(context, &flags),
+        Command::Image(args::Image::Load(flags)) => commands::image_load(context, &flags),
+        Command::Image(args::Image::Rm(flags)) => commands::image_rm(context, &flags),
+        Command::Image(args::Image::Inspect(flags)) => commands::image_inspect(context, &flags),
+        Command::Push(flags) => commands::push(context, &flags),
     }
 }
 

@@ -11,11 +11,12 @@ use super::super::Builder;
 use super::super::error::BuildError;
 use super::super::export::{self, Exported};
 use super::super::resolve;
-use super::{Archive, Delivered, Package};
+use super::{Archive, Delivered, Package, Place};
 use crate::base::digest::BlobId;
 use crate::base::fs::AtPath;
 use crate::oci::{
-    self, ArchiveImage, ArchiveLayer, Descriptor, Formed, ImageConfig, ImageForm, OciError, write_archive,
+    self, ArchiveImage, ArchiveKind, ArchiveLayer, Descriptor, Formed, ImageConfig, ImageForm, OciError,
+    write_archive,
 };
 
 /// The annotation that says when an image was made (OCI image-spec, "annotations").
@@ -70,16 +71,37 @@ pub(super) fn archive(
     archive: &Archive,
     stdout: &mut dyn Write,
 ) -> Result<Delivered, BuildError> {
-    let packed = packed(builder, image, &archive.package)?;
-    let formed = packed.formed();
-    let layers = packed.layers.iter().map(|layer| ArchiveLayer {
-        descriptor: layer.clone(),
-        content: Some(Box::new(|out: &mut dyn Write| write_blob(builder, layer, out))),
-    });
-    let (tags, layers, form) = (archive.names.clone(), layers.collect(), packed.form.clone());
-    let images = [ArchiveImage { config: packed.config.clone(), tags, layers, form }];
-    archive.place.write(stdout, |out| Ok(write_archive(out, &images, archive.kind)?))?;
-    Ok(delivered(formed, archive.names.clone()))
+    let Archive { kind, place, names, package } = archive;
+    let image = Exported { names: names.clone(), ..image.clone() };
+    let formed = archives(builder, std::slice::from_ref(&image), *kind, package, place, stdout)?;
+    Ok(formed.into_iter().next().map_or_else(Delivered::default, |formed| delivered(formed, names.clone())))
+}
+
+/// Writes images, each under its names, as one archive; their manifests.
+pub(super) fn archives(
+    builder: &Builder<'_>,
+    images: &[Exported],
+    kind: ArchiveKind,
+    package: &Package,
+    place: &Place,
+    stdout: &mut dyn Write,
+) -> Result<Vec<Formed>, BuildError> {
+    let packed = images.iter().map(|image| packed(builder, image, package)).collect::<Result<Vec<_>, _>>()?;
+    let archived = |(image, packed): (&Exported, &'_ Packed)| ArchiveImage {
+        config: packed.config.clone(),
+        tags: image.names.clone(),
+        layers: packed.layers.iter().map(|layer| archived(builder, layer.clone())).collect(),
+        form: packed.form.clone(),
+    };
+    let archived: Vec<_> = images.iter().zip(&packed).map(archived).collect();
+    place.write(stdout, |out| Ok(write_archive(out, &archived, kind)?))?;
+    Ok(packed.iter().map(Packed::formed).collect())
+}
+
+fn archived<'a>(builder: &'a Builder<'_>, layer: Descriptor) -> ArchiveLayer<'a> {
+    let (descriptor, digest) = (layer.clone(), layer);
+    let content = move |out: &mut dyn Write| write_blob(builder, &digest, out);
+    ArchiveLayer { descriptor, content: Some(Box::new(content)) }
 }
 
 /// What is said of an image that was given away.

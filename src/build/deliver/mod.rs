@@ -17,7 +17,7 @@ use super::Builder;
 use super::error::BuildError;
 use super::export::Exported;
 use crate::base::digest::Digest;
-use crate::oci::{ArchiveKind, Descriptor, ImageForm, Packing, Reference};
+use crate::oci::{ArchiveKind, Descriptor, Encoding, ImageForm, Packing, Reference};
 
 /// Where an image, or what is in it, goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +81,19 @@ pub struct Delivered {
     pub config: Option<Digest>,
     /// The names that it bears there.
     pub names: Vec<Reference>,
+}
+
+/// Writes several images, each under its names, into one archive that `docker load` takes, with layers as
+/// plain tars as `docker save` has them.
+pub fn save(
+    builder: &Builder<'_>,
+    images: &[Exported],
+    place: &Place,
+    stdout: &mut dyn Write,
+) -> Result<(), BuildError> {
+    let packing = Packing { encoding: Encoding::Plain, level: None, force: true };
+    let package = Package { packing, form: ImageForm { docker_types: true, ..ImageForm::default() } };
+    image::archives(builder, images, ArchiveKind::Docker, &package, place, stdout).map(drop)
 }
 
 /// Gives `image` away as `output` says. `stdout` gets what goes to [`Place::Output`].

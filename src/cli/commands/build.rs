@@ -22,6 +22,7 @@ use super::delivery::{self, Made};
 use super::machine::Parts;
 use super::plan::text;
 use super::project::chosen;
+use super::push;
 use super::{Context, Ended};
 
 /// The history of images that belong to no project is kept under this name, which no project can have.
@@ -60,6 +61,8 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     if flags.quiet {
         context.screen.change(Progress::Quiet, Ansi::Auto, false);
     }
+    build_flags::refuse_attestations(flags.provenance.as_deref(), flags.sbom.as_deref(), &[])
+        .map_err(Failure::Usage)?;
     let requests = requests(context, &project, &flags.build_args)?;
     let mut wanted = chosen(&project, &flags.services, flags.with_dependencies);
     wanted.retain(|service| requests.iter().any(|request| request.service == *service));
@@ -86,7 +89,12 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         return Ok(ExitCode::SUCCESS);
     }
     let (store, engine) = (context.store()?, context.engine()?);
-    let built = run(context, &store, engine.as_ref(), &work, &Interrupts::catch(1)?.stop)?;
+    let cancel = Interrupts::catch(1)?.stop;
+    let built = run(context, &store, engine.as_ref(), &work, &cancel)?;
+    for (service, image) in built.images.iter().filter(|_| flags.push) {
+        let names = push::names(&project, service)?;
+        push::push_image(context, &store, &image.image, names, &cancel)?;
+    }
     context.screen.finish();
     if !flags.quiet {
         context.screen.result(&result(&built, false));

@@ -8,6 +8,7 @@ mod config;
 mod delivery;
 mod down;
 mod image;
+mod image_archive;
 mod images;
 mod lifecycle;
 mod logs;
@@ -15,6 +16,7 @@ mod machine;
 mod plan;
 mod project;
 mod ps;
+mod push;
 mod up;
 mod version;
 
@@ -34,10 +36,12 @@ pub(super) use cache::{cache_du, cache_prune};
 pub(super) use config::config;
 pub(super) use down::down;
 pub(super) use image::{image_import, image_ls};
+pub(super) use image_archive::{image_inspect, image_load, image_rm, image_save};
 pub(super) use lifecycle::{kill, restart, start, stop};
 pub(super) use logs::logs;
 pub(super) use plan::{plan, why};
 pub(super) use ps::ps;
+pub(super) use push::push;
 pub(super) use up::up;
 pub(super) use version::{completion, version};
 
