@@ -47,7 +47,7 @@ impl Exported {
 }
 
 /// No time in a layer is later than the epoch (what BuildKit calls `rewrite-timestamp`).
-fn layer_options(epoch: Option<i64>) -> LayerOptions {
+pub(super) fn layer_options(epoch: Option<i64>) -> LayerOptions {
     LayerOptions { times: epoch.map_or(Times::Own, Times::NoLater) }
 }
 

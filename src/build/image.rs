@@ -4,14 +4,12 @@
 use std::io::Read;
 
 use super::error::{BuildError, StepError};
-use super::export::Exported;
+use super::export::{Exported, layer_options};
 use super::resolve::{Origin, StoredImage};
 use super::{Builder, pull};
 use crate::base::digest::{BlobId, Digest};
 use crate::graph::{BaseImage, Recipe, chain_id};
-use crate::oci::{
-    ImageConfig, LayerOptions, Platform, Reference, UnpackLimits, import_rootfs, known_layer, read_archive,
-};
+use crate::oci::{ImageConfig, Platform, Reference, UnpackLimits, import_rootfs, known_layer, read_archive};
 use crate::store::{Bucket, Held, Key, Lookup, Record, Stamp, Store};
 
 /// A line of `image ls`.
@@ -192,6 +190,7 @@ fn size(store: &Store, stored: &StoredImage) -> Option<u64> {
         Held::Blob(_) => None,
     });
     let chain = store.chain(top?)?;
-    let sizes = chain.iter().map(|layer| known_layer(store, layer.id, &LayerOptions::default()));
+    let options = layer_options(stored.epoch);
+    let sizes = chain.iter().map(|layer| known_layer(store, layer.id, &options));
     sizes.map(|tar| tar.map(|tar| tar.size)).sum()
 }

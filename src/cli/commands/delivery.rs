@@ -137,8 +137,9 @@ impl Made<'_> {
         if !names.is_empty() {
             metadata.insert("image.name".to_owned(), json!(names.join(",")));
         }
-        metadata.sort_keys();
-        Value::Object(metadata)
+        let mut metadata = Value::Object(metadata);
+        metadata.sort_all_objects();
+        metadata
     }
 }
 

@@ -21,6 +21,8 @@ struct State {
     faults: Vec<(&'static str, u16)>,
     /// Whether a mount succeeds.
     mounts: bool,
+    /// Whether everything but the token itself needs one.
+    guarded: bool,
 }
 
 #[derive(Clone)]
@@ -47,7 +49,7 @@ impl Server {
 
     fn serve(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let (mut head, mut length) = (String::new(), 0);
+        let (mut head, mut length, mut token) = (String::new(), 0, false);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -59,6 +61,7 @@ impl Server {
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
+            token |= line.to_ascii_lowercase().starts_with("authorization: bearer tok");
             if line.trim().is_empty() {
                 break;
             }
@@ -67,8 +70,19 @@ impl Server {
         if reader.read_exact(&mut body).is_err() {
             return;
         }
-        let (status, more) = self.answer(&head, body);
-        let text = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n");
+        let content = if head.starts_with("GET /token") { r#"{"token":"tok"}"# } else { "" };
+        let denied = content.is_empty() && !token && self.state.lock().unwrap().guarded;
+        let (status, more) = match denied {
+            true => (
+                401,
+                format!("www-authenticate: Bearer realm=\"http://{}/token\",service=\"s\"\r\n", self.address),
+            ),
+            false => self.answer(&head, body),
+        };
+        let length = content.len();
+        let head =
+            format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n{more}\r\n");
+        let text = head + content;
         let _ = stream.write_all(text.as_bytes());
     }
 
@@ -210,4 +224,13 @@ fn a_denied_push_is_said_and_leaves_no_manifest() {
     let error = image.push(&server.name("a/b:1"), None, &Silent).unwrap_err().to_string();
     assert!(error.contains("denies access"), "{error}");
     assert!(server.state.lock().unwrap().manifests.is_empty());
+}
+
+#[test]
+fn a_token_for_pushing_is_fetched_where_one_is_needed() {
+    let (server, image) = (Server::start(), Image::new());
+    server.state.lock().unwrap().guarded = true;
+    assert_eq!(image.push(&server.name("a/b:1"), None, &Silent).unwrap().uploaded, 2);
+    let asked = server.state.lock().unwrap().asked.join("\n");
+    assert!(asked.contains("scope=repository%3Aa%2Fb%3Apull%2Cpush"), "{asked}");
 }
