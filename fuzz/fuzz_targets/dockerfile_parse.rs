@@ -1,21 +1,8 @@
-//! Any text parses or is refused with places inside it; what parses can be checked.
+//! See `properties::dockerfile_parse`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use shipway::base::diag::SourceFile;
-use shipway::dockerfile::{Facts, lint, parse};
+#[path = "../properties.rs"]
+mod properties;
 
-fuzz_target!(|text: &str| {
-    let file = SourceFile::new("Dockerfile", text);
-    let shown = match parse(&file) {
-        Ok(dockerfile) => lint::check(&dockerfile, &Facts::of_file(&dockerfile), &|path| path.len() % 2 == 0),
-        Err(mistakes) => mistakes,
-    };
-    for diagnostic in shown {
-        if let Some((span, _)) = &diagnostic.place {
-            assert!(text.get(span.range.clone()).is_some(), "{:?}", span.range);
-        }
-        assert!(!diagnostic.render(false).is_empty());
-    }
-});
+libfuzzer_sys::fuzz_target!(|text: &str| properties::dockerfile_parse(text));

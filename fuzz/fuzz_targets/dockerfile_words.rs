@@ -1,16 +1,8 @@
-//! Any word expands or is refused, as a whole and as a list alike.
+//! See `properties::dockerfile_words`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use shipway::dockerfile::words;
+#[path = "../properties.rs"]
+mod properties;
 
-fuzz_target!(|input: (&str, &str, bool)| {
-    let (word, value, backtick) = input;
-    let escape = if backtick { '`' } else { '\\' };
-    let lookup = |name: &str| (name != "unset").then(|| value.to_owned());
-    let whole = words::expand(word, &lookup, escape);
-    let list = words::expand_to_list(word, &lookup, escape);
-    assert_eq!(whole.is_ok(), list.is_ok());
-    let _ = words::expand_heredoc(word, &lookup);
-});
+libfuzzer_sys::fuzz_target!(|text: &str| properties::dockerfile_words(text));

@@ -5,6 +5,7 @@
 //! build that ends before it begins: it follows all stages where no target is named, as BuildKit does.
 //! [`parsed`] and [`reached`] give what the outline of a Dockerfile is made of.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::error::BuildError;
@@ -107,11 +108,11 @@ pub fn reached(
 
 /// What the checks find in the sources that a build reaches (`facts` has one a source); each finding once.
 pub(super) fn findings(sources: &[Source], facts: &[Facts]) -> Vec<Diagnostic> {
-    let mut findings: Vec<Diagnostic> = Vec::new();
+    let (mut findings, mut seen) = (Vec::new(), HashSet::new());
     let reached = |facts: &Facts| facts.stages.iter().any(Option::is_some);
     for (source, facts) in sources.iter().zip(facts).filter(|(_, facts)| reached(facts)) {
         for finding in of_source(source, facts) {
-            if !findings.contains(&finding) {
+            if seen.insert(identity(&finding)) {
                 findings.push(finding);
             }
         }
@@ -127,6 +128,13 @@ fn of_source(source: &Source, facts: &Facts) -> Vec<Diagnostic> {
     });
     let ignored = |path: &str| ignore.as_ref().is_some_and(|ignore| ignore.leaves_out(path));
     check_dockerfile(source, facts, &ignored)
+}
+
+/// What makes two findings one: file, place, rule and message.
+pub(super) fn identity(finding: &Diagnostic) -> (String, usize, Option<&'static str>, String) {
+    let place = finding.place.as_ref().map(|(span, _)| (span.file.name.clone(), span.range.start));
+    let (file, start) = place.unwrap_or_default();
+    (file, start, finding.rule, finding.message.clone())
 }
 
 /// Whether a finding stops the build.

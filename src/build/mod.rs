@@ -27,7 +27,7 @@ mod solve;
 mod sources;
 mod users;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -301,14 +301,16 @@ fn lowered(
 }
 
 /// Says what has not been said yet.
-fn tell(builder: &Builder<'_>, warnings: &[Diagnostic], told: &mut Vec<Diagnostic>) {
+fn tell(builder: &Builder<'_>, warnings: &[Diagnostic], told: &mut Told) {
     for warning in warnings {
-        if !told.contains(warning) {
+        if told.insert(checks::identity(warning)) {
             builder.events.emit(Event::Finding(Box::new(warning.clone())));
-            told.push(warning.clone());
         }
     }
 }
+
+/// What was said already.
+type Told = HashSet<(String, usize, Option<&'static str>, String)>;
 
 fn forced(builder: &Builder<'_>, prepared: &Prepared) -> BTreeSet<NodeId> {
     let requests: HashMap<&str, &BuildRequest> =
@@ -354,7 +356,7 @@ fn finish(
         prepared = prepare(builder, requests, wanted)?;
     }
     let begun = Stamp::now();
-    let (mut changing, mut told) = (String::new(), Vec::new());
+    let (mut changing, mut told) = (String::new(), Told::new());
     for number in 0..ATTEMPTS {
         match attempt(builder, &prepared, begun, &mut told)? {
             Attempt::Solved(solution, summary) => {
@@ -385,7 +387,7 @@ fn attempt(
     builder: &Builder<'_>,
     prepared: &Prepared,
     begun: Stamp,
-    told: &mut Vec<Diagnostic>,
+    told: &mut Told,
 ) -> Result<Attempt, BuildError> {
     let keyed = prepared.keyed();
     let forced = forced(builder, prepared);

@@ -6,7 +6,8 @@
 //! as [`Facts`]. A stage that is not reached has no steps. Triggers of the base image or of the stage below
 //! stand at the stage's `FROM`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::diag::{Span, closest};
@@ -62,12 +63,16 @@ impl Facts {
     }
 }
 
+/// So many undefined variables of a file get a suggestion.
+const MOST_LOOKS: usize = 200;
+
 /// One instruction of a stage that is reached.
 pub(super) struct Step<'a> {
     pub(super) instruction: &'a Instruction,
     /// The `FROM` of its stage, if it is a trigger.
     trigger_of: Option<&'a Span>,
-    values: Vec<Value>,
+    /// Its words by their places.
+    values: BTreeMap<(usize, usize), Value>,
     /// The variables that it declares, if it is an `ARG`.
     pub(super) arguments: Vec<Argument<'a>>,
     /// The mounts of a `RUN`; those whose values cannot be read are left out.
@@ -104,7 +109,7 @@ impl Step<'_> {
 
     /// What a word of the instruction expands to; nothing where it cannot be expanded.
     pub(super) fn texts(&self, word: &Word) -> &[String] {
-        let found = self.values.iter().find(|value| value.place.range == word.span.range);
+        let found = self.values.get(&(word.span.range.start, word.span.range.end));
         found.map_or(&[], |value| &value.texts)
     }
 
@@ -115,7 +120,7 @@ impl Step<'_> {
 
     /// The undefined variables, each with the place of the word that uses it.
     pub(super) fn undefined(&self) -> impl Iterator<Item = (&Span, &Undefined)> {
-        self.values.iter().flat_map(|value| value.undefined.iter().map(|name| (&value.place, name)))
+        self.values.values().flat_map(|value| value.undefined.iter().map(|name| (&value.place, name)))
     }
 }
 
@@ -135,7 +140,7 @@ pub(super) struct Stage<'a> {
 /// The stages of a file in order; `None` for those that are not reached.
 pub(super) fn stages<'a>(dockerfile: &'a Dockerfile, facts: &'a Facts) -> Vec<Option<Stage<'a>>> {
     let globals = globals(dockerfile, &facts.platform, &facts.arguments);
-    let mut traced: Vec<Option<Stage<'a>>> = Vec::new();
+    let (mut traced, looks): (Vec<Option<Stage<'a>>>, _) = (Vec::new(), Cell::new(MOST_LOOKS));
     for (index, stage) in dockerfile.stages.iter().enumerate() {
         let Some(Some(beginning)) = facts.stages.get(index) else {
             traced.push(None);
@@ -148,6 +153,7 @@ pub(super) fn stages<'a>(dockerfile: &'a Dockerfile, facts: &'a Facts) -> Vec<Op
             globals: &globals,
             variables: below.map(|below| below.variables.clone()).unwrap_or_default(),
             declared: below.map(|below| below.declared.clone()).unwrap_or_default(),
+            looks: &looks,
         };
         tracer.variables.extend(beginning.variables.iter().cloned());
         let triggers = beginning.triggers.iter().map(|trigger| (trigger, Some(&stage.span)));
@@ -191,6 +197,8 @@ struct Tracer<'a> {
     globals: &'a BTreeMap<String, String>,
     variables: BTreeMap<String, String>,
     declared: BTreeSet<String>,
+    /// How many more names may be looked for.
+    looks: &'a Cell<usize>,
 }
 
 impl Tracer<'_> {
@@ -226,7 +234,16 @@ impl Tracer<'_> {
             }
             _ => Vec::new(),
         };
-        Step { instruction, trigger_of, values, arguments, mounts }
+        let mut by_place: BTreeMap<(usize, usize), Value> = BTreeMap::new();
+        for value in values {
+            let range = &value.place.range;
+            match by_place.entry((range.start, range.end)) {
+                // A continuation inside gives name and value one place: the name is asked for.
+                Entry::Occupied(mut known) => known.get_mut().undefined.extend(value.undefined),
+                Entry::Vacant(free) => drop(free.insert(value)),
+            }
+        }
+        Step { instruction, trigger_of, values: by_place, arguments, mounts }
     }
 
     /// One variable of an `ARG`: what is given, else its default, else the one at the head of the file.
@@ -268,8 +285,10 @@ impl Tracer<'_> {
         self.traced(&word.span, |lookup| Ok(vec![words::expand(&word.text, lookup, self.escape)?]))
     }
 
+    /// A word that may become several. BuildKit does not ask whether its variables are defined.
     fn list(&self, word: &Word) -> Value {
-        self.traced(&word.span, |lookup| words::expand_to_list(&word.text, lookup, self.escape))
+        let value = self.traced(&word.span, |lookup| words::expand_to_list(&word.text, lookup, self.escape));
+        Value { undefined: Vec::new(), ..value }
     }
 
     fn heredoc(&self, heredoc: &Heredoc) -> Value {
@@ -287,6 +306,13 @@ impl Tracer<'_> {
         })
     }
 
+    /// The variable that was perhaps meant. So many are looked for: each look goes through all there are.
+    fn meant(&self, name: &str) -> Option<String> {
+        self.looks.set(self.looks.get().saturating_sub(1));
+        let known = self.variables.keys().map(String::as_str);
+        (self.looks.get() > 0).then(|| closest(name, known).map(str::to_owned)).flatten()
+    }
+
     /// Expands, and notes each variable that has no value and is no declared argument either.
     fn traced(
         &self,
@@ -302,8 +328,7 @@ impl Tracer<'_> {
             value
         };
         let texts = expand(&lookup).unwrap_or_default();
-        let known = || self.variables.keys().map(String::as_str);
-        let undefined = |name: String| Undefined { meant: closest(&name, known()).map(str::to_owned), name };
+        let undefined = |name: String| Undefined { meant: self.meant(&name), name };
         Value {
             place: place.clone(),
             texts,

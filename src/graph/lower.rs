@@ -70,6 +70,7 @@ pub fn lower(sources: &[Source], images: &Images, extent: Extent) -> Result<Lowe
         mistakes: Vec::new(),
         warnings: Vec::new(),
         facts: sources.iter().map(facts).collect(),
+        globals: HashMap::new(),
         finished: HashMap::new(),
         path: Vec::new(),
     };
@@ -109,6 +110,8 @@ pub(super) struct Lowering<'a> {
     warnings: Vec<Diagnostic>,
     /// For the checks, one a source.
     facts: Vec<Facts>,
+    /// What `FROM` sees, by source, once it was asked for.
+    globals: HashMap<usize, Rc<BTreeMap<String, String>>>,
     /// Stages that are done; `None` where something in them is wrong or wanted.
     finished: HashMap<StageId, Option<Rc<StageState>>>,
     /// Stages that are being lowered, outermost first, to see cycles between services.
@@ -193,7 +196,7 @@ impl<'a> Lowering<'a> {
     fn begin(&mut self, id: StageId, state: &StageState, triggers: &[Instruction]) {
         let source = self.source(id.0);
         let (wanted, base) = (&source.request.platform, &source.dockerfile.stages[id.1].base.text);
-        let globals = self.globals(source);
+        let globals = self.globals(id.0);
         let name = words::expand(base, &|name| globals.get(name).cloned(), source.dockerfile.escape());
         let differs =
             (&wanted.os, &wanted.architecture) != (&state.platform.os, &state.platform.architecture);
@@ -213,7 +216,7 @@ impl<'a> Lowering<'a> {
     fn base(&mut self, id: StageId) -> Option<StageState> {
         let source = self.source(id.0);
         let stage = &source.dockerfile.stages[id.1];
-        let globals = self.globals(source);
+        let globals = self.globals(id.0);
         let lookup = |name: &str| globals.get(name).cloned();
         if let Some(platform) = &stage.platform {
             let text = self.expand(source, platform, &lookup)?;
@@ -323,22 +326,22 @@ impl<'a> Lowering<'a> {
     /// The variables that FROM sees, and that an ARG without a value takes: the platform's, then the
     /// global arguments with what the request gives (dockerfile reference, "Understand how ARG and FROM
     /// interact").
-    pub(super) fn globals(&mut self, source: &Source) -> BTreeMap<String, String> {
+    pub(super) fn globals(&mut self, index: usize) -> Rc<BTreeMap<String, String>> {
+        if let Some(known) = self.globals.get(&index) {
+            return Rc::clone(known);
+        }
+        let source = self.source(index);
         let mut globals = platform_arguments(source);
         for (name, default) in source.dockerfile.global_args() {
-            let given = source.request.arguments.get(&name.text).cloned();
-            let value = match (given, default) {
-                (Some(given), _) => Some(given),
-                (None, Some(word)) => {
-                    let known = globals.clone();
-                    self.expand(source, word, &|name| known.get(name).cloned())
-                }
-                (None, None) => continue,
+            let value = match (source.request.arguments.get(&name.text), default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(word)) => self.expand(source, word, &|name| globals.get(name).cloned()),
+                (None, None) => None,
             };
-            if let Some(value) = value {
-                globals.insert(name.text.clone(), value);
-            }
+            globals.extend(value.map(|value| (name.text.clone(), value)));
         }
+        let globals = Rc::new(globals);
+        self.globals.insert(index, Rc::clone(&globals));
         globals
     }
 

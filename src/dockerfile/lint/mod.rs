@@ -186,7 +186,10 @@ fn inline_check(comment: &Word) -> Option<Check> {
 
 fn is_excepted(finding: &Diagnostic, exceptions: &[(Range<usize>, Check)]) -> bool {
     let (Some(rule), Some((span, _))) = (finding.rule, &finding.place) else { return false };
-    exceptions.iter().any(|(place, check)| place.contains(&span.range.start) && check.skips(rule))
+    // They stand in the order of the file and do not overlap.
+    let before = exceptions.partition_point(|(place, _)| place.start <= span.range.start);
+    let nearest = before.checked_sub(1).and_then(|index| exceptions.get(index));
+    nearest.is_some_and(|(place, check)| place.contains(&span.range.start) && check.skips(rule))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Applying<'_, '_, '_> {
             let value = match (source.request.arguments.get(&name.text), default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(word)) => Some(self.expand(word)?),
-                (None, None) => self.lowering.globals(source).get(&name.text).cloned(),
+                (None, None) => self.lowering.globals(self.id.0).get(&name.text).cloned(),
             };
             shown.push(match &value {
                 Some(value) => format!("{}={value}", name.text),

@@ -1,0 +1,69 @@
+//! What must hold for any input: the fuzz targets look for inputs where it does not, and an ordinary test
+//! replays the saved ones (`fuzz/corpus/TARGET/`). Each input is plain text, so that it can be read and
+//! written by hand.
+
+use shipway::base::diag::SourceFile;
+use shipway::context::Ignore;
+use shipway::dockerfile::{Facts, lint, outline, parse, targets, words};
+
+/// Any text parses or is refused with places inside it; what parses can be checked and outlined.
+pub(crate) fn dockerfile_parse(text: &str) {
+    let file = SourceFile::new("Dockerfile", text);
+    let shown = match parse(&file) {
+        Ok(dockerfile) => {
+            let facts = Facts::of_file(&dockerfile);
+            let last = dockerfile.stages.len() - 1;
+            assert_eq!(targets(&dockerfile).len(), last + 1);
+            let outline = outline(&dockerfile, &facts, last);
+            let places = outline.arguments.iter().map(|argument| &argument.span);
+            assert!(places.into_iter().all(|span| text.get(span.range.clone()).is_some()));
+            lint::check(&dockerfile, &facts, &|path| path.len() % 2 == 0)
+        }
+        Err(mistakes) => mistakes,
+    };
+    for diagnostic in shown {
+        if let Some((span, _)) = &diagnostic.place {
+            assert!(span.file.text.get(span.range.clone()).is_some(), "{:?}", span.range);
+        }
+        assert!(!diagnostic.render(false).is_empty());
+    }
+}
+
+/// Any word expands or is refused, as a whole and as a list alike. The lines of the input: a word, the value
+/// of every variable but `unset`, and anything at all for a backtick as the escape character.
+pub(crate) fn dockerfile_words(text: &str) {
+    let mut lines = text.split('\n');
+    let (word, value) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let escape = if lines.next().is_some() { '`' } else { '\\' };
+    let lookup = |name: &str| (name != "unset").then(|| value.to_owned());
+    let whole = words::expand(word, &lookup, escape);
+    let list = words::expand_to_list(word, &lookup, escape);
+    assert_eq!(whole.is_ok(), list.is_ok());
+    if !words::has_variable(word, escape) {
+        assert_eq!(whole, words::expand(word, &|_| None, escape));
+    }
+    let _ = words::expand_heredoc(text, &lookup);
+}
+
+/// Any ignore file is read or refused with places inside it, and any path is decided; without a `!` rule
+/// nothing comes back below what is excluded. The first line of the input is a path, the rest the file.
+pub(crate) fn ignore_file(text: &str) {
+    let (path, rules) = text.split_once('\n').unwrap_or((text, ""));
+    let file = SourceFile::new(".dockerignore", rules);
+    let ignore = match Ignore::parse(&file) {
+        Ok(ignore) => ignore,
+        Err(mistakes) => {
+            let mut places = mistakes.iter().filter_map(|mistake| mistake.place.as_ref());
+            assert!(places.all(|(span, _)| rules.get(span.range.clone()).is_some()));
+            return;
+        }
+    };
+    let excluded = ignore.excluded_by(path.as_bytes());
+    if let Some(rule) = &excluded {
+        assert!(!rule.text.starts_with('!') && rule.line >= 1 && rule.line <= rules.lines().count());
+    }
+    if excluded.is_some() && !rules.contains('!') {
+        assert!(ignore.excluded_by(format!("{path}/below").as_bytes()).is_some());
+    }
+    let _ = ignore.leaves_out(path);
+}
