@@ -55,8 +55,6 @@ pub struct Dockerfile {
     pub head: Vec<Instruction>,
     /// The stages in order; at least one.
     pub stages: Vec<Stage>,
-    /// Every instruction's keyword as written, in order, `FROM` and global `ARG` included.
-    pub keywords: Vec<Word>,
     /// Mistakes that do not stop a build.
     pub warnings: Vec<Diagnostic>,
 }

@@ -148,8 +148,7 @@ fn quoted(text: &str) -> String {
 /// Every place of a tree.
 fn spans(dockerfile: &Dockerfile) -> Vec<Span> {
     let pairs = dockerfile.global_args().flat_map(|(name, value)| std::iter::once(name).chain(value));
-    let mut spans: Vec<Span> =
-        pairs.chain(&dockerfile.keywords).map(|word: &Word| word.span.clone()).collect();
+    let mut spans: Vec<Span> = pairs.map(|word: &Word| word.span.clone()).collect();
     for stage in &dockerfile.stages {
         spans.extend([stage.base.span.clone(), stage.span.clone(), stage.keyword.span.clone()]);
         spans.extend(stage.comments.iter().chain(&stage.name).map(|word| word.span.clone()));

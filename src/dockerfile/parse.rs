@@ -27,7 +27,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
         }
         file_reader.line(line, &mut wrong);
     }
-    let FileReader { stages, head, keywords, mut warnings, .. } = file_reader;
+    let FileReader { stages, head, mut warnings, .. } = file_reader;
     warnings.extend(scanned.directives.syntax.as_ref().and_then(foreign_grammar));
     if wrong.is_empty() && stages.is_empty() {
         let message = match scanned.lines.is_empty() {
@@ -40,7 +40,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {
     warnings.sort_by_key(place);
     if wrong.is_empty() {
         let directives = scanned.directives;
-        return Ok(Dockerfile { file: Arc::clone(file), directives, head, stages, keywords, warnings });
+        return Ok(Dockerfile { file: Arc::clone(file), directives, head, stages, warnings });
     }
     Err(in_order(wrong, warnings))
 }
@@ -79,7 +79,6 @@ struct FileReader {
     escape: char,
     stages: Vec<Stage>,
     head: Vec<Instruction>,
-    keywords: Vec<Word>,
     warnings: Vec<Diagnostic>,
     /// A `FROM` was seen, even a broken one.
     after_from: bool,
@@ -106,7 +105,6 @@ impl FileReader {
             wrong.push(instructions::unknown(&keyword));
             return;
         };
-        self.keywords.push(keyword);
         let mut reader = Reader { escape: self.escape, wrong, warnings: &mut self.warnings };
         if name == "FROM" {
             self.after_from = true;

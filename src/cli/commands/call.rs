@@ -1,6 +1,7 @@
 //! `build --check`, `image build --call`, `plan --outline` and `--targets`: what a Dockerfile says, without
 //! building it. The texts are pure; the JSON has the shape of buildx's.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::base::diag::{Diagnostic, SourceFile, Span};
+use crate::base::diag::{Diagnostic, Severity, SourceFile, Span};
 use crate::build::{self, Checked};
 use crate::cli::args::Call;
 use crate::cli::render::Table;
@@ -204,6 +205,15 @@ fn check_json(checked: &Checked) -> Value {
     let of_mistake = || Some(&checked.mistakes.first()?.place.as_ref()?.0.file);
     let file = dockerfile.map(|dockerfile| &dockerfile.file).or_else(of_mistake);
     object.insert("sources".to_owned(), Value::from_iter(file.map(source_json)));
+    let violated: BTreeSet<&str> = (checked.findings.iter())
+        .filter(|finding| finding.severity == Severity::Error)
+        .filter_map(|finding| finding.rule)
+        .collect();
+    if !violated.is_empty() && checked.mistakes.is_empty() {
+        let rules = violated.into_iter().collect::<Vec<_>>().join(", ");
+        let error = json!({"message": format!("checks have failed that are errors here: {rules}")});
+        object.insert("buildError".to_owned(), error);
+    }
     if let Some(mistake) = checked.mistakes.first() {
         let mut error = json!({"message": mistake.message});
         if let Some((span, _)) = &mistake.place {

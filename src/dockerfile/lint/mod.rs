@@ -116,8 +116,11 @@ pub fn check(dockerfile: &Dockerfile, facts: &Facts, ignored: &dyn Fn(&str) -> b
     let exceptions = exceptions(dockerfile);
     findings.extend(exceptions.iter().map(|(_, check)| check).chain([&whole_file]).flat_map(misread));
     for rule in &RULES {
-        let enabled = whole_file.enables(rule.name);
-        if enabled || (!rule.experimental && !whole_file.skips(rule.name)) {
+        let applies = match rule.experimental {
+            true => whole_file.enables(rule.name),
+            false => !whole_file.skips(rule.name),
+        };
+        if applies {
             let mut found = Vec::new();
             (rule.find)(&subject, &mut found);
             found.iter_mut().for_each(|finding| finding.rule = Some(rule.name));
@@ -296,6 +299,14 @@ mod tests {
         assert!(said("skip=MaintainerDeprecatd").contains("did you mean `MaintainerDeprecated`?"));
         assert!(said("skip=StageNameCasing, UndefinedVar").contains("`UndefinedVar` has no effect"));
         assert_eq!(said("skip=StageNameCasing;experimental=all"), "");
+    }
+
+    #[test]
+    fn turning_on_what_is_experimental_turns_on_nothing_else() {
+        let found = |how: &str| found(&format!("# check={how}\n# x\nFROM a AS b\nMAINTAINER x\n"));
+        assert_eq!(found("experimental=all;skip=MaintainerDeprecated"), ["InvalidDefinitionDescription@3:1"]);
+        assert_eq!(found("experimental=all;skip=all"), ["InvalidDefinitionDescription@3:1"]);
+        assert_eq!(found("skip=InvalidDefinitionDescription"), ["MaintainerDeprecated@4:1"]);
     }
 
     #[test]

@@ -8,13 +8,19 @@ use super::super::ast::{CommandLine, Instruction, Kind, Word};
 use super::super::trace::Step;
 use super::Subject;
 
-/// Keywords in the case of the majority; mixed case is wrong in any.
+/// Keywords in the case of the majority; mixed case is wrong in any. Those above the first `FROM` do not
+/// count.
 pub(super) fn keyword_casing(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) {
-    let keywords = &subject.dockerfile.keywords;
-    let is_lower = |word: &&Word| !word.text.contains(|letter: char| letter.is_ascii_uppercase());
-    let is_upper = |word: &&Word| !word.text.contains(|letter: char| letter.is_ascii_lowercase());
+    let keywords: Vec<&Word> = (subject.dockerfile.stages.iter())
+        .flat_map(|stage| {
+            let inside = stage.instructions.iter().map(|instruction| &instruction.keyword);
+            std::iter::once(&stage.keyword).chain(inside)
+        })
+        .collect();
+    let is_lower = |word: &&&Word| !word.text.contains(|letter: char| letter.is_ascii_uppercase());
+    let is_upper = |word: &&&Word| !word.text.contains(|letter: char| letter.is_ascii_lowercase());
     let lower_wins = keywords.iter().filter(is_lower).count() > keywords.iter().filter(is_upper).count();
-    let fits = |word: &&Word| if lower_wins { is_lower(word) } else { is_upper(word) };
+    let fits = |word: &&&Word| if lower_wins { is_lower(word) } else { is_upper(word) };
     found.extend(keywords.iter().filter(|word| !fits(word)).map(|keyword| {
         let (case, better) = match lower_wins {
             true => ("lower", keyword.text.to_lowercase()),
@@ -48,9 +54,7 @@ pub(super) fn json_commands(subject: &Subject<'_>, found: &mut Vec<Diagnostic>) 
         for step in &stage.steps {
             match &step.instruction.kind {
                 Kind::Shell(_) => own_shell = true,
-                Kind::Cmd(CommandLine::Shell(text)) | Kind::Entrypoint(CommandLine::Shell(text))
-                    if !own_shell && !text.is_empty() =>
-                {
+                Kind::Cmd(CommandLine::Shell(_)) | Kind::Entrypoint(CommandLine::Shell(_)) if !own_shell => {
                     let message =
                         format!("{} in shell form: signals reach the shell only", step.instruction.name());
                     let mut place = step.instruction.span.clone();
