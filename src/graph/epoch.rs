@@ -3,7 +3,6 @@
 //! The build argument decides, else the default of a global ARG of that name. It is no part of any step's
 //! key: it acts when configs and layers are written.
 
-use super::Source;
 use super::lower::Lowering;
 use crate::base::diag::Diagnostic;
 
@@ -12,8 +11,8 @@ pub(super) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 impl Lowering<'_> {
     /// The epoch of a request in seconds since 1970; anything but a number is a mistake.
-    pub(super) fn epoch(&mut self, source: &Source) -> Option<i64> {
-        let globals = self.globals(source);
+    pub(super) fn epoch(&mut self, index: usize) -> Option<i64> {
+        let (source, globals) = (self.source(index), self.globals(index));
         let given = source.request.arguments.get(SOURCE_DATE_EPOCH);
         let text = given.or_else(|| globals.get(SOURCE_DATE_EPOCH)).filter(|text| !text.is_empty())?;
         if let Ok(epoch) = text.parse() {

@@ -123,7 +123,7 @@ impl<'a> Lowering<'a> {
         let Some(target) = self.target(source) else { return };
         if let Some(state) = self.stage((index, target)) {
             let draft = state.draft(&source.request.labels);
-            let epoch = self.epoch(source);
+            let epoch = self.epoch(index);
             self.graph.roots.push(Root { source: index, node: state.node, draft, epoch });
         }
         self.unused_arguments(source);
