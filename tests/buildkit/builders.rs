@@ -29,7 +29,8 @@ impl Ours {
         let folder = self.scene.project().join(&case.name);
         let arguments = lay_out(case, contexts, &folder);
         let archive = folder.join("image.tar");
-        let output = output(case, archive.to_str().unwrap());
+        // The base's layers are not compressed anew for every case.
+        let output = output(case, archive.to_str().unwrap()) + ",compression=uncompressed";
         let mut all = vec!["--engine", "none", "--offline", "--progress", "plain", "image", "build"];
         all.extend(["--output", &output]);
         all.extend(arguments.iter().map(String::as_str));
@@ -65,8 +66,7 @@ impl Theirs {
         }
         let message = ran(&output).err;
         let message = message.lines().rfind(|line| line.starts_with("ERROR: ")).unwrap_or(&message);
-        let message = message.trim_start_matches("ERROR: ").trim_start_matches("failed to build: ");
-        Outcome::Refused(message.replace(folder.to_str().unwrap(), "@FOLDER@"))
+        Outcome::Refused(portable(message.trim_start_matches("ERROR: failed to build: ")))
     }
 }
 
@@ -74,4 +74,20 @@ impl Theirs {
 fn output(case: &Case, destination: &str) -> String {
     let further = case.value("output").map(|further| format!(",{further}")).unwrap_or_default();
     format!("type=oci,dest={destination}{further}")
+}
+
+/// A message without what is different on every machine: identifiers, folders of the builder, what a
+/// network said.
+fn portable(message: &str) -> String {
+    let message = message.split(": failed to do request").next().unwrap_or_default();
+    let mut words = Vec::new();
+    let mut all = message.split(' ').peekable();
+    while let Some(word) = all.next() {
+        match word.split_once("/cachemounts/") {
+            Some((_, inside)) => words.push(inside.trim_start_matches(|byte| byte != '/')),
+            None if word == "of" && all.peek() == Some(&"ref") => drop(all.by_ref().take(2).count()),
+            None => words.push(word),
+        }
+    }
+    words.join(" ")
 }
