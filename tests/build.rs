@@ -249,10 +249,10 @@ fn a_missing_source_names_the_rule_that_hides_it() {
 #[test]
 fn what_is_left_out_is_refused_by_name() {
     let Some(scene) = Scene::with_busybox() else { return };
-    scene.write("Dockerfile", "FROM busybox\nRUN --mount=type=cache,target=/c true\n");
+    scene.write("Dockerfile", "FROM busybox\nRUN --device=vendor.com/class=name true\n");
     scene
         .shipway(&["--engine", "none", "image", "build", "."])
-        .fails(1, &["not supported yet: `RUN --mount`", "Dockerfile:2"]);
+        .fails(1, &["not supported yet: `RUN --device`", "Dockerfile:2"]);
 }
 
 /// A command with a mark by which its processes are found.

@@ -11,6 +11,7 @@ mod launch;
 mod outputs;
 mod pack;
 mod rebuild_rules;
+mod run_mounts;
 mod sandbox;
 mod scene;
 mod up;

@@ -39,6 +39,7 @@ packages=(
   iproute2                 # makes the tests' own network
   mmdebstrap debian-archive-keyring   # make the Debian root file system
   busybox-static           # the busybox root file system
+  openssh-client           # an ssh agent to pass on to a step
   skopeo                   # reads the image archives that we write, and writes some for us to read
   e2fsprogs                # the Engine wants ext4; where the disk is something else, one is made
 )

@@ -152,6 +152,9 @@ pub(super) struct Build {
     /// Print nothing but errors
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// Pass an ssh agent to the steps that ask for one: `default` or ID=SOCKET
+    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    pub(super) ssh: Vec<String>,
     /// Also build dependencies
     #[arg(long)]
     pub(super) with_dependencies: bool,
@@ -541,6 +544,15 @@ pub(super) struct ImageBuild {
     /// Further contexts: name=path, name=docker-image://image
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(super) build_contexts: Vec<String>,
+    /// Hand a secret to the steps that ask for it
+    #[arg(long = "secret", value_name = "id=ID[,src=PATH|,env=NAME]")]
+    pub(super) secrets: Vec<String>,
+    /// Pass an ssh agent to the steps that ask for one: `default` or ID=SOCKET
+    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    pub(super) ssh: Vec<String>,
+    /// Let steps do more than usual: network.host, security.insecure
+    #[arg(long = "allow", value_name = "ENTITLEMENT")]
+    pub(super) allow: Vec<String>,
     /// Set labels
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub(super) labels: Vec<String>,

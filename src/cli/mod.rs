@@ -14,6 +14,7 @@ mod refused;
 mod render;
 mod settings;
 mod signals;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

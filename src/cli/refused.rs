@@ -16,7 +16,7 @@ struct Missing {
 
 const FLAGS: &[Missing] = &[
     Missing { command: &[], valued: &[], plain: &["all-resources", "compatibility"] },
-    Missing { command: &["build"], valued: &["builder", "m|memory", "ssh"], plain: &["print"] },
+    Missing { command: &["build"], valued: &["builder", "m|memory"], plain: &["print"] },
     Missing {
         command: &["up"],
         valued: &["wait-timeout", "attach", "no-attach"],
@@ -29,9 +29,6 @@ const FLAGS: &[Missing] = &[
     Missing {
         command: &["image", "build"],
         valued: &[
-            "secret",
-            "ssh",
-            "allow",
             "builder",
             "cache-from",
             "cache-to",

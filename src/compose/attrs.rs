@@ -351,7 +351,7 @@ pub(super) static BUILD: Object = object(
         attr("context", Shape::Text).path(PathRule::Context),
         attr("dockerfile", Shape::Text),
         attr("dockerfile_inline", Shape::Text),
-        attr("entitlements", TEXTS).later(),
+        attr("entitlements", TEXTS),
         attr("extra_hosts", Shape::Short(forms::extra_hosts, &TEXTS)).merge(Merge::Union),
         attr("isolation", Shape::Text).elsewhere(),
         attr("labels", LABELS),
@@ -359,13 +359,13 @@ pub(super) static BUILD: Object = object(
         attr("no_cache", Shape::Bool),
         attr("no_cache_filter", TEXT_OR_TEXTS),
         attr("platforms", TEXTS),
-        attr("privileged", Shape::Bool).later(),
+        attr("privileged", Shape::Bool),
         attr("provenance", Shape::TextLike),
         attr("pull", Shape::Bool),
         attr("sbom", Shape::TextLike),
-        attr("secrets", Shape::List(&Shape::Short(forms::file_use, &Shape::Object(&FILE_USE)))).later(),
+        attr("secrets", Shape::List(&Shape::Short(forms::file_use, &Shape::Object(&BUILD_SECRET)))),
         attr("shm_size", Shape::Size),
-        attr("ssh", Shape::Short(forms::ssh, &TEXTS)).unique(Unique::Refuse).later(),
+        attr("ssh", Shape::Short(forms::ssh, &TEXTS)).unique(Unique::Refuse),
         attr("tags", TEXTS).unique(VALUE),
         attr("target", Shape::Text),
         attr("ulimits", Shape::Map(&Shape::Short(forms::ulimit, &Shape::Object(&ULIMIT)))),
@@ -401,6 +401,19 @@ static FILE_USE: Object = object(
         attr("source", Shape::Text),
         attr("target", Shape::Text),
         attr("uid", Shape::Text),
+    ],
+    &["source"],
+);
+
+/// An entry of `build.secrets`; owner and mode are the Dockerfile's matter.
+static BUILD_SECRET: Object = object(
+    "build secret",
+    &[
+        attr("gid", Shape::Text).elsewhere(),
+        attr("mode", Shape::Short(forms::mode, &Shape::Text)).elsewhere(),
+        attr("source", Shape::Text),
+        attr("target", Shape::Text),
+        attr("uid", Shape::Text).elsewhere(),
     ],
     &["source"],
 );

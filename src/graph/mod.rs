@@ -19,6 +19,7 @@ mod reason;
 mod recipe;
 mod request;
 mod stage;
+mod trust;
 
 #[cfg(test)]
 mod tests;

@@ -182,6 +182,14 @@ fn request(
             RunNetwork::Default
         }
     };
+    let trusted = super::trust::of(project, build);
+    for (key, message) in trusted.mistakes {
+        mistake(key, message);
+    }
+    let mut entitlements = trusted.entitlements;
+    if network == RunNetwork::Host {
+        entitlements.insert(Entitlement::NetworkHost);
+    }
     let platform = platform_of(build, platform).unwrap_or_else(|message| {
         mistake("platforms", message);
         Platform::host()
@@ -220,6 +228,9 @@ fn request(
             .shm_size
             .map_or(DEFAULT_SHM_SIZE, |size| u64::try_from(size.0).unwrap_or(DEFAULT_SHM_SIZE)),
         limits,
+        secrets: trusted.secrets,
+        ssh: trusted.ssh,
+        entitlements,
         no_cache: build.no_cache,
         no_cache_stages: build.no_cache_filter.clone(),
         pull: build.pull,

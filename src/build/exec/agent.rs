@@ -7,6 +7,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -42,6 +43,10 @@ impl Agent {
         rustix::fs::chownat(rustix::fs::CWD, &path, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
             .at_path("chown", &path)?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(attributes.mode)).at_path("chmod", &path)?;
+        if !std::fs::metadata(socket).at_path("stat", socket)?.file_type().is_socket() {
+            let what = format!("the ssh key {} (add it to an ssh-agent)", socket.display());
+            return Err(StepError::Unsupported(what));
+        }
         // An agent that is not there is a mistake of the user's, best seen before the command starts.
         drop(UnixStream::connect(socket).at_path("connect to the ssh agent", socket)?);
         let (stopped, stop) = io::pipe().at_path("make a pipe for", &path)?;

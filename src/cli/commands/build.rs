@@ -10,6 +10,7 @@ use crate::build::{BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, 
 use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
 use crate::cli::signals::Interrupts;
+use crate::cli::trust::Trust;
 use crate::compose::Project;
 use crate::engine::Docker;
 use crate::graph::{BuildRequest, DockerfileSource, requests_of};
@@ -63,7 +64,11 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     }
     build_flags::refuse_attestations(flags.provenance.as_deref(), flags.sbom.as_deref(), &[])
         .map_err(Failure::Usage)?;
-    let requests = requests(context, &project, &flags.build_args)?;
+    let mut requests = requests(context, &project, &flags.build_args)?;
+    let trust = Trust { secrets: &[], agents: &flags.ssh, entitlements: &[] };
+    for request in &mut requests {
+        trust.give(request, &project.environment, &context.folder).map_err(Failure::Usage)?;
+    }
     let mut wanted = chosen(&project, &flags.services, flags.with_dependencies);
     wanted.retain(|service| requests.iter().any(|request| request.service == *service));
     if wanted.is_empty() {
@@ -257,6 +262,8 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
     request.platform = platform(wanted)?;
     build_flags::apply(flags, &mut request).map_err(Failure::Usage)?;
+    let trust = Trust { secrets: &flags.secrets, agents: &flags.ssh, entitlements: &flags.allow };
+    trust.give(&mut request, &context.environment, &context.folder).map_err(Failure::Usage)?;
     Ok(request)
 }
 
