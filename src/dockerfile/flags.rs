@@ -62,6 +62,12 @@ impl Flags {
         values.filter(|word| !word.text.is_empty()).collect()
     }
 
+    /// The place of a flag that is given with an empty value.
+    pub(super) fn empty(&self, name: &str) -> Option<&Span> {
+        let empty = |flag: &&Given| flag.value.as_ref().is_some_and(|word| word.text.is_empty());
+        self.0.iter().filter(|flag| flag.name == name).find(empty).map(|flag| &flag.span)
+    }
+
     /// The state of a switch, where it is given.
     pub(super) fn switch(&self, name: &str) -> Option<bool> {
         let flag = self.0.iter().find(|flag| flag.name == name)?;

@@ -12,7 +12,7 @@ use crate::base::testing::golden;
 
 use super::ast::{Dockerfile, Instruction, Word};
 use super::syntax::{Arguments, Piece, Statement};
-use super::{parse, scan};
+use super::{Facts, lint, outline, parse, scan};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/dockerfile");
 
@@ -100,6 +100,18 @@ fn what_buildkit_refuses_is_refused_with_a_place() {
         let result = parse(&source(&case));
         assert!(result.as_ref().is_err_and(|wrong| wrong.iter().all(|wrong| wrong.place.is_some())));
         compare(&case, &shown(&result));
+    }
+}
+
+#[test]
+fn no_dockerfile_of_real_applications_is_refused() {
+    let is_real = |case: &&PathBuf| case.file_name().unwrap().to_str().unwrap().starts_with("awesome-");
+    let all = cases("");
+    let real: Vec<_> = all.iter().filter(is_real).collect();
+    assert_eq!(real.len(), 17);
+    for case in real {
+        let dockerfile = parse(&source(case)).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", case.display()));
+        assert!(dockerfile.warnings.is_empty(), "{}: {:?}", case.display(), dockerfile.warnings);
     }
 }
 
@@ -196,11 +208,10 @@ proptest! {
     }
 }
 
-#[test]
-fn size_costs_no_more_than_its_share() {
-    // Each of these takes minutes or the stack where something is quadratic or recursive.
-    let many = 40_000;
-    let texts = [
+/// Texts of about `many` parts; each takes minutes or the stack where something is quadratic or recursive.
+fn large(many: usize) -> Vec<String> {
+    let numbered = |line: &str| (0..many / 8).map(|n| line.replace('#', &n.to_string())).collect::<String>();
+    vec![
         "x <<E\n".repeat(many),
         format!("FROM a\nRUN {}", "<<E ".repeat(many / 4)),
         format!("FROM a\nRUN a{}", " \\\nb".repeat(many)),
@@ -209,11 +220,25 @@ fn size_costs_no_more_than_its_share() {
         format!("FROM a\nENV{}", " \\\n a=\"b c\"".repeat(many)),
         format!("FROM a\nCMD {}", "[".repeat(many)),
         format!("FROM a\nCOPY{} /", " \\\n --exclude=a".repeat(many / 8)),
+        format!("FROM a\nCOPY{} /", " $a".repeat(many / 8)),
+        format!("FROM a\n{}", "MAINTAINER a\n".repeat(many / 8)),
+        format!("FROM a\n{}", "# check=skip=A\nCMD a\n".repeat(many / 8)),
+        format!("{}FROM a\n", numbered("ARG A#=$A0\n")),
+        format!("{}FROM a\n{}", numbered("ARG A#=$A0\n"), numbered("ARG A#\n")),
+        format!("FROM a\n{}{}", numbered("ENV A#=$A0\n"), numbered("LABEL a=$B#\n")),
+        format!("FROM a\n{}", numbered("RUN --mount=type=secret,id=s# a\n")),
         "#\n".repeat(many),
-        "FROM a\n".repeat(many),
+        "FROM a\n".repeat(many / 8),
         "é".repeat(many),
-    ];
-    for text in texts {
-        let _ = parse(&SourceFile::new("Dockerfile", text));
+    ]
+}
+
+#[test]
+fn size_costs_no_more_than_its_share() {
+    for text in large(40_000) {
+        let Ok(dockerfile) = parse(&SourceFile::new("Dockerfile", text)) else { continue };
+        let facts = Facts::of_file(&dockerfile);
+        lint::check(&dockerfile, &facts, &|_| true);
+        outline(&dockerfile, &facts, dockerfile.stages.len() - 1);
     }
 }

@@ -124,12 +124,19 @@ impl Reader<'_> {
         let flags = self.flags(line, "RUN", statement, RUN_FLAGS)?;
         let command = self.command(line, "RUN", &statement.arguments);
         let before = self.wrong.len();
-        let empty = match &command {
-            CommandLine::Shell(text) => text.is_empty(),
-            CommandLine::Exec(argv) => argv.is_empty(),
-        };
-        if empty {
-            self.refuse(line, statement, "RUN requires at least one argument");
+        match &command {
+            CommandLine::Exec(argv) if argv.is_empty() => {
+                self.refuse(line, statement, "RUN requires at least one argument");
+            }
+            CommandLine::Shell(text) if text.is_empty() => {
+                let message = "this RUN starts a shell that has nothing to do";
+                self.warnings.push(Diagnostic::warning(message).at(line.span(statement.keyword.clone()), ""));
+            }
+            _ => {}
+        }
+        if let Some(place) = flags.empty("mount") {
+            let mistake = Diagnostic::error("`--mount` has no options").at(place.clone(), "");
+            self.wrong.push(mistake.help("write `--mount=type=…,target=…`"));
         }
         let mounts = flags.values("mount");
         let mounts = mounts.iter().filter_map(|mount| Mount::parse(mount, self.escape, self.wrong)).collect();

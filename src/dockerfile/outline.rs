@@ -105,26 +105,25 @@ pub fn outline(dockerfile: &Dockerfile, facts: &Facts, target: usize) -> Outline
     collector.stage(target);
     let comments = dockerfile.stages.get(target).map_or(&[][..], |stage| &stage.comments);
     let name = name(dockerfile, target);
+    let mut arguments: Vec<Declared> = collector.arguments.into_values().collect();
+    arguments.sort_by_key(|declared| (declared.argument.span.range.start, declared.ordinal));
     let mut outline = Outline {
         description: description(comments, &name),
         name,
-        arguments: collector.arguments.into_values().collect(),
+        arguments: arguments.into_iter().map(|declared| declared.argument).collect(),
         secrets: collector.secrets.into_values().collect(),
         agents: collector.agents.into_values().collect(),
     };
-    outline.arguments.sort_by_key(|argument| (argument.span.position().0, order(dockerfile, argument)));
     outline.secrets.sort_by_key(|need| need.span.range.start);
     outline.agents.sort_by_key(|need| need.span.range.start);
     outline
 }
 
-/// The place of an argument among those of its instruction.
-fn order(dockerfile: &Dockerfile, argument: &OutlineArgument) -> usize {
-    let inside = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
-    let mut all = dockerfile.head.iter().chain(inside);
-    let declaring = all.find(|instruction| instruction.span == argument.span);
-    let names = declaring.map_or(&[][..], Instruction::declared);
-    names.iter().position(|(name, _)| name.text == argument.name).unwrap_or(0)
+/// An argument, and which of its instruction's it is.
+#[derive(Clone)]
+struct Declared {
+    argument: OutlineArgument,
+    ordinal: usize,
 }
 
 fn name(dockerfile: &Dockerfile, stage: usize) -> String {
@@ -140,7 +139,7 @@ fn description(comments: &[Word], name: &str) -> String {
 
 /// An argument at the head of the file, and those that its default uses.
 struct Head {
-    argument: OutlineArgument,
+    declared: Declared,
     uses: BTreeSet<String>,
 }
 
@@ -148,7 +147,7 @@ fn head(dockerfile: &Dockerfile, facts: &Facts) -> BTreeMap<String, Head> {
     let globals = trace::globals(dockerfile, &facts.platform, &facts.arguments);
     let mut all: BTreeMap<String, Head> = BTreeMap::new();
     for instruction in &dockerfile.head {
-        for (name, default) in instruction.declared() {
+        for (ordinal, (name, default)) in instruction.declared().iter().enumerate() {
             let given = facts.arguments.contains_key(&name.text);
             let word = default.as_ref().filter(|_| !given);
             let mut uses = word.map(|word| variables(dockerfile, word)).unwrap_or_default();
@@ -156,20 +155,21 @@ fn head(dockerfile: &Dockerfile, facts: &Facts) -> BTreeMap<String, Head> {
                 uses.extend(all.get(&name.text).into_iter().flat_map(|earlier| earlier.uses.clone()));
             }
             let value = globals.get(&name.text).cloned().unwrap_or_default();
-            let argument = argument(instruction, &name.text, value);
-            all.insert(name.text.clone(), Head { argument, uses });
+            let declared = declared(instruction, ordinal, &name.text, value);
+            all.insert(name.text.clone(), Head { declared, uses });
         }
     }
     all
 }
 
-fn argument(instruction: &Instruction, name: &str, value: String) -> OutlineArgument {
-    OutlineArgument {
+fn declared(instruction: &Instruction, ordinal: usize, name: &str, value: String) -> Declared {
+    let argument = OutlineArgument {
         name: name.to_owned(),
         value,
         description: description(&instruction.comments, name),
         span: instruction.span.clone(),
-    }
+    };
+    Declared { argument, ordinal }
 }
 
 /// The names that a word refers to.
@@ -190,7 +190,7 @@ struct Collector<'a> {
     head: BTreeMap<String, Head>,
     stages: Vec<Option<trace::Stage<'a>>>,
     seen: BTreeSet<usize>,
-    arguments: BTreeMap<String, OutlineArgument>,
+    arguments: BTreeMap<String, Declared>,
     secrets: BTreeMap<String, Need>,
     agents: BTreeMap<String, Need>,
 }
@@ -206,11 +206,12 @@ impl Collector<'_> {
         let (mut secrets, mut agents) = (BTreeMap::new(), BTreeMap::new());
         let mut below: Vec<usize> = stage.base.into_iter().collect();
         for step in &stage.steps {
-            for declared in &step.arguments {
-                used.insert(declared.name.to_owned());
-                if !declared.from_head {
-                    let value = declared.value.clone().unwrap_or_default();
-                    own.insert(declared.name.to_owned(), argument(step.instruction, declared.name, value));
+            for (ordinal, argument) in step.arguments.iter().enumerate() {
+                used.insert(argument.name.to_owned());
+                if !argument.from_head {
+                    let value = argument.value.clone().unwrap_or_default();
+                    let one = declared(step.instruction, ordinal, argument.name, value);
+                    own.insert(argument.name.to_owned(), one);
                 }
             }
             needs(step, &mut secrets, &mut agents);
@@ -245,7 +246,7 @@ impl Collector<'_> {
     }
 
     /// Adds the arguments that are used: the stage's own, else those at the head with all that they use.
-    fn take_arguments(&mut self, used: BTreeSet<String>, own: &BTreeMap<String, OutlineArgument>) {
+    fn take_arguments(&mut self, used: BTreeSet<String>, own: &BTreeMap<String, Declared>) {
         let mut left: Vec<String> = used.into_iter().collect();
         let mut seen = BTreeSet::new();
         while let Some(name) = left.pop() {
@@ -256,8 +257,8 @@ impl Collector<'_> {
             if !own.contains_key(&name) {
                 left.extend(head.into_iter().flat_map(|head| head.uses.clone()));
             }
-            if let Some(argument) = own.get(&name).or(head.map(|head| &head.argument)) {
-                self.arguments.entry(name).or_insert_with(|| argument.clone());
+            if let Some(declared) = own.get(&name).or(head.map(|head| &head.declared)) {
+                self.arguments.entry(name).or_insert_with(|| declared.clone());
             }
         }
     }

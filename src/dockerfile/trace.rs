@@ -64,7 +64,7 @@ impl Facts {
 }
 
 /// So many undefined variables of a file get a suggestion.
-const MOST_LOOKS: usize = 200;
+const MOST_LOOKS: usize = 50;
 
 /// One instruction of a stage that is reached.
 pub(super) struct Step<'a> {

@@ -29,8 +29,11 @@ pub const MAX_DEPTH: usize = 64;
 /// included. Without a limit a line can ask for any amount: `${x//?/${x//?/…}}`.
 pub const MAX_VALUES: usize = 4 << 20;
 
-/// A letter of a value costs this much of a byte for each letter of the pattern it is matched with.
-const MATCHES_A_BYTE: usize = 64;
+/// Matching costs a byte for so many pairs of a letter of the value and one of the pattern.
+const MATCHES_A_BYTE: usize = 32;
+
+/// A letter of the value costs what so many letters of a pattern cost, whatever the pattern is.
+const LEAST_PATTERN: usize = 4;
 
 /// Why a word cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -426,7 +429,8 @@ impl<'a> Lexer<'a> {
 
     /// The pattern, where matching it with a value is no endless work.
     fn pattern(&mut self, text: &str, value: &str) -> Result<Pattern, WordError> {
-        self.spend(value.len().saturating_mul(text.len()) / MATCHES_A_BYTE)?;
+        let pairs = value.len().saturating_mul(text.len().saturating_add(LEAST_PATTERN));
+        self.spend(pairs / MATCHES_A_BYTE)?;
         Pattern::parse(text)
     }
 
