@@ -44,11 +44,6 @@ const PENDING: &[(&str, &str)] = &[
     ("add-keep-git-dir-of-local-file", "ADD --keep-git-dir"),
     ("platform-of-another-machine", "images for other machines"),
     ("platform-variant", "images for other machines"),
-    ("mount-secret", "RUN --mount"),
-    ("mount-secret-target", "RUN --mount"),
-    ("mount-secret-environment", "RUN --mount"),
-    ("mount-secret-environment-and-target", "RUN --mount"),
-    ("mount-secret-without-id", "RUN --mount"),
 ];
 
 fn folder() -> PathBuf {
