@@ -31,13 +31,14 @@
 //! | L2 | [`sandbox`] | the only code that starts a process of an image or mounts | isolation, limits, overlay |
 //! | L2 | [`context`] | ignore files, stat cache, selection digests, copying | what a COPY selects or writes |
 //! | L2 | [`oci`] | references, images, layers, archives, registries | formats and protocols of images |
+//! | L2 | [`remote`] | files behind URLs, git repositories | protocols, how a repository is named |
 //! | L1 | [`store`] | blobs, snapshots, records, shelves, the collector; knows no OCI | the disk |
 //! | L1 | [`compose`] | the compose language; pure | a compose key: a row of the attribute table `compose::attrs` |
 //! | L1 | [`dockerfile`] | the Dockerfile language; pure | grammar, words, build checks |
 //! | L0 | [`base`] | digests, diagnostics, file system primitives, events, cancelling | |
 //!
 //! Imports run downward only: `context` → `store`, `oci` → `store`, `graph` → `compose`, `dockerfile`,
-//! `oci`; `build` → `graph`, `context`, `oci`, `sandbox`, `store`, `engine`; `up` → `compose`, `engine`;
+//! `oci`, `remote`; `build` → `graph`, `context`, `oci`, `remote`, `sandbox`, `store`, `engine`; `up` → `compose`, `engine`;
 //! `cli` → all; everything → `base`. `tests/layers.rs` fails on any other edge.
 //!
 //! # Keys
@@ -81,6 +82,7 @@ pub mod dockerfile;
 pub mod engine;
 pub mod graph;
 pub mod oci;
+pub mod remote;
 pub mod sandbox;
 pub mod store;
 pub mod up;

@@ -42,14 +42,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Builds the project's folder into a tar beside it.
-fn build(scene: &Scene, more: &[&str]) -> Ran {
+pub(crate) fn build(scene: &Scene, more: &[&str]) -> Ran {
     let flags =
         ["--engine", "none", "--progress", "plain", "image", "build", "-o", "type=tar,dest=../out.tar"];
     scene.shipway(&[&flags[..], more, &["."]].concat())
 }
 
 /// What the last build wrote: each entry's name, owner, mode, and text or target.
-fn written(scene: &Scene) -> Vec<String> {
+pub(crate) fn written(scene: &Scene) -> Vec<String> {
     let file = std::fs::File::open(scene.project().join("../out.tar")).unwrap();
     let mut archive = tar::Archive::new(file);
     let mut lines = Vec::new();

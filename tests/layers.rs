@@ -16,8 +16,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("context", &["store"]),
     ("sandbox", &[]),
     ("engine", &[]),
-    ("graph", &["compose", "dockerfile", "oci"]),
-    ("build", &["graph", "context", "oci", "sandbox", "store", "engine"]),
+    ("remote", &[]),
+    ("graph", &["compose", "dockerfile", "oci", "remote"]),
+    ("build", &["graph", "context", "oci", "remote", "sandbox", "store", "engine"]),
     ("up", &["compose", "engine"]),
     (
         "cli",

@@ -159,6 +159,16 @@ impl Scene {
         ran(&self.command(arguments).output().unwrap())
     }
 
+    /// Runs `shipway` in the project with this on its standard input.
+    pub(crate) fn shipway_reading(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may have refused before it has read all.
+        let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input);
+        ran(&child.wait_with_output().unwrap())
+    }
+
     /// Starts `shipway` in the project, its output kept.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -12,7 +12,7 @@ use super::error::BuildError;
 use super::{Builder, lowered, read};
 use crate::base::diag::{Diagnostic, Severity, SourceFile};
 use crate::context::Ignore;
-use crate::graph::{BuildRequest, Extent, Facts, Images, Source, check_dockerfile, facts};
+use crate::graph::{BuildRequest, Extent, Facts, Known, Source, check_dockerfile, facts};
 
 /// A Dockerfile with what its checks found.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ fn check_one(builder: &Builder<'_>, requests: &[BuildRequest], service: &str) ->
         Err(BuildError::Mistakes(mistakes)) => return Ok(Checked { mistakes, ..checked }),
         Err(error) => return Err(error),
     };
-    let known = match lowered(builder, &sources, &mut Images::new(), Extent::Everything) {
+    let known = match lowered(builder, &sources, &mut Known::default(), Extent::Everything) {
         Ok((_, warnings, facts)) => {
             checked.findings = warnings;
             facts
@@ -102,7 +102,7 @@ pub fn reached(
     wanted: &[String],
 ) -> Result<Vec<(Source, Facts)>, BuildError> {
     let sources = read(builder, requests, wanted)?;
-    let (_, _, facts) = lowered(builder, &sources, &mut Images::new(), Extent::Target)?;
+    let (_, _, facts) = lowered(builder, &sources, &mut Known::default(), Extent::Target)?;
     Ok(sources.into_iter().zip(facts).filter(|(source, _)| source.selected).collect())
 }
 

@@ -8,6 +8,7 @@ use crate::base::fs::PathError;
 use crate::context::{ContextError, CopyError};
 use crate::engine::EngineError;
 use crate::oci::OciError;
+use crate::remote::RemoteError;
 use crate::sandbox::{Exit, SandboxError};
 use crate::store::StoreError;
 
@@ -146,6 +147,15 @@ pub enum StepError {
     /// A path in the image.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A download or a repository.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// Something that has never been asked for, with `--offline`.
+    #[error("{0} is not known yet, and nobody is asked (--offline)")]
+    Offline(String),
+    /// What was to be had again is something else by now.
+    #[error("{0} changed during the build")]
+    Moved(String),
     /// A result that the step stands on is no longer in the store.
     #[error("a result that this step stands on is no longer in the store")]
     Vanished,
@@ -166,7 +176,12 @@ pub enum StepError {
 impl StepError {
     /// Whether selecting again and starting over may succeed.
     pub(super) fn is_change(&self) -> bool {
-        matches!(self, Self::Copy(CopyError::Changed { .. }) | Self::Context(ContextError::Unstable { .. }))
+        matches!(
+            self,
+            Self::Copy(CopyError::Changed { .. })
+                | Self::Context(ContextError::Unstable { .. })
+                | Self::Moved(_)
+        )
     }
 }
 

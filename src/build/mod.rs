@@ -11,6 +11,7 @@
 
 mod checks;
 mod deliver;
+mod elsewhere;
 mod error;
 mod exec;
 mod export;
@@ -49,13 +50,15 @@ use crate::base::digest::{Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome};
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Extent, Facts, Graph, Images, Lowered, MissReason, Node, NodeId, Op,
+    BaseImage, BuildRequest, Extent, Facts, Graph, Known, Lowered, MissReason, Node, NodeId, Op,
     Origin as StepOrigin, RunNetwork, Source, first_cause, lower,
 };
 use crate::oci::{Platform, Reference};
+use crate::remote::GitSource;
 use crate::sandbox::Sandbox;
 use crate::store::{Bucket, Stamp, Store};
 
+use elsewhere::Asked;
 use exec::Executor;
 use history::History;
 use selection::Selections;
@@ -171,7 +174,8 @@ pub fn build(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<Built, BuildError> {
-    let listed = Mutex::new(None);
+    // What is asked from now on needs not be asked again.
+    let (begun, listed) = (Stamp::now(), Mutex::new(None));
     std::thread::scope(|scope| {
         // The one question to the engine is asked beside the walk.
         if let Some(engine) = builder.engine {
@@ -185,7 +189,7 @@ pub fn build(
     })
     .and_then(|prepared| {
         let listed = listed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).transpose()?;
-        finish(builder, requests, wanted, prepared, listed)
+        finish(builder, requests, wanted, (begun, prepared), listed)
     })
 }
 
@@ -229,15 +233,20 @@ pub fn last_build(store: &Store, project: &str, service: &str) -> Option<Service
     store.shelf(Bucket::History(project)).get(service)
 }
 
+/// Base images by the chain ID of their layers, with the name by which they were found.
+type Bases = BTreeMap<Digest, (Option<Reference>, BaseImage)>;
+
 /// Everything that is known before a key is looked up.
 struct Prepared {
     sources: Vec<Source>,
     graph: Graph,
     /// What is worth saying about the Dockerfiles.
     warnings: Vec<Diagnostic>,
-    bases: BTreeMap<Digest, (Reference, BaseImage)>,
+    bases: Bases,
     /// The names of the base images.
     names: Vec<Reference>,
+    /// The URLs and repositories that were asked.
+    asked: Asked,
     selections: Selections,
 }
 
@@ -253,17 +262,24 @@ fn prepare(
     wanted: &[String],
 ) -> Result<Prepared, BuildError> {
     let sources = read(builder, requests, wanted)?;
-    let mut images = Images::new();
-    let (graph, mut warnings, facts) = lowered(builder, &sources, &mut images, Extent::Target)?;
+    let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
+    let mut known = Known::default();
+    let (graph, mut warnings, facts) = lowered(builder, &sources, &mut known, Extent::Target)?;
     warnings.extend(checks::findings(&sources, &facts));
     if checks::stops(&warnings) {
         return Err(BuildError::Mistakes(warnings));
     }
-    let names = images.keys().cloned().collect();
+    let names = known.images.keys().cloned().collect();
+    let asked = Asked {
+        files: known.files.into_keys().collect(),
+        commits: known.commits.into_keys().chain(commits).collect(),
+    };
+    let images = known.images.into_iter().map(|(name, image)| (Some(name), image));
+    let layouts = known.layouts.into_values().map(|image| (None, image));
     let bases =
-        images.into_iter().filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
+        layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
     let selections = Selections::read(&graph, builder.store)?;
-    Ok(Prepared { sources, graph, warnings, bases, names, selections })
+    Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
 }
 
 /// The requests with their files; those that are wanted for themselves are marked.
@@ -278,23 +294,28 @@ fn read(
         if shown.as_os_str().is_empty() { ".".to_owned() } else { shown.display().to_string() }
     };
     let selected = |request: &BuildRequest| wanted.is_empty() || wanted.contains(&request.service);
-    sources::read(requests, &shown, &selected).map_err(BuildError::Mistakes)
+    let mut contexts = Vec::new();
+    for request in requests {
+        contexts.push(elsewhere::context(builder, request)?);
+    }
+    sources::read(requests, contexts, &shown, &selected).map_err(BuildError::Mistakes)
 }
 
 /// Lowers the sources, finding the base images that they name.
 fn lowered(
     builder: &Builder<'_>,
     sources: &[Source],
-    images: &mut Images,
+    known: &mut Known,
     extent: Extent,
 ) -> Result<(Graph, Vec<Diagnostic>, Vec<Facts>), BuildError> {
     loop {
-        match lower(sources, images, extent).map_err(BuildError::Mistakes)? {
+        match lower(sources, known, extent).map_err(BuildError::Mistakes)? {
             Lowered::Graph(graph, warnings, facts) => return Ok((*graph, warnings, facts)),
             Lowered::Wanted(wanted) => {
                 let first = sources.first().map(|source| source.request.platform.clone());
                 let platform = first.unwrap_or_else(Platform::host);
-                resolve::resolve(builder, &wanted, &platform, images)?;
+                let secrets = elsewhere::secrets(sources.iter().map(|source| &source.request));
+                resolve::resolve(builder, &wanted, &platform, &secrets, known)?;
             }
         }
     }
@@ -347,7 +368,7 @@ fn finish(
     builder: &Builder<'_>,
     requests: &[BuildRequest],
     wanted: &[String],
-    mut prepared: Prepared,
+    (begun, mut prepared): (Stamp, Prepared),
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
     if let Some(listed) = &listed
@@ -355,7 +376,6 @@ fn finish(
     {
         prepared = prepare(builder, requests, wanted)?;
     }
-    let begun = Stamp::now();
     let (mut changing, mut told) = (String::new(), Told::new());
     for number in 0..ATTEMPTS {
         match attempt(builder, &prepared, begun, &mut told)? {
@@ -393,9 +413,14 @@ fn attempt(
     let forced = forced(builder, prepared);
     let is_forced = |id: NodeId| forced.contains(&id);
     let demand = demand(&keyed, builder.store, &is_forced);
-    // Something has to run: a good moment to see whether base images have moved.
-    if !demand.needed.is_empty() && resolve::forget_moved(builder, &prepared.names, begun)? {
-        return Ok(Attempt::Moved);
+    // Something has to run: a good moment to see whether base images, files and branches have moved.
+    if !demand.needed.is_empty() {
+        let secrets = elsewhere::secrets(prepared.sources.iter().map(|source| &source.request));
+        if resolve::forget_moved(builder, &prepared.names, begun)?
+            | elsewhere::forget_moved(builder, &prepared.asked, &secrets, begun)?
+        {
+            return Ok(Attempt::Moved);
+        }
     }
     if !demand.needed.is_empty() || !builder.options.silent_hits {
         tell(builder, &prepared.warnings, told);

@@ -17,7 +17,7 @@ use crate::store::{Held, Key, Lookup, Record, Stamp};
 /// where `name` was resolved.
 pub(super) fn base(
     builder: &Builder<'_>,
-    name: &Reference,
+    name: Option<&Reference>,
     image: &BaseImage,
 ) -> Result<Produced, StepError> {
     let layers = image.config.rootfs.diff_ids.len();
@@ -70,7 +70,7 @@ fn filed(
 /// Unpacks one layer over the one below it. What comes out must be what the config says.
 fn layer(
     builder: &Builder<'_>,
-    name: &Reference,
+    name: Option<&Reference>,
     image: &BaseImage,
     index: usize,
     below: Option<ResultId>,
@@ -100,11 +100,13 @@ fn layer(
 /// Brings the image's layers into the store from where its name was resolved.
 fn fetch(
     builder: &Builder<'_>,
-    name: &Reference,
+    name: Option<&Reference>,
     image: &BaseImage,
     expected: DiffId,
 ) -> Result<(), StepError> {
-    let reference = resolve::fetched_from(builder, name).ok_or(StepError::MissingLayer(expected))?;
+    let reference = name
+        .and_then(|name| resolve::fetched_from(builder, name))
+        .ok_or(StepError::MissingLayer(expected))?;
     let registries = builder.registries.ok_or(StepError::MissingLayer(expected))?;
     let registry = registries.get()?;
     let resolved = registry.resolve(&reference, &image.config.platform(), builder.cancel)?;

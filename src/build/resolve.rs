@@ -11,14 +11,16 @@ use std::io::{Read as _, Write as _};
 use serde::{Deserialize, Serialize};
 
 use super::Builder;
-use super::error::BuildError;
+use super::elsewhere::{self, Secrets};
+use super::error::{BuildError, StepError};
 use crate::base::diag::{Diagnostic, Span};
 use crate::base::digest::{BlobId, Digest};
 use crate::base::event::Event;
 use crate::base::fs::AtPath;
 use crate::engine::Engine;
-use crate::graph::{BaseImage, Images, Wanted};
+use crate::graph::{BaseImage, Known, Wanted};
 use crate::oci::{self, Descriptor, ImageConfig, OciError, Platform, Reference, Resolved};
+use crate::remote::RemoteError;
 use crate::store::{Bucket, Held, Stamp};
 
 /// An image that the store knows by name.
@@ -62,21 +64,39 @@ pub enum Origin {
     },
 }
 
-/// Finds every wanted image and adds it to `images`; mistakes are collected.
+/// Finds everything that is wanted and adds it to `known`; mistakes are collected.
 pub(super) fn resolve(
     builder: &Builder<'_>,
     wanted: &BTreeMap<Wanted, Span>,
     platform: &Platform,
-    images: &mut Images,
+    secrets: &Secrets<'_>,
+    known: &mut Known,
 ) -> Result<(), BuildError> {
     let mut mistakes = Vec::new();
-    for (Wanted { name }, span) in wanted {
-        let mut tried = Vec::new();
-        match find(builder, name, platform, &mut tried)? {
-            Some(image) => {
-                images.insert(name.clone(), image);
+    for (wanted, span) in wanted {
+        let found = match wanted {
+            Wanted::Image(name) => {
+                let mut tried = Vec::new();
+                match find(builder, name, platform, &mut tried)? {
+                    Some(image) => drop(known.images.insert(name.clone(), image)),
+                    None => mistakes.push(unknown(name, span, &tried)),
+                }
+                Ok(())
             }
-            None => mistakes.push(unknown(name, span, &tried)),
+            Wanted::Layout(layout) => elsewhere::layout(builder, layout, platform)
+                .map(|image| drop(known.layouts.insert(layout.clone(), image))),
+            Wanted::File(source) => elsewhere::file(builder, source, secrets)
+                .map(|file| drop(known.files.insert(source.clone(), file))),
+            Wanted::Commit(source) => elsewhere::commit(builder, source)
+                .map(|commit| drop(known.commits.insert(source.clone(), commit))),
+        };
+        match found {
+            Ok(()) => {}
+            Err(StepError::Remote(RemoteError::Cancelled) | StepError::Cancelled) => {
+                return Err(BuildError::Cancelled);
+            }
+            Err(StepError::Store(error)) => return Err(error.into()),
+            Err(error) => mistakes.push(Diagnostic::error(error.to_string()).at(span.clone(), "")),
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(BuildError::Mistakes(mistakes)) }

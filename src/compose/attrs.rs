@@ -344,7 +344,7 @@ pub(super) static SERVICE: Object = object(
 pub(super) static BUILD: Object = object(
     "build",
     &[
-        attr("additional_contexts", LABELS).path(PathRule::Contexts).later(),
+        attr("additional_contexts", LABELS).path(PathRule::Contexts),
         attr("args", Shape::Pairs(Missing::Environment)),
         attr("cache_from", TEXTS).later(),
         attr("cache_to", TEXTS).later(),

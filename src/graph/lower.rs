@@ -1,22 +1,27 @@
 //! Lowering: all Dockerfiles of a command to one graph.
 //!
 //! [`lower`] walks each requested target and only the stages that it reaches. A name after `FROM` or
-//! `COPY --from=` is looked up in this order: an earlier stage; an image that another request of the same
-//! command builds (an edge, built first); the images handed in. Names that none of these knows come back
-//! as [`Lowered::Wanted`]: the caller resolves them and lowers again, until a graph comes out. All
+//! `COPY --from=` is looked up in this order: an earlier stage; a named context (which also stands in for
+//! a stage of its name); an image that another request of the same command builds (an edge, built first);
+//! the images handed in. What none of these knows comes back as [`Lowered::Wanted`]: the caller resolves them and lowers again, until a graph comes out. All
 //! mistakes of all Dockerfiles are collected before any is returned.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Root;
+use super::elsewhere::{Given, Place};
 use super::instruction;
-use super::op::{BaseImage, ContextSpec, Graph, Local, Node, NodeId, Op, Origin, Pull};
+use super::named::RemoteContext;
+use super::op::{BaseImage, Graph, Node, NodeId, Op, Origin, Pull};
 use super::request::BuildRequest;
 use super::stage::StageState;
+use super::wanted::{Known, Wanted};
 use crate::base::diag::{Diagnostic, Span};
 use crate::dockerfile::{Beginning, Dockerfile, Facts, Instruction, PlatformMismatch, Word, words};
 use crate::oci::{Platform, Reference};
+use crate::remote::{Checkout, GitSource};
 
 /// A request with its Dockerfile.
 #[derive(Clone, Debug)]
@@ -27,18 +32,22 @@ pub struct Source {
     pub dockerfile: Dockerfile,
     /// The ignore file's shown name and text.
     pub ignore: Option<(String, String)>,
+    /// The ignore files of the folders that have names of their own.
+    pub ignores: BTreeMap<PathBuf, (String, String)>,
+    /// What the context is if it is a repository.
+    pub checkout: Option<Checkout>,
     /// Whether its image is wanted for itself, or only if another one stands on it.
     pub selected: bool,
 }
 
-/// Base images by normalised name.
-pub type Images = BTreeMap<Reference, BaseImage>;
-
-/// An image that a Dockerfile names and nobody has handed in.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Wanted {
-    /// Its normalised name.
-    pub name: Reference,
+impl Source {
+    /// The repository that its context is, if it is one.
+    pub fn repository(&self) -> Option<&GitSource> {
+        match &self.request.remote {
+            Some(RemoteContext::Git(source)) => Some(source),
+            _ => None,
+        }
+    }
 }
 
 /// What lowering came to.
@@ -47,7 +56,7 @@ pub enum Lowered {
     /// The graph, what is worth saying about the Dockerfiles, and for the checks of each source what its
     /// stages begin with.
     Graph(Box<Graph>, Vec<Diagnostic>, Vec<Facts>),
-    /// These images are needed first; each with the first place that names it.
+    /// These are needed first; each with the first place that names it.
     Wanted(BTreeMap<Wanted, Span>),
 }
 
@@ -61,10 +70,10 @@ pub enum Extent {
 }
 
 /// Lowers every selected source and what it stands on.
-pub fn lower(sources: &[Source], images: &Images, extent: Extent) -> Result<Lowered, Vec<Diagnostic>> {
+pub fn lower(sources: &[Source], known: &Known, extent: Extent) -> Result<Lowered, Vec<Diagnostic>> {
     let mut lowering = Lowering {
         sources,
-        images,
+        known,
         graph: Graph::default(),
         wanted: BTreeMap::new(),
         mistakes: Vec::new(),
@@ -99,11 +108,11 @@ pub fn facts(source: &Source) -> Facts {
 }
 
 /// A stage of a source.
-type StageId = (usize, usize);
+pub(super) type StageId = (usize, usize);
 
 pub(super) struct Lowering<'a> {
     sources: &'a [Source],
-    images: &'a Images,
+    pub(super) known: &'a Known,
     pub(super) graph: Graph,
     wanted: BTreeMap<Wanted, Span>,
     mistakes: Vec<Diagnostic>,
@@ -174,6 +183,12 @@ impl<'a> Lowering<'a> {
     fn lower_stage(&mut self, id: StageId) -> Option<StageState> {
         let source = self.source(id.0);
         let stage = &source.dockerfile.stages[id.1];
+        // A context of the stage's own name stands in for all of it (BuildKit, "named contexts").
+        if let Some((name, named)) =
+            stage.name.as_ref().and_then(|name| Some((name, self.named(id, &name.text)?)))
+        {
+            return self.begun_with(id, &named, Place { span: &name.span, text: &stage.text });
+        }
         let mut state = self.base(id)?;
         let (mut triggers, mut whole) = (Vec::new(), true);
         for trigger in std::mem::take(&mut state.config.on_build) {
@@ -236,28 +251,61 @@ impl<'a> Lowering<'a> {
         if name == "scratch" {
             return Some(StageState::scratch(&source.request.platform));
         }
-        self.image(id, &name, &stage.base.span, &stage.text)
+        let place = Place { span: &stage.base.span, text: &stage.text };
+        match self.named(id, &name) {
+            Some(named) => self.begun_with(id, &named, place),
+            None => self.image(id, &name, place),
+        }
     }
 
-    /// The state that an image by name begins with: another request's, or one that was handed in.
-    fn image(&mut self, id: StageId, name: &str, span: &Span, text: &str) -> Option<StageState> {
-        let reference = match Reference::parse(name) {
-            Ok(reference) => reference.with_default_tag(),
+    /// The state that an image by name begins with.
+    fn image(&mut self, id: StageId, name: &str, place: Place<'_>) -> Option<StageState> {
+        match Reference::parse(name) {
+            Ok(reference) => self.image_of(id, &reference.with_default_tag(), place),
             Err(error) => {
-                self.mistake(Diagnostic::error(error.to_string()).at(span.clone(), ""));
-                return None;
+                self.mistake(Diagnostic::error(error.to_string()).at(place.span.clone(), ""));
+                None
             }
-        };
-        if let Some(other) = self.builder_of(&reference, id.0) {
-            let target = self.target(self.source(other))?;
-            return self.stage((other, target)).map(|state| state.child());
         }
-        let Some(image) = self.images.get(&reference) else {
-            self.wanted.entry(Wanted { name: reference }).or_insert_with(|| span.clone());
+    }
+
+    /// The state that an image begins with: another request's, or one that was handed in.
+    pub(super) fn image_of(
+        &mut self,
+        id: StageId,
+        reference: &Reference,
+        place: Place<'_>,
+    ) -> Option<StageState> {
+        if let Some(other) = self.builder_of(reference, id.0) {
+            return self.built_by(other).map(|state| state.child());
+        }
+        let Some(image) = self.known.images.get(reference) else {
+            self.want(Wanted::Image(reference.clone()), place.span);
             return None;
         };
+        Some(self.pulled(id, image, place))
+    }
+
+    /// Asks for something that is not known yet.
+    pub(super) fn want(&mut self, wanted: Wanted, span: &Span) {
+        self.wanted.entry(wanted).or_insert_with(|| span.clone());
+    }
+
+    /// What another request builds.
+    pub(super) fn built_by(&mut self, other: usize) -> Option<Rc<StageState>> {
+        let target = self.target(self.source(other))?;
+        self.stage((other, target))
+    }
+
+    /// The request of a service.
+    pub(super) fn request_of(&self, service: &str) -> Option<usize> {
+        self.sources.iter().position(|source| source.request.service == service)
+    }
+
+    /// The state that an image begins with which was handed in.
+    pub(super) fn pulled(&mut self, id: StageId, image: &BaseImage, place: Place<'_>) -> StageState {
         let node = image.chain().map(|chain| {
-            let origin = self.origin(id, 0, text, Some(span.clone()));
+            let origin = self.origin(id, 0, place.text, Some(place.span.clone()));
             self.graph.add(Node {
                 op: Op::Pull(Pull { chain }),
                 parent: None,
@@ -267,7 +315,7 @@ impl<'a> Lowering<'a> {
                 unkeyed_environment: BTreeMap::new(),
             })
         });
-        Some(StageState::image(node, image))
+        StageState::image(node, image)
     }
 
     /// The request that builds an image, unless it is the one that asks.
@@ -294,22 +342,14 @@ impl<'a> Lowering<'a> {
             self.mistake(Diagnostic::error(message).at(from.span.clone(), ""));
             return None;
         }
-        self.image(id, &from.text, &from.span, text).map(|state| state.node)
-    }
-
-    /// The node of a source's build context.
-    pub(super) fn context(&mut self, id: StageId, origin: Origin) -> NodeId {
-        let source = self.source(id.0);
-        let folder = source.request.context.clone();
-        let context = self.graph.context(ContextSpec { folder, ignore: source.ignore.clone() });
-        self.graph.add(Node {
-            op: Op::Local(Local { context }),
-            parent: None,
-            sources: Vec::new(),
-            platform: source.request.platform.clone(),
-            origins: vec![origin],
-            unkeyed_environment: BTreeMap::new(),
-        })
+        let place = Place { span: &from.span, text };
+        match self.named(id, &from.text) {
+            Some(named) => self.given(id, &named, place).map(|given| match given {
+                Given::Files(files) => Some(files),
+                Given::Image(state) => state.node,
+            }),
+            None => self.image(id, &from.text, place).map(|state| state.node),
+        }
     }
 
     pub(super) fn source(&self, index: usize) -> &'a Source {

@@ -9,33 +9,39 @@ use std::sync::Arc;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::dockerfile::Dockerfile;
 
+mod elsewhere;
 mod epoch;
 mod instruction;
 mod limit;
 mod lower;
 mod mount;
+mod named;
 mod op;
 mod reason;
 mod recipe;
 mod request;
 mod stage;
 mod trust;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::dockerfile::Facts;
+pub use elsewhere::checkout_of;
 pub use limit::StepLimit;
-pub use lower::{Extent, Images, Lowered, Source, Wanted, facts, lower};
+pub use lower::{Extent, Lowered, Source, facts, lower};
 pub use mount::{CacheSharing, FileAttributes, RunMount, RunMountKind, literal};
+pub use named::{Layout, NamedContext, RemoteContext, context_name};
 pub use op::{
-    BaseImage, ContextSpec, Copy, Directory, Graph, Local, Node, NodeId, Op, Origin, Pull, Run, RunNetwork,
-    Take, WrittenFile, chain_id,
+    BaseImage, ContextSpec, Copy, Directory, Fetch, Graph, Local, Node, NodeId, Op, Origin, Pull, Run,
+    RunNetwork, Take, WrittenFile, chain_id,
 };
 pub use reason::{MissReason, first_cause};
 pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};
-pub use request::{BuildRequest, DockerfileSource, Entitlement, SecretSource, requests_of};
+pub use request::{BuildRequest, DockerfileSource, Entitlement, SecretSource, remote_context, requests_of};
 pub use stage::{HistoryStep, ImageDraft, Made};
+pub use wanted::{FileSource, Images, Known, KnownFile, Wanted};
 
 /// Parses a Dockerfile for a [`Source`]; every mistake in it, or the file with its warnings.
 pub fn parse_dockerfile(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {

@@ -13,6 +13,7 @@ use super::mount::RunMount;
 use crate::base::diag::Span;
 use crate::base::digest::Digest;
 use crate::oci::{Descriptor, Platform};
+use crate::remote::{Checkout, shown_url};
 
 /// A node's number in its graph.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -23,6 +24,8 @@ pub struct NodeId(pub usize);
 pub enum Op {
     /// The file system of a base image.
     Pull(Pull),
+    /// What a build takes from elsewhere, as a file system: a file, a repository, an archive.
+    Fetch(Fetch),
     /// A build context: a folder of the host behind its ignore rules. It has no result of its own; what a
     /// COPY selects from it enters that COPY's key.
     Local(Local),
@@ -41,6 +44,29 @@ pub enum Op {
 pub struct Pull {
     /// The chain ID of its layers (OCI image-spec, "Layer ChainID"): what every step above can see.
     pub chain: Digest,
+}
+
+/// See [`Op::Fetch`]. What is fetched has been asked for before, so that it is known exactly.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Fetch {
+    /// A file in the root folder, root's, 0600 (as BuildKit has it).
+    File {
+        /// Where it comes from.
+        url: String,
+        /// Its name.
+        name: String,
+        /// The digest of its bytes, which are a blob of the store.
+        digest: Digest,
+        /// Its modification time in seconds since 1970.
+        modified: i64,
+    },
+    /// The files of a commit.
+    Git(Checkout),
+    /// The members of an archive, which is a blob of the store.
+    Archive {
+        /// The digest of its bytes.
+        digest: Digest,
+    },
 }
 
 /// See [`Op::Local`].
@@ -316,6 +342,7 @@ impl fmt::Display for Op {
         match self {
             Self::Pull(pull) => write!(formatter, "pull {}", pull.chain.short()),
             Self::Local(local) => write!(formatter, "context {}", local.context),
+            Self::Fetch(fetch) => fetch.fmt(formatter),
             Self::Run(run) => {
                 write!(formatter, "run {:?} in {}", run.argv, run.directory)?;
                 if !run.user.is_empty() {
@@ -352,6 +379,25 @@ impl fmt::Display for Op {
                     user => write!(formatter, " owner {user}"),
                 }
             }
+        }
+    }
+}
+
+impl fmt::Display for Fetch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { url, name, digest, modified } => {
+                write!(formatter, "file {name} {} of {modified} from {}", digest.short(), shown_url(url))
+            }
+            Self::Git(checkout) => {
+                write!(formatter, "commit {} of {}", checkout.commit, shown_url(&checkout.remote))?;
+                if !checkout.folder.is_empty() {
+                    write!(formatter, " folder {}", checkout.folder)?;
+                }
+                formatter.write_str(if checkout.keep_git_dir { " with .git" } else { "" })?;
+                formatter.write_str(if checkout.submodules { "" } else { " without submodules" })
+            }
+            Self::Archive { digest } => write!(formatter, "archive {}", digest.short()),
         }
     }
 }

@@ -123,6 +123,7 @@ impl OpRecipe {
                 setting(reasons, "directory", old_path, path);
                 setting(reasons, "owner", old_user, user);
             }
+            (before, now) if before == now => {}
             _ => reasons.push(MissReason::Instruction { before: before.text(), after: self.text() }),
         }
     }
@@ -207,6 +208,9 @@ impl OpRecipe {
                 Some(file) => format!("{} written to {destination}: {}", file.0, file.1),
             },
             Self::Merge => "files laid over a file system".to_owned(),
+            Self::FetchFile { name, digest, .. } => format!("the file {name} ({})", digest.short()),
+            Self::FetchGit { commit, .. } => format!("the commit {commit}"),
+            Self::FetchArchive { digest } => format!("the archive {}", digest.short()),
             Self::Directory { path, .. } => format!("directory {path}"),
         }
     }

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::mount::RunMount;
-use super::op::{Copy, Graph, Node, NodeId, Op, RunNetwork, Take};
+use super::op::{Copy, Fetch, Graph, Node, NodeId, Op, RunNetwork, Take};
 use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, Digest, FieldHasher, ResultId};
+use crate::remote::Checkout;
 
 /// Raised when equal recipes begin to mean another result.
 pub const FORMAT: u32 = 2;
@@ -86,6 +87,31 @@ pub enum OpRecipe {
     },
     /// One file system over another.
     Merge,
+    /// A file from elsewhere.
+    FetchFile {
+        /// Its name.
+        name: String,
+        /// The digest of its bytes.
+        digest: Digest,
+        /// Its modification time (BuildKit keeps it in its key too).
+        modified: i64,
+    },
+    /// The files of a commit.
+    FetchGit {
+        /// The commit.
+        commit: String,
+        /// The folder whose content counts.
+        folder: String,
+        /// Where it comes from, if `.git` is kept, which says so.
+        keeps_git_of: Option<String>,
+        /// Whether submodules are fetched.
+        submodules: bool,
+    },
+    /// The members of an archive.
+    FetchArchive {
+        /// The digest of its bytes.
+        digest: Digest,
+    },
     /// A directory.
     Directory {
         /// Where.
@@ -147,6 +173,12 @@ impl Recipe {
         hasher.finish()
     }
 
+    /// The recipe of what comes from elsewhere, for whoever fetches it before there is a graph.
+    pub fn of_fetch(fetch: &Fetch, platform: &str) -> Self {
+        let op = fetch_recipe(fetch.clone());
+        Self { format: FORMAT, platform: platform.to_owned(), op, inputs: Vec::new() }
+    }
+
     /// The recipe of a base image's layers up to the one whose chain ID is `chain`.
     pub fn of_chain(chain: Digest, platform: &str) -> Self {
         Self {
@@ -205,6 +237,16 @@ impl OpRecipe {
             }
             Self::Merge => {
                 hasher.field("merge");
+            }
+            Self::FetchFile { name, digest, modified } => {
+                hasher.field("file").field(name).field(digest.as_bytes()).field(modified.to_le_bytes());
+            }
+            Self::FetchGit { commit, folder, keeps_git_of, submodules } => {
+                hasher.field("commit").field(commit).field(folder).number(u64::from(*submodules));
+                optional(hasher, keeps_git_of.as_ref());
+            }
+            Self::FetchArchive { digest } => {
+                hasher.field("archive").field(digest.as_bytes());
             }
             Self::Directory { path, user } => {
                 hasher.field("directory").field(path).field(user);
@@ -303,6 +345,19 @@ fn mounted_of(stage: DefinitionKey, path: &str) -> Digest {
     hasher.field(stage.0.as_bytes()).field(path).finish()
 }
 
+fn fetch_recipe(fetch: Fetch) -> OpRecipe {
+    match fetch {
+        Fetch::File { name, digest, modified, .. } => OpRecipe::FetchFile { name, digest, modified },
+        Fetch::Git(Checkout { remote, commit, folder, keep_git_dir, submodules, .. }) => OpRecipe::FetchGit {
+            keeps_git_of: (keep_git_dir && folder.is_empty()).then_some(remote),
+            commit,
+            folder,
+            submodules,
+        },
+        Fetch::Archive { digest } => OpRecipe::FetchArchive { digest },
+    }
+}
+
 /// `None` for a context, which has no result of its own.
 fn op_recipe(node: &Node) -> Option<OpRecipe> {
     Some(match node.op.clone() {
@@ -327,6 +382,7 @@ fn op_recipe(node: &Node) -> Option<OpRecipe> {
             OpRecipe::Copy { destination, owner, mode, unpack, files }
         }
         Op::Merge => OpRecipe::Merge,
+        Op::Fetch(fetch) => fetch_recipe(fetch),
         Op::Directory(directory) => OpRecipe::Directory { path: directory.path, user: directory.user },
     })
 }

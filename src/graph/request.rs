@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::limit::StepLimit;
+use super::named::{NamedContext, RemoteContext, context_name};
 use super::op::RunNetwork;
 use crate::base::diag::{Diagnostic, Span};
 use crate::base::secret::Secret;
 use crate::compose::{Build, Project};
 use crate::oci::{Platform, Reference};
+use crate::remote::{GitSource, is_http};
 
 /// The size of `/dev/shm` in bytes where nothing else is said, as Docker has it.
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
@@ -24,6 +26,10 @@ pub struct BuildRequest {
     pub service: String,
     /// The build context, absolute.
     pub context: PathBuf,
+    /// What the build context is if it is no folder of the user's; `context` means nothing then.
+    pub remote: Option<RemoteContext>,
+    /// Further contexts by their names (see [`super::context_name`]).
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// Build arguments that have a value.
@@ -101,6 +107,8 @@ impl Entitlement {
 pub enum DockerfileSource {
     /// In a file, absolute.
     Path(PathBuf),
+    /// In a file of a context that is no folder of the user's, relative to it.
+    Within(PathBuf),
     /// In the compose file itself.
     Inline(String),
 }
@@ -111,6 +119,8 @@ impl BuildRequest {
         Self {
             service: service.to_owned(),
             context: context.to_owned(),
+            remote: None,
+            contexts: BTreeMap::new(),
             dockerfile: DockerfileSource::Path(context.join("Dockerfile")),
             arguments: BTreeMap::new(),
             target: None,
@@ -161,10 +171,22 @@ fn request(
             None => diagnostic,
         });
     };
-    if build.is_remote() {
-        mistake("context", "not supported yet: a build context that is not a local folder".to_owned());
+    let written = build.context.as_deref().unwrap_or(".");
+    let remote = match remote_context(written) {
+        Ok(remote) => remote,
+        Err(error) => {
+            mistake("context", error);
+            None
+        }
+    };
+    let context = project.working_dir.join(written);
+    let mut contexts = BTreeMap::new();
+    for (name, value) in &build.additional_contexts {
+        match NamedContext::parse(value, &project.working_dir) {
+            Ok(context) => drop(contexts.insert(context_name(name), context)),
+            Err(error) => mistake("additional_contexts", format!("additional context `{name}`: {error}")),
+        }
     }
-    let context = project.working_dir.join(build.context.as_deref().unwrap_or("."));
     let mut names = Vec::new();
     let all = project.image_of(service).into_iter().chain(build.tags.iter().cloned());
     for name in all {
@@ -210,9 +232,18 @@ fn request(
     let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
     let dockerfile = match &build.dockerfile_inline {
         Some(text) => DockerfileSource::Inline(text.clone()),
-        None => DockerfileSource::Path(context.join(build.dockerfile.as_deref().unwrap_or("Dockerfile"))),
+        None => {
+            let path = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+            if remote.is_some() {
+                DockerfileSource::Within(path.into())
+            } else {
+                DockerfileSource::Path(context.join(path))
+            }
+        }
     };
     let request = BuildRequest {
+        remote,
+        contexts,
         dockerfile,
         arguments: build
             .args
@@ -238,6 +269,17 @@ fn request(
         ..BuildRequest::new(service, &context, names)
     };
     if mistakes.is_empty() { Ok(request) } else { Err(mistakes) }
+}
+
+/// The context that a text means if it is no folder: a git repository. Archives behind URLs are refused.
+pub fn remote_context(text: &str) -> Result<Option<RemoteContext>, String> {
+    match GitSource::parse(text, true)? {
+        Some(source) => Ok(Some(RemoteContext::Git(source))),
+        None if is_http(text) => Err(format!(
+            "not supported yet: the build context `{text}`, an archive or a Dockerfile behind a URL"
+        )),
+        None => Ok(None),
+    }
 }
 
 /// The one platform of a service: `platform`, else the only one of `build.platforms`, else the host's.

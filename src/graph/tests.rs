@@ -2,7 +2,9 @@
 //!
 //! A case's `request` file gives arguments and targets, a line each: `SERVICE argument NAME=value`,
 //! `SERVICE target NAME`, `SERVICE image NAME`, `SERVICE allow ENTITLEMENT`, `SERVICE unselected`. Every image that no service builds is
-//! a base with one layer. `UPDATE_GOLDEN=1` writes what came out.
+//! a base with one layer, every branch the commit `c0ffee…`, every file behind a URL its own address as
+//! bytes. `SERVICE context NAME=VALUE` names a context, `SERVICE remote URL` takes it from there.
+//! `UPDATE_GOLDEN=1` writes what came out.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,6 +12,9 @@ use std::path::Path;
 use super::*;
 use crate::base::digest::{DiffId, Digest};
 use crate::oci::{ImageConfig, Platform, Reference};
+use crate::remote::Commit;
+
+const COMMIT: &str = "c0ffee0000000000000000000000000000000000";
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the switch that rewrites golden files")]
@@ -46,12 +51,12 @@ fn lowered(case: &Path) -> String {
             Err(mistakes) => return said(&mistakes),
         }
     }
-    let mut images = Images::new();
+    let mut known = Known::default();
     loop {
-        match lower(&sources, &images, Extent::Target) {
+        match lower(&sources, &known, Extent::Target) {
             Err(mistakes) => return said(&mistakes),
             Ok(Lowered::Wanted(wanted)) => {
-                images.extend(wanted.into_keys().map(|Wanted { name }| (name.clone(), base(&name))));
+                wanted.into_keys().for_each(|wanted| find(&mut known, wanted));
             }
             Ok(Lowered::Graph(graph, warnings, _)) => return text(&sources, &graph, &warnings),
         }
@@ -76,11 +81,37 @@ fn source(case: &Path, service: &str, dockerfile: crate::dockerfile::Dockerfile)
             [who, "allow", name] if who == service => {
                 request.entitlements.insert(Entitlement::named(name).unwrap());
             }
+            [who, "context", pair] if who == service => {
+                let (name, value) = pair.split_once('=').unwrap();
+                let named = NamedContext::parse(value, Path::new("/case")).unwrap();
+                request.contexts.insert(context_name(name), named);
+            }
+            [who, "remote", url] if who == service => request.remote = remote_context(url).unwrap(),
             [who, "unselected"] if who == service => selected = false,
             _ => {}
         }
     }
-    Source { request, dockerfile, ignore: None, selected }
+    let checkout = match &request.remote {
+        Some(RemoteContext::Git(source)) => Some(checkout_of(source, COMMIT, false)),
+        _ => None,
+    };
+    Source { request, dockerfile, ignore: None, ignores: Default::default(), checkout, selected }
+}
+
+fn find(known: &mut Known, wanted: Wanted) {
+    let commit = || Commit { id: COMMIT.to_owned(), tag: None };
+    match wanted {
+        Wanted::Image(name) => drop(known.images.insert(name.clone(), base(&name))),
+        Wanted::Layout(layout) => {
+            let name = Reference::parse("from-layout").unwrap();
+            known.layouts.insert(layout, base(&name));
+        }
+        Wanted::File(source) => {
+            let file = KnownFile { digest: Digest::of(&source.url), modified: 7 };
+            known.files.insert(source, file);
+        }
+        Wanted::Commit(source) => drop(known.commits.insert(source, commit())),
+    }
 }
 
 fn base(name: &Reference) -> BaseImage {

@@ -15,17 +15,17 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 pub(super) use copy::request;
+pub(super) use mount::read_secret;
 
 use super::Builder;
 use super::error::StepError;
-use super::pull;
 use super::selection::Taken;
 use super::solve::{Produced, Work};
 use super::users::Accounts;
+use super::{Bases, elsewhere, pull};
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::context::{Context, Selection};
-use crate::graph::{BaseImage, Directory, Graph, NodeId, Op, Selected, Source};
-use crate::oci::Reference;
+use crate::graph::{Directory, Graph, NodeId, Op, Selected, Source};
 use crate::sandbox::{Layers, Writable};
 use crate::store::{CacheMount, Held, Staging, Stamp};
 use rustix::fs::Mode;
@@ -40,7 +40,7 @@ pub(super) const CREATED: &str = "created";
 pub(super) struct Executor<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) graph: &'a Graph,
-    pub(super) bases: &'a BTreeMap<Digest, (Reference, BaseImage)>,
+    pub(super) bases: &'a Bases,
     pub(super) contexts: &'a [Context],
     /// What each COPY takes from its build context.
     pub(super) selections: &'a HashMap<Taken, Selection>,
@@ -88,11 +88,15 @@ impl Work for Executor<'_> {
             Op::Local(_) => Err(StepError::NoResult),
             Op::Pull(base) => {
                 let (name, image) = self.bases.get(&base.chain).ok_or(StepError::NoResult)?;
-                pull::base(self.builder, name, image)
+                pull::base(self.builder, name.as_ref(), image)
             }
             Op::Run(run) => self.run_command(id, run, parent, sources),
             Op::Copy(copy) => self.copy(id, copy, parent, sources),
             Op::Merge => self.merge(parent, sources),
+            Op::Fetch(fetch) => {
+                let secrets = elsewhere::secrets(self.sources.iter().map(|source| &source.request));
+                elsewhere::make(self.builder, fetch, &secrets)
+            }
             Op::Directory(directory) => self.directory(directory, parent),
         }
     }

@@ -292,7 +292,8 @@ fn folder_attributes(root: &RootDir, path: &str) -> Result<Option<FileAttributes
         .map(|stat| FileAttributes { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid }))
 }
 
-fn read_secret(id: &str, source: &SecretSource) -> Result<Secret, StepError> {
+/// The bytes of a secret.
+pub(in crate::build) fn read_secret(id: &str, source: &SecretSource) -> Result<Secret, StepError> {
     let bytes = match source {
         SecretSource::Value(secret) => secret.reveal().to_vec(),
         SecretSource::File(path) => {

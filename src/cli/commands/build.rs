@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::base::cancel::Cancel;
-use crate::base::fs::AtPath;
 use crate::build::{BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, build, plan};
 use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
@@ -13,11 +12,10 @@ use crate::cli::signals::Interrupts;
 use crate::cli::trust::Trust;
 use crate::compose::Project;
 use crate::engine::Docker;
-use crate::graph::{BuildRequest, DockerfileSource, requests_of};
+use crate::graph::{BuildRequest, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
-use super::build_flags;
 use super::call::{check, outline, targets};
 use super::delivery::{self, Made};
 use super::machine::Parts;
@@ -25,6 +23,7 @@ use super::plan::text;
 use super::project::chosen;
 use super::push;
 use super::{Context, Ended};
+use super::{build_context, build_flags};
 
 /// The history of images that belong to no project is kept under this name, which no project can have.
 const NO_PROJECT: &str = "";
@@ -235,25 +234,12 @@ fn result(built: &Built, quiet: bool) -> String {
 }
 
 fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Failure> {
-    if let Some(first) = flags.build_contexts.first() {
-        return Err(Failure::Usage(format!("not supported yet: --build-context {first}")));
-    }
-    let folder = context.absolute(&flags.context);
     let mut names = Vec::new();
     for tag in &flags.tags {
         let name = Reference::parse(tag).map_err(|error| Failure::Usage(error.to_string()))?;
         names.push(name.with_default_tag());
     }
-    let shown = names.first().map_or_else(|| shown_name(&folder), Reference::familiar);
-    let mut request = BuildRequest::new(&shown, &folder, names);
-    match &flags.file {
-        Some(file) if file.as_os_str() == "-" => {
-            let text = std::io::read_to_string(std::io::stdin()).at_path("read", "standard input")?;
-            request.dockerfile = DockerfileSource::Inline(text);
-        }
-        Some(file) => request.dockerfile = DockerfileSource::Path(context.absolute(file)),
-        None => {}
-    }
+    let mut request = build_context::request(context, flags, names)?;
     let environment = |name: &str| context.environment.get(name).cloned();
     request.arguments = pairs("--build-arg", &flags.build_args, &environment)?;
     source_date_epoch(&mut request, &environment);
@@ -273,11 +259,6 @@ fn source_date_epoch(request: &mut BuildRequest, environment: &dyn Fn(&str) -> O
     if let Some(value) = environment(NAME).filter(|value| !value.is_empty()) {
         request.arguments.entry(NAME.to_owned()).or_insert(value);
     }
-}
-
-/// The name of a folder, for steps of an image without a name.
-fn shown_name(folder: &Path) -> String {
-    folder.file_name().map_or_else(|| "image".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// `NAME=VALUE` each; a bare name takes its value from `bare`, and is left out if there is none.

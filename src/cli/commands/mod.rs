@@ -1,6 +1,7 @@
 //! The commands: each reads its flags, calls the layers below, and gives the screen what they return.
 
 mod build;
+mod build_context;
 mod build_flags;
 mod cache;
 mod call;

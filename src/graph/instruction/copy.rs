@@ -2,10 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use super::super::elsewhere::Place;
+use super::super::mount::literal;
 use super::super::op::{Copy, NodeId, Op, Take, WrittenFile};
 use super::super::stage::Made;
+use super::super::wanted::FileSource;
 use super::{Applying, history, join};
+use crate::base::diag::Diagnostic;
 use crate::dockerfile::{self as df, Word, words};
+use crate::remote::{GitSource, is_http};
+
+/// Where a source of ADD is.
+enum Added {
+    /// In the build context.
+    Pattern,
+    /// In a file system of its own.
+    Elsewhere(NodeId, Take),
+}
 
 impl Applying<'_, '_, '_> {
     pub(super) fn copy(&mut self, copy: &df::Copy) -> Option<()> {
@@ -31,30 +44,88 @@ impl Applying<'_, '_, '_> {
     }
 
     pub(super) fn add(&mut self, add: &df::Add) -> Option<()> {
-        for (flag, refused) in
-            [("checksum", add.checksum.is_some()), ("keep-git-dir", add.keep_git_dir.is_some())]
-        {
-            if refused {
-                return self.refuse_flag(flag, &add.flags);
-            }
-        }
         let destination = self.destination(&add.destination)?;
         let owner = self.optional(add.chown.as_ref())?;
         let mode = self.optional(add.chmod.as_ref())?;
         let excludes = patterns(&add.excludes);
         let files = self.heredocs(&add.heredocs)?;
-        let (mut takes, mut sources) = (Vec::new(), Vec::new());
-        if !add.sources.is_empty() {
-            let patterns = self.list(&add.sources)?;
-            if let Some(remote) = patterns.iter().position(|source| is_remote(source)) {
-                let span = add.sources.get(remote).map_or(&self.instruction.span, |word| &word.span);
-                return self.refuse("`ADD` from a URL or a git repository", &span.clone());
+        let (mut takes, mut sources) = (Vec::<Take>::new(), Vec::new());
+        let mut from_context = false;
+        let checksum = self.checksum(add)?;
+        for word in &add.sources {
+            let text = self.expand(word)?;
+            match (self.added(add, word, &text, checksum.as_deref())?, takes.last_mut()) {
+                (Added::Elsewhere(node, take), _) => {
+                    takes.push(take);
+                    sources.push(node);
+                    from_context = false;
+                }
+                // Neighbours from the context are one source.
+                (Added::Pattern, Some(take)) if from_context => take.patterns.push(text),
+                (Added::Pattern, _) => {
+                    takes.push(Take { patterns: vec![text], unpack: add.unpack != Some(false) });
+                    sources.push(self.local());
+                    from_context = true;
+                }
             }
-            takes.push(Take { patterns, unpack: add.unpack != Some(false) });
-            sources.push(self.local());
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
         self.copied("ADD", op, sources, add.link, &add.destination)
+    }
+
+    /// Where a source of ADD is: a repository, a file behind a URL, else a pattern for the build context.
+    fn added(&mut self, add: &df::Add, word: &Word, text: &str, checksum: Option<&str>) -> Option<Added> {
+        let instruction = self.instruction.text.clone();
+        let place = Place { span: &word.span, text: &instruction };
+        let mut mistake = |message: String| {
+            self.lowering.mistake(Diagnostic::error(message).at(word.span.clone(), ""));
+            None
+        };
+        let source = match GitSource::parse(text, false) {
+            Ok(source) => source,
+            Err(error) => return mistake(error),
+        };
+        if let Some(source) = source {
+            if add.keep_git_dir.zip(source.keep_git_dir).is_some_and(|(flag, query)| flag != query) {
+                return mistake("--keep-git-dir and the address say different things".to_owned());
+            }
+            if checksum.zip(source.checksum.as_deref()).is_some_and(|(flag, query)| flag != query) {
+                return mistake("--checksum and the address say different things".to_owned());
+            }
+            let keep = add.keep_git_dir.or(source.keep_git_dir).unwrap_or(false);
+            let node = self.lowering.repository(self.id, &source, keep, checksum, place)?;
+            return Some(Added::Elsewhere(node, Take { patterns: vec!["/".to_owned()], unpack: false }));
+        }
+        if is_http(text) {
+            let checksum = match checksum.map(str::parse).transpose() {
+                Ok(checksum) => checksum,
+                Err(_) => {
+                    return mistake(format!(
+                        "the checksum `{}` is not sha256:…",
+                        checksum.unwrap_or_default()
+                    ));
+                }
+            };
+            let source = FileSource { url: text.to_owned(), checksum };
+            let (node, name) = self.lowering.file(self.id, source, place)?;
+            let take = Take { patterns: vec![literal(&name)], unpack: add.unpack == Some(true) };
+            return Some(Added::Elsewhere(node, take));
+        }
+        if checksum.is_some() {
+            return mistake("--checksum is for files behind URLs and git repositories".to_owned());
+        }
+        Some(Added::Pattern)
+    }
+
+    /// The value of `--checksum`, which is for a single source.
+    fn checksum(&mut self, add: &df::Add) -> Option<Option<String>> {
+        let Some(word) = &add.checksum else { return Some(None) };
+        if add.sources.len() + add.heredocs.len() != 1 {
+            let message = "--checksum is for one source only".to_owned();
+            self.lowering.mistake(Diagnostic::error(message).at(word.span.clone(), ""));
+            return None;
+        }
+        self.expand(word).map(Some)
     }
 
     /// Adds a copy. With `--link` it knows nothing of the file system so far but the accounts that name an
@@ -128,9 +199,4 @@ fn is_named(owner: &str) -> bool {
 /// The patterns of `--exclude`, in which BuildKit puts no variables.
 fn patterns(words: &[Word]) -> Vec<String> {
     words.iter().map(|word| word.text.clone()).collect()
-}
-
-/// What `ADD` fetches instead of reading it from the context.
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|prefix| source.starts_with(prefix))
 }

@@ -155,8 +155,7 @@ impl Applying<'_, '_, '_> {
     }
 
     fn local(&mut self) -> NodeId {
-        let origin = self.lowering.origin(self.id, 0, "build context", None);
-        self.lowering.context(self.id, origin)
+        self.lowering.build_context(self.id)
     }
 
     fn metadata(&mut self, line: String) -> Option<()> {

@@ -158,10 +158,14 @@ impl Applying<'_, '_, '_> {
     fn read_by(&mut self, mount: &df::Mount, options: &MountOptions) -> Option<Option<(String, NodeId)>> {
         let path = join("/", options.source.as_deref().unwrap_or_default());
         let Some(from) = &mount.from else {
-            let node = self.context_copy(&path);
+            let local = self.local();
+            let node = self.context_copy(local, &path);
             return Some(Some((path, node)));
         };
-        let node = self.mount_source(from)?;
+        let node = self.mount_source(from)?.map(|node| match self.lowering.graph.node(node).op {
+            Op::Local(_) => self.context_copy(node, &path),
+            _ => node,
+        });
         Some(node.map(|node| (path, node)))
     }
 
@@ -177,9 +181,8 @@ impl Applying<'_, '_, '_> {
         self.lowering.copy_source(self.id, from, &text)
     }
 
-    /// What `path` selects from the build context, at the same path in a tree of its own.
-    fn context_copy(&mut self, path: &str) -> NodeId {
-        let local = self.local();
+    /// What `path` selects from a context, at the same path in a tree of its own.
+    fn context_copy(&mut self, local: NodeId, path: &str) -> NodeId {
         self.state.ordinal += 1;
         let text = format!("mount {path} of the build context");
         let span = Some(self.instruction.span.clone());

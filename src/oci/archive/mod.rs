@@ -4,9 +4,11 @@
 //! at the same blobs: old engines read the second, the containerd image store and Podman the first.
 //! [`read_archive`] takes either form into the store. Nothing here asks an engine anything.
 
+mod layout;
 mod read;
 mod write;
 
+pub use layout::read_layout;
 pub use read::{ArchivedImage, read_archive};
 pub use write::{ArchiveImage, ArchiveKind, ArchiveLayer, LayerContent, WrittenImage, write_archive};
 
