@@ -32,14 +32,14 @@ pub(super) fn whole(
     name: &Reference,
     image: &BaseImage,
 ) -> Result<Option<ResultId>, StepError> {
-    let top = filed(builder, name, image, image.config.rootfs.diff_ids.len())?;
+    let top = filed(builder, Some(name), image, image.config.rootfs.diff_ids.len())?;
     Ok(top.map(|(_, result)| result))
 }
 
 /// The lowest `count` layers, each as the result of its chain; the topmost of them.
 fn filed(
     builder: &Builder<'_>,
-    name: &Reference,
+    name: Option<&Reference>,
     image: &BaseImage,
     count: usize,
 ) -> Result<Option<(DefinitionKey, ResultId)>, StepError> {

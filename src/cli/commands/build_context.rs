@@ -121,10 +121,7 @@ mod tests {
     #[test]
     fn contexts_have_a_name_and_a_source() {
         let read = |text: &str| named(text, Path::new("/here"));
-        assert_eq!(
-            read("Base=x").unwrap_err(),
-            "--build-context Base=x: `Base` is not an image name: it must be in small letters"
-        );
+        assert!(read("Base=x").unwrap_err().contains("must be lower case"));
         assert_eq!(read("base=x").unwrap(), ("base".into(), NamedContext::Folder("/here/x".into())));
         assert_eq!(read("docker.io/library/a:latest=x").unwrap().0, "a");
         for text in ["base", "=x", "base=", "base=https://h/x.tar"] {

@@ -28,8 +28,9 @@ impl Applying<'_, '_, '_> {
         let excludes = patterns(&copy.excludes);
         let files = self.heredocs(&copy.heredocs)?;
         let (mut takes, mut sources) = (Vec::new(), Vec::new());
+        let written = self.list(&copy.sources)?;
         if !copy.sources.is_empty() {
-            takes.push(Take { patterns: self.list(&copy.sources)?, unpack: false });
+            takes.push(Take { patterns: written.clone(), unpack: false });
             sources.push(match &copy.from {
                 Some(from) => {
                     let text = self.instruction.text.clone();
@@ -40,7 +41,7 @@ impl Applying<'_, '_, '_> {
             });
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: copy.parents };
-        self.copied("COPY", op, sources, copy.link, &copy.destination)
+        self.copied("COPY", op, sources, copy.link, (&written, &copy.destination))
     }
 
     pub(super) fn add(&mut self, add: &df::Add) -> Option<()> {
@@ -52,8 +53,8 @@ impl Applying<'_, '_, '_> {
         let (mut takes, mut sources) = (Vec::<Take>::new(), Vec::new());
         let mut from_context = false;
         let checksum = self.checksum(add)?;
-        for word in &add.sources {
-            let text = self.expand(word)?;
+        let written = self.list(&add.sources)?;
+        for (word, text) in add.sources.iter().zip(written.iter().cloned()) {
             match (self.added(add, word, &text, checksum.as_deref())?, takes.last_mut()) {
                 (Added::Elsewhere(node, take), _) => {
                     takes.push(take);
@@ -70,7 +71,7 @@ impl Applying<'_, '_, '_> {
             }
         }
         let op = Copy { takes, files, destination, owner, mode, excludes, parents: false };
-        self.copied("ADD", op, sources, add.link, &add.destination)
+        self.copied("ADD", op, sources, add.link, (&written, &add.destination))
     }
 
     /// Where a source of ADD is: a repository, a file behind a URL, else a pattern for the build context.
@@ -173,9 +174,9 @@ impl Applying<'_, '_, '_> {
         copy: Copy,
         sources: Vec<NodeId>,
         link: bool,
-        destination: &Word,
+        (written, destination): (&[String], &Word),
     ) -> Option<()> {
-        let line = history::copy(name, &copy, &self.expand(destination)?);
+        let line = history::copy(name, &copy, (written, &self.expand(destination)?));
         let link = link && copy.mode.is_none();
         self.copy_step(copy, sources, link);
         self.state.record(line, Made::Layer);

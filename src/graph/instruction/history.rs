@@ -18,12 +18,12 @@ pub(super) fn run(arguments: &[(String, String)], argv: &[String]) -> String {
 
 /// `COPY --chown=user --chmod=600 source <<heredoc destination # buildkit`: other flags are not shown but
 /// `--parents`.
-pub(super) fn copy(name: &str, copy: &Copy, destination: &str) -> String {
+pub(super) fn copy(name: &str, copy: &Copy, (sources, destination): (&[String], &str)) -> String {
     let mut words = vec![name.to_owned()];
     words.extend(copy.parents.then(|| "--parents".to_owned()));
     words.extend(copy.owner.iter().map(|owner| format!("--chown={owner}")));
     words.extend(copy.mode.iter().map(|mode| format!("--chmod={mode}")));
-    words.extend(copy.takes.iter().flat_map(|take| take.patterns.iter().cloned()));
+    words.extend(sources.iter().cloned());
     words.extend(copy.files.iter().map(|file| format!("<<{}", file.name)));
     words.extend([destination.to_owned(), "# buildkit".to_owned()]);
     words.join(" ")
