@@ -7,7 +7,7 @@
 //!
 //! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
-//! `hand_over` make images of results.
+//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries.
 
 mod checks;
 mod deliver;

@@ -20,7 +20,7 @@ pub(super) fn folder(builder: &Builder<'_>, image: &Exported, folder: &Path) -> 
     DirBuilder::new().recursive(true).mode(0o700).create(folder).at_path("create", folder)?;
     let Some(root) = root(builder, image)? else { return Ok(()) };
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    Ok(copy_tree(&root, &RootDir::open(folder)?, owner, times(image))?)
+    Ok(copy_tree(&root, &RootDir::open(folder)?, owner, times(image), builder.cancel)?)
 }
 
 /// Writes the files of `image` as a tar.
@@ -31,7 +31,7 @@ pub(super) fn tar(
     stdout: &mut dyn Write,
 ) -> Result<(), BuildError> {
     let root = root(builder, image)?;
-    place.write(stdout, |out| match &root {
+    place.write(stdout, builder.cancel, |out| match &root {
         Some(root) => Ok(write_tree(root, out, times(image)).map(drop)?),
         None => {
             // Two empty blocks are a tar without members.

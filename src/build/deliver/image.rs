@@ -94,7 +94,7 @@ pub(super) fn archives(
         form: packed.form.clone(),
     };
     let archived: Vec<_> = images.iter().zip(&packed).map(archived).collect();
-    place.write(stdout, |out| Ok(write_archive(out, &archived, kind)?))?;
+    place.write(stdout, builder.cancel, |out| Ok(write_archive(out, &archived, kind)?))?;
     Ok(packed.iter().map(Packed::formed).collect())
 }
 

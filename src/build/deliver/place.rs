@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::super::error::BuildError;
 use super::Place;
+use crate::base::cancel::Cancel;
 use crate::base::fs::{AtPath, PathError};
 
 impl Place {
@@ -15,8 +16,13 @@ impl Place {
     pub(super) fn write<T>(
         &self,
         stdout: &mut dyn Write,
+        cancel: &Cancel,
         write: impl FnOnce(&mut dyn Write) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
+        let write = |out: &mut dyn Write| {
+            let written = write(&mut Stoppable { out, cancel });
+            if cancel.is_cancelled() { Err(BuildError::Cancelled) } else { written }
+        };
         let path = match self {
             Self::Output => {
                 let written = write(stdout)?;
@@ -34,6 +40,25 @@ impl Place {
         let written = into(file, path, write)?;
         unfinished.finish(path)?;
         Ok(written)
+    }
+}
+
+/// Passes bytes on until the user stops the command.
+struct Stoppable<'a> {
+    out: &'a mut dyn Write,
+    cancel: &'a Cancel,
+}
+
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("stopped"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -82,7 +107,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path, result: Result<(), BuildError>) -> Result<(), BuildError> {
-        Place::File(path.to_owned()).write(&mut std::io::sink(), |out| {
+        Place::File(path.to_owned()).write(&mut io::sink(), &Cancel::new().unwrap(), |out| {
             out.write_all(b"new").at_path("write", path)?;
             result
         })
@@ -105,7 +130,12 @@ mod tests {
     #[test]
     fn standard_output_gets_the_bytes() {
         let mut out = Vec::new();
-        Place::Output.write(&mut out, |out| Ok(out.write_all(b"x").at_path("write", "x")?)).unwrap();
+        let cancel = Cancel::new().unwrap();
+        let mut write =
+            || Place::Output.write(&mut out, &cancel, |out| Ok(out.write_all(b"x").at_path("write", "x")?));
+        write().unwrap();
+        cancel.cancel();
+        assert!(matches!(write(), Err(BuildError::Cancelled)));
         assert_eq!(out, b"x");
     }
 }

@@ -15,39 +15,51 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
+use crate::base::cancel::Cancel;
 use crate::base::fs::{PathError, RootDir};
 
 use super::super::OciError;
 use super::write::{Times, names, open_file, open_folder};
 use super::xattrs;
 
-/// Copies the file system `tree` into `into`; everything there belongs to `owner` afterwards.
-pub fn copy_tree(tree: &RootDir, into: &RootDir, owner: (u32, u32), times: Times) -> Result<(), OciError> {
+/// Copies the file system `tree` into `into`; everything there belongs to `owner` afterwards. What was
+/// written when the user stops the command stays.
+pub fn copy_tree(
+    tree: &RootDir,
+    into: &RootDir,
+    owner: (u32, u32),
+    times: Times,
+    cancel: &Cancel,
+) -> Result<(), OciError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = tree.open_at("/".as_ref(), flags, Mode::empty())?;
     let to = into.open_at("/".as_ref(), flags, Mode::empty())?;
     let owner = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
     let root = to.try_clone().map_err(|error| PathError::new("open", "/", error))?;
-    let mut copier = Copier { root, owner, times, links: HashMap::new() };
+    let mut copier = Copier { root, owner, times, cancel, links: HashMap::new() };
     copier.folder(&from, &to, Path::new(""))
 }
 
-struct Copier {
+struct Copier<'c> {
     /// The folder that everything goes into.
     root: OwnedFd,
     owner: (Uid, Gid),
     times: Times,
+    cancel: &'c Cancel,
     /// Where the first name of each file that has several came to lie, below the root.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
-impl Copier {
+impl Copier<'_> {
     fn folder(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), OciError> {
         let all = names(from).map_err(|error| failed("read", path, error))?;
         all.iter().try_for_each(|name| self.entry(from, to, name, &path.join(name)))
     }
 
     fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), OciError> {
+        if self.cancel.is_cancelled() {
+            return Err(OciError::Cancelled);
+        }
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| failed("stat", path, error))?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -162,7 +174,8 @@ mod tests {
     fn copied(from: &tempfile::TempDir, to: &tempfile::TempDir, times: Times) {
         let stat = std::fs::metadata(to.path()).unwrap();
         let open = |folder: &tempfile::TempDir| RootDir::open(folder.path()).unwrap();
-        copy_tree(&open(from), &open(to), (stat.uid(), stat.gid()), times).unwrap();
+        let cancel = Cancel::new().unwrap();
+        copy_tree(&open(from), &open(to), (stat.uid(), stat.gid()), times, &cancel).unwrap();
     }
 
     #[test]
