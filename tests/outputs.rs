@@ -136,6 +136,32 @@ fn the_archive_is_read_by_others() {
 }
 
 #[test]
+fn a_layout_keeps_the_images_that_it_has() {
+    let Some(scene) = scene() else { return };
+    let into = ["-o", "type=oci,tar=false,dest=layout"];
+    build(&scene, &[&["-t", "a:1"], &into[..]].concat()).ok();
+    build(&scene, &[&["-t", "a:2", "--label", "second=yes"], &into[..]].concat()).ok();
+    build(&scene, &[&["-t", "a:1", "--label", "first=again"], &into[..]].concat()).ok();
+    let index = scene.project().join("layout/index.json");
+    assert_eq!(
+        (value(&index, "/manifests/2/digest"), value(&index, "/manifests/1/digest").len()),
+        (String::new(), 71)
+    );
+    for (tag, label) in [("1", "first"), ("2", "second")] {
+        let copy = ["copy", "--quiet", &format!("oci:layout:{tag}"), &format!("dir:{label}")];
+        let Ok(copied) = Command::new("skopeo").args(copy).current_dir(scene.project()).output() else {
+            return skip("skopeo");
+        };
+        ran(&copied).ok();
+        let seen = Command::new("skopeo")
+            .args(["inspect", &format!("dir:{label}")])
+            .current_dir(scene.project())
+            .output();
+        assert!(ran(&seen.unwrap()).ok().out.contains(&format!("\"{label}\":")), "{label}");
+    }
+}
+
+#[test]
 fn an_engine_of_every_age_loads_the_docker_archive() {
     let Some(scene) = Scene::with_engine("outputs") else { return };
     scene.write("Dockerfile", FILES).write("f", "hello\n");

@@ -34,7 +34,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 pub use checks::{Checked, check, parsed, reached};
-pub use deliver::{Archive, Delivered, Output, Package, Place, Remote, deliver, save};
+pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, deliver, save};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};

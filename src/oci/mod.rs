@@ -28,7 +28,7 @@ mod tarball;
 pub use added::{is_archive, unpack_archive};
 pub use archive::{
     ArchiveImage, ArchiveKind, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive,
-    read_layout, write_archive,
+    read_layout, write_archive, write_layout,
 };
 pub use auth::Credentials;
 pub use compress::{Encoding, GzipWriter, decompressed};

@@ -11,12 +11,12 @@ use super::super::Builder;
 use super::super::error::BuildError;
 use super::super::export::{self, Exported};
 use super::super::resolve;
-use super::{Archive, Delivered, Package, Place};
+use super::{Archive, Delivered, Layout, Package, Place};
 use crate::base::digest::BlobId;
 use crate::base::fs::AtPath;
 use crate::oci::{
     self, ArchiveImage, ArchiveKind, ArchiveLayer, Descriptor, Formed, ImageConfig, ImageForm, OciError,
-    write_archive,
+    write_archive, write_layout,
 };
 
 /// The annotation that says when an image was made (OCI image-spec, "annotations").
@@ -87,18 +87,33 @@ pub(super) fn archives(
     stdout: &mut dyn Write,
 ) -> Result<Vec<Formed>, BuildError> {
     let packed = images.iter().map(|image| packed(builder, image, package)).collect::<Result<Vec<_>, _>>()?;
-    let archived = |(image, packed): (&Exported, &'_ Packed)| ArchiveImage {
-        config: packed.config.clone(),
-        tags: image.names.clone(),
-        layers: packed.layers.iter().map(|layer| archived(builder, layer.clone())).collect(),
-        form: packed.form.clone(),
-    };
-    let archived: Vec<_> = images.iter().zip(&packed).map(archived).collect();
+    let archived: Vec<_> =
+        images.iter().zip(&packed).map(|(image, packed)| archived(builder, &image.names, packed)).collect();
     place.write(stdout, builder.cancel, |out| Ok(write_archive(out, &archived, kind)?))?;
     Ok(packed.iter().map(Packed::formed).collect())
 }
 
-fn archived<'a>(builder: &'a Builder<'_>, layer: Descriptor) -> ArchiveLayer<'a> {
+/// Writes an image into an OCI layout.
+pub(super) fn layout(
+    builder: &Builder<'_>,
+    image: &Exported,
+    layout: &Layout,
+) -> Result<Delivered, BuildError> {
+    let packed = packed(builder, image, &layout.package)?;
+    write_layout(&layout.folder, &[archived(builder, &layout.names, &packed)])?;
+    Ok(delivered(packed.formed(), layout.names.clone()))
+}
+
+fn archived<'a>(builder: &'a Builder<'_>, names: &[oci::Reference], packed: &Packed) -> ArchiveImage<'a> {
+    ArchiveImage {
+        config: packed.config.clone(),
+        tags: names.to_vec(),
+        layers: packed.layers.iter().map(|layer| archived_layer(builder, layer.clone())).collect(),
+        form: packed.form.clone(),
+    }
+}
+
+fn archived_layer<'a>(builder: &'a Builder<'_>, layer: Descriptor) -> ArchiveLayer<'a> {
     let (descriptor, digest) = (layer.clone(), layer);
     let content = move |out: &mut dyn Write| write_blob(builder, &digest, out);
     ArchiveLayer { descriptor, content: Some(Box::new(content)) }

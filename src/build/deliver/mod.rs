@@ -17,7 +17,7 @@ use super::Builder;
 use super::error::BuildError;
 use super::export::Exported;
 use crate::base::digest::Digest;
-use crate::oci::{ArchiveKind, Descriptor, Encoding, ImageForm, Packing, Reference};
+use crate::oci::{ArchiveKind, Descriptor, Encoding, ImageForm, OciError, Packing, Reference};
 
 /// Where an image, or what is in it, goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,8 +28,21 @@ pub enum Output {
     Tar(Place),
     /// The image as an archive.
     Archive(Archive),
+    /// The image into an OCI layout.
+    Layout(Layout),
     /// The image into registries.
     Remote(Remote),
+}
+
+/// An image for an OCI layout in a folder, beside what is in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// The folder, which is made if it is missing.
+    pub folder: PathBuf,
+    /// The names that the image bears in it.
+    pub names: Vec<Reference>,
+    /// How the image is packed.
+    pub package: Package,
 }
 
 /// An image for registries.
@@ -103,10 +116,15 @@ pub fn deliver(
     output: &Output,
     stdout: &mut dyn Write,
 ) -> Result<Delivered, BuildError> {
-    match output {
+    let delivered = match output {
         Output::Folder(folder) => files::folder(builder, image, folder).map(|()| Delivered::default()),
         Output::Tar(place) => files::tar(builder, image, place, stdout).map(|()| Delivered::default()),
         Output::Archive(archive) => image::archive(builder, image, archive, stdout),
+        Output::Layout(layout) => image::layout(builder, image, layout),
         Output::Remote(remote) => push::push(builder, image, remote),
+    };
+    match delivered {
+        Err(BuildError::Oci(OciError::Cancelled)) => Err(BuildError::Cancelled),
+        delivered => delivered,
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::base::cancel::Cancel;
 use crate::base::digest::Digest;
 use crate::base::fs::write_atomic;
-use crate::build::{BuildError, BuiltImage, Delivered, OnDemand, Output, Place, deliver};
+use crate::build::{BuildError, BuiltImage, Delivered, Layout, OnDemand, Output, Place, deliver};
 use crate::cli::args::ImageBuild;
 use crate::cli::failure::Failure;
 use crate::cli::outputs::{Outputs, Wanted, outputs, place};
@@ -48,7 +48,9 @@ fn unwritable(output: &Output, terminal: bool) -> Option<String> {
         (_, Place::Output) if terminal => {
             Some("refusing to write an image to the terminal; name a file with dest=".to_owned())
         }
-        (Output::Folder(path), _) if path.exists() && !path.is_dir() => {
+        (Output::Folder(path) | Output::Layout(Layout { folder: path, .. }), _)
+            if path.exists() && !path.is_dir() =>
+        {
             Some(format!("the output {} is not a folder", path.display()))
         }
         (Output::Tar(_) | Output::Archive(_), Place::File(path)) if path.is_dir() => {

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::diag::closest;
-use crate::build::{Archive, Output, Package, Place, Remote};
+use crate::build::{Archive, Layout, Output, Package, Place, Remote};
 use crate::oci::Reference;
 
 use annotations::annotations;
@@ -65,7 +65,7 @@ pub(super) fn outputs(wanted: &Wanted<'_>, folder: &Path) -> Result<Outputs, Str
             .map_err(|problem| format!("--output {}: {problem}", spec.text))?;
     }
     check(&outputs)?;
-    let takes = |other: &Output| matches!(other, Output::Archive(_) | Output::Remote(_));
+    let takes = |other: &Output| matches!(other, Output::Archive(_) | Output::Layout(_) | Output::Remote(_));
     if !annotations.is_empty() && !outputs.others.iter().any(takes) {
         let text =
             "annotations have no effect: they go into a manifest, which only archives and registries get";
@@ -94,6 +94,7 @@ pub(super) fn place(output: &Output) -> Option<Place> {
         Output::Folder(path) => Some(Place::File(path.clone())),
         Output::Tar(place) => Some(place.clone()),
         Output::Archive(archive) => Some(archive.place.clone()),
+        Output::Layout(layout) => Some(Place::File(layout.folder.clone())),
         Output::Remote(_) => None,
     }
 }
@@ -114,6 +115,15 @@ impl fmt::Display for Outputs {
             match other {
                 Output::Folder(path) => writeln!(out, "files to {}", path.display())?,
                 Output::Tar(place) => writeln!(out, "tar to {}", shown(place))?,
+                Output::Layout(Layout { folder, names: named, package }) => {
+                    writeln!(
+                        out,
+                        "OCI layout in {}: {}; {}",
+                        folder.display(),
+                        names(named),
+                        packed(package)
+                    )?;
+                }
                 Output::Remote(Remote { names: named, package }) => {
                     writeln!(out, "push: {}; {}", names(named), packed(package))?;
                 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::annotations::Annotations;
 use super::fields::fields;
 use super::{Outputs, advice};
-use crate::build::{Archive, Output, Package, Place, Remote};
+use crate::build::{Archive, Layout, Output, Package, Place, Remote};
 use crate::oci::{ArchiveKind, Encoding, ImageForm, Packing, Reference};
 
 /// The kinds of outputs.
@@ -140,6 +140,10 @@ impl Spec {
         match self.kind {
             "local" => outputs.others.push(Output::Folder(self.local(folder)?)),
             "tar" => outputs.others.push(Output::Tar(self.place(folder))),
+            "oci" if self.flag("tar")? == Some(false) => {
+                let (folder, package) = (self.local(folder)?, self.package(annotations, outputs)?);
+                outputs.others.push(Output::Layout(Layout { folder, names: self.names(names)?, package }));
+            }
             "oci" => {
                 let archive = self.archive(ArchiveKind::Oci, names, annotations, folder, outputs)?;
                 outputs.others.push(Output::Archive(archive));
@@ -194,7 +198,7 @@ impl Spec {
         outputs: &mut Outputs,
     ) -> Result<Archive, String> {
         if self.flag("tar")? == Some(false) {
-            return Err("not supported yet: `tar=false`".to_owned());
+            return Err("type=docker is always one file; type=oci,tar=false is a folder".to_owned());
         }
         let package = self.package(annotations, outputs)?;
         Ok(Archive { kind, place: self.place(folder), names: self.names(names)?, package })

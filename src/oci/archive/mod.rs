@@ -10,7 +10,9 @@ mod write;
 
 pub use layout::read_layout;
 pub use read::{ArchivedImage, read_archive};
-pub use write::{ArchiveImage, ArchiveKind, ArchiveLayer, LayerContent, WrittenImage, write_archive};
+pub use write::{
+    ArchiveImage, ArchiveKind, ArchiveLayer, LayerContent, WrittenImage, write_archive, write_layout,
+};
 
 use std::collections::BTreeMap;
 
