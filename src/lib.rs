@@ -53,11 +53,12 @@
 //! | pull | the chain ID of the base image's layers, the platform |
 //! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags; names and bytes of heredocs |
 //! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
-//! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network mode, hostname, extra hosts, shm size |
+//! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network and security mode, hostname, extra hosts, shm size; of each mount its type, target, ro or rw, size, id of a secret or agent with variable, required, mode and owner, text of a script, and the digest of what it reads |
 //! | WORKDIR, heredoc files | path, bytes, owner, mode |
 //!
 //! Never: mtimes, paths of the host, inode numbers, names of stages and services, comments, limits, the
-//! clock, values of secrets. The image's config is carried beside the graph and makes no node.
+//! clock, values of secrets, ids, sharing and contents of cache mounts. The image's config is carried beside
+//! the graph and makes no node.
 //!
 //! # Invariants
 //!

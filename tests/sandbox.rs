@@ -9,8 +9,10 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Mode, OFlags};
 
 use shipway::base::cancel::Cancel;
+use shipway::base::secret::Secret;
 use shipway::sandbox::{
-    Driver, Exit, Isolated, Layers, Limit, Network, Resource, RunSpec, Sandbox, SandboxError, Writable,
+    Driver, Exit, Isolated, Layers, Limit, Mount, MountSource, Network, Resource, RunSpec, Sandbox,
+    SandboxError, Writable,
 };
 
 /// A scratch folder, a busybox layer and a sandbox that runs the real program.
@@ -405,6 +407,83 @@ fn limits_shared_memory_and_loopback_are_as_asked() {
         matches!(exit, Err(SandboxError::Isolation { ref action, .. }) if action.contains("nofile")),
         "{exit:?}"
     );
+}
+
+fn mount(target: &str, read_only: bool, source: MountSource) -> Mount {
+    Mount { target: target.into(), read_only, source }
+}
+
+#[test]
+fn what_is_mounted_is_seen_and_leaves_no_trace_in_the_layer() {
+    for driver in drivers() {
+        let Some(bench) = Bench::with(Some(driver)) else { return };
+        let shared = bench.folder.path().join("shared");
+        std::fs::create_dir_all(shared.join("deep")).unwrap();
+        std::fs::write(shared.join("deep/file"), "shared").unwrap();
+        symlink("/deep", shared.join("link")).unwrap();
+        let layers = |writable| Layers { lowers: vec![shared.clone()], writable };
+        let upper = bench.layers("thrown-away").writable;
+        let content = Secret::new("quiet");
+        let mut spec = bench.sh(
+            "mounts",
+            "set -e; [ $(cat /ro/file)$(cat /linked/file) = sharedshared ]; ! touch /ro/x; ! touch /linked/x; \
+             rm /rw/deep/file; echo kept > /cache/new; [ $(cat /run/secrets/s) = quiet ]; ! touch /run/secrets/s; \
+             [ $(stat -c %a:%u:%g /run/secrets/s) = 440:1:2 ]; /dev/pipes/E; touch /t/x; \
+             grep -q ' /t/in ' /proc/self/mountinfo; ! cp /bin/busybox /run/secrets/s; touch /wrote",
+        );
+        spec.mounts = vec![
+            mount("/ro", true, MountSource::Layers { layers: layers(None), path: "/deep".into() }),
+            mount("/linked", true, MountSource::Layers { layers: layers(None), path: "/link".into() }),
+            mount("/rw", false, MountSource::Layers { layers: layers(upper), path: "/".into() }),
+            mount("/cache", false, MountSource::Folder(shared.clone())),
+            mount("/run/secrets/s", true, MountSource::File { content, mode: 0o440, uid: 1, gid: 2 }),
+            mount(
+                "/dev/pipes",
+                true,
+                MountSource::Script { name: "E".into(), content: "#!/bin/sh\n:".into() },
+            ),
+            mount("/t", false, MountSource::Tmpfs { size: Some(1 << 20) }),
+            mount("/t/in", false, MountSource::Tmpfs { size: None }),
+        ];
+        let (exit, output) = bench.run(&spec);
+        assert!(matches!(exit, Ok(Exit::Code(0))), "{driver}: {exit:?}: {output}");
+        bench.sandbox.finish(&spec.layers).unwrap();
+        let mut wrote = tree(&spec.layers.writable.unwrap().upper);
+        // The folder of `/etc/hosts` is there as it was below.
+        wrote.retain(|path| path != "etc/");
+        assert_eq!(wrote, ["wrote"], "{driver}");
+        assert_eq!(std::fs::read_to_string(shared.join("new")).unwrap(), "kept\n");
+        assert_eq!(std::fs::read_to_string(shared.join("deep/file")).unwrap(), "shared");
+    }
+}
+
+#[test]
+fn places_that_cannot_be_mounted_on_are_named() {
+    let Some(bench) = Bench::new() else { return };
+    let tmpfs = || MountSource::Tmpfs { size: None };
+    let with = |target: &str, source: MountSource| {
+        let mut spec = bench.sh("places", "true");
+        spec.mounts = vec![mount(target, true, source)];
+        bench.run(&spec).0.unwrap_err().to_string()
+    };
+    let said = with("/proc/1/attr", tmpfs());
+    assert!(said.contains("cannot mount over /proc/1/attr"), "{said}");
+    symlink("/", bench.folder.path().join("busybox/top")).unwrap();
+    let said = with("/top", tmpfs());
+    assert!(said.contains("cannot mount over /top") && said.contains("the root"), "{said}");
+    let said = with("/bin", MountSource::Script { name: "a/b".into(), content: String::new() });
+    assert!(said.contains("/bin"), "{said}");
+    let lowers = vec![bench.folder.path().join("busybox")];
+    let layers = Layers { lowers, writable: None };
+    let file = MountSource::Layers { layers: layers.clone(), path: "/bin/busybox".into() };
+    let said = with("/etc", file);
+    assert!(said.contains("cannot mount over /etc"), "{said}");
+    let said = with("/x", MountSource::Layers { layers, path: "/nothing".into() });
+    assert!(said.contains("/nothing") && said.contains("does not exist"), "{said}");
+    let mut spec = bench.sh("many", "true");
+    spec.mounts = (0..300).map(|number| mount(&format!("/m{number}"), true, tmpfs())).collect();
+    assert!(bench.run(&spec).0.is_err());
+    assert_eq!(mounts_with(bench.folder.path().to_str().unwrap()), [0u32; 0]);
 }
 
 /// The processes that have `mark` among their arguments.

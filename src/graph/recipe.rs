@@ -410,6 +410,7 @@ pub fn with_results(mut recipe: Recipe, parent: Option<ResultId>, sources: &[Opt
 
 #[cfg(test)]
 mod tests {
+    use super::super::mount::{CacheSharing, FileAttributes, RunMountKind};
     use super::*;
 
     fn run(argv: &[&str]) -> Recipe {
@@ -453,6 +454,72 @@ mod tests {
         for (index, one) in all.iter().enumerate() {
             assert!(all[..index].iter().all(|other| other != one), "{index}");
         }
+    }
+
+    /// The key of a command with these mounts.
+    fn mounting(mounts: Vec<RunMount>) -> DefinitionKey {
+        let mut recipe = run(&["a"]);
+        let OpRecipe::Run { mounts: own, .. } = &mut recipe.op else { unreachable!() };
+        *own = mounts;
+        recipe.definition_key()
+    }
+
+    fn mount(target: &str, kind: RunMountKind) -> RunMount {
+        RunMount { target: target.into(), read_only: false, kind }
+    }
+
+    fn cache(id: &str, sharing: CacheSharing, mode: u32) -> RunMount {
+        let attributes = Some(FileAttributes { mode, uid: 0, gid: 0 });
+        mount("/c", RunMountKind::Cache { id: id.into(), sharing, source: None, attributes })
+    }
+
+    fn secret(id: &str, env: Option<&str>, required: bool, mode: u32) -> RunMount {
+        let attributes = FileAttributes { mode, uid: 0, gid: 0 };
+        let (id, env) = (id.to_owned(), env.map(str::to_owned));
+        mount("/s", RunMountKind::Secret { id, attributes, env, required })
+    }
+
+    #[test]
+    fn what_a_mount_is_counts_and_how_a_cache_is_found_does_not() {
+        let tmpfs = |size| mount("/t", RunMountKind::Tmpfs { size });
+        let script =
+            |text: &str| mount("/s", RunMountKind::Script { name: "E".into(), content: text.into() });
+        let bind =
+            |source: Option<&str>| mount("/b", RunMountKind::Bind { source: source.map(str::to_owned) });
+        let agent = |id: &str, required| {
+            let attributes = FileAttributes { mode: 0o600, uid: 0, gid: 0 };
+            mount("/a", RunMountKind::Ssh { id: id.into(), attributes, required })
+        };
+        let all = [
+            vec![],
+            vec![tmpfs(None)],
+            vec![tmpfs(Some(1))],
+            vec![tmpfs(None), tmpfs(None)],
+            vec![RunMount { read_only: true, ..tmpfs(None) }],
+            vec![RunMount { target: "/other".into(), ..tmpfs(None) }],
+            vec![cache("x", CacheSharing::Shared, 0o755)],
+            vec![cache("x", CacheSharing::Shared, 0o700)],
+            vec![secret("x", None, false, 0o400)],
+            vec![secret("y", None, false, 0o400)],
+            vec![secret("x", Some("X"), false, 0o400)],
+            vec![secret("x", None, true, 0o400)],
+            vec![secret("x", None, false, 0o444)],
+            vec![agent("x", false)],
+            vec![agent("y", false)],
+            vec![agent("x", true)],
+            vec![script("one")],
+            vec![script("two")],
+            vec![bind(None)],
+            vec![bind(Some("/x"))],
+        ];
+        let keys: Vec<_> = all.into_iter().map(mounting).collect();
+        for (index, one) in keys.iter().enumerate() {
+            assert!(keys[..index].iter().all(|other| other != one), "{index}");
+        }
+        // The path of a bind is in its input's identity, not here.
+        assert_eq!(mounting(vec![bind(Some("/x"))]), mounting(vec![bind(Some("/y"))]));
+        let private = cache("y", CacheSharing::Private, 0o755);
+        assert_eq!(mounting(vec![cache("x", CacheSharing::Shared, 0o755)]), mounting(vec![private]));
     }
 
     #[test]
