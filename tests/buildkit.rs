@@ -41,7 +41,6 @@ const ATTRIBUTES: &str = "a layer keeps the attributes of `user.` that a step ha
 
 /// Cases of features that are not there yet. One that passes fails the test: take it out of here.
 const PENDING: &[(&str, &str)] = &[
-    ("add-keep-git-dir-of-local-file", "ADD --keep-git-dir"),
     ("platform-of-another-machine", "images for other machines"),
     ("platform-variant", "images for other machines"),
 ];

@@ -177,6 +177,23 @@ fn a_downloaded_archive_is_unpacked_only_when_asked_for() {
     assert_eq!(time_of(&scene, "kept/x.tar"), 0);
 }
 
+#[test]
+fn a_secret_opens_a_url_and_is_kept_nowhere() {
+    let Some(scene) = Scene::as_root() else { return };
+    let web = Web::start();
+    let page =
+        Page { body: b"x\n".to_vec(), etag: "\"t\"", modified: None, token: Some("Bearer s3cr3t-token") };
+    let url = web.put("/closed", page);
+    scene.write("token", "s3cr3t-token\n").write("Dockerfile", &format!("FROM scratch\nADD {url} /\n"));
+    build(&scene, &[]).fails(1, &["/closed answers 401 Unauthorized"]);
+    let secret = format!("id=HTTP_AUTH_TOKEN_{},src=token", web.address);
+    let ran = build(&scene, &["--secret", &secret]).ok();
+    assert!(!ran.err.contains("s3cr3t"), "{}", ran.err);
+    assert_eq!(written(&scene), ["closed 0:0 600 x"]);
+    let found = Command::new("grep").args(["-r", "s3cr3t"]).arg(scene.store()).output().unwrap();
+    assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
 /// The modification time of a file of the last build.
 fn time_of(scene: &Scene, name: &str) -> u64 {
     let file = std::fs::File::open(scene.project().join("../out.tar")).unwrap();

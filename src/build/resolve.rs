@@ -83,12 +83,15 @@ pub(super) fn resolve(
                 }
                 Ok(())
             }
-            Wanted::Layout(layout) => elsewhere::layout(builder, layout, platform)
-                .map(|image| drop(known.layouts.insert(layout.clone(), image))),
-            Wanted::File(source) => elsewhere::file(builder, source, secrets)
-                .map(|file| drop(known.files.insert(source.clone(), file))),
-            Wanted::Commit(source) => elsewhere::commit(builder, source)
-                .map(|commit| drop(known.commits.insert(source.clone(), commit))),
+            Wanted::Layout(layout) => elsewhere::layout(builder, layout, platform).map(|image| {
+                known.layouts.insert(layout.clone(), image);
+            }),
+            Wanted::File(source) => elsewhere::file(builder, source, secrets).map(|file| {
+                known.files.insert(source.clone(), file);
+            }),
+            Wanted::Commit(source) => elsewhere::commit(builder, source).map(|commit| {
+                known.commits.insert(source.clone(), commit);
+            }),
         };
         match found {
             Ok(()) => {}

@@ -180,13 +180,7 @@ fn request(
         }
     };
     let context = project.working_dir.join(written);
-    let mut contexts = BTreeMap::new();
-    for (name, value) in &build.additional_contexts {
-        match NamedContext::parse(value, &project.working_dir) {
-            Ok(context) => drop(contexts.insert(context_name(name), context)),
-            Err(error) => mistake("additional_contexts", format!("additional context `{name}`: {error}")),
-        }
-    }
+    let contexts = contexts_of(project, build, &mut mistake);
     let mut names = Vec::new();
     let all = project.image_of(service).into_iter().chain(build.tags.iter().cloned());
     for name in all {
@@ -230,21 +224,10 @@ fn request(
         }
     }
     let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
-    let dockerfile = match &build.dockerfile_inline {
-        Some(text) => DockerfileSource::Inline(text.clone()),
-        None => {
-            let path = build.dockerfile.as_deref().unwrap_or("Dockerfile");
-            if remote.is_some() {
-                DockerfileSource::Within(path.into())
-            } else {
-                DockerfileSource::Path(context.join(path))
-            }
-        }
-    };
     let request = BuildRequest {
+        dockerfile: dockerfile_of(build, &context, remote.is_some()),
         remote,
         contexts,
-        dockerfile,
         arguments: build
             .args
             .iter()
@@ -269,6 +252,31 @@ fn request(
         ..BuildRequest::new(service, &context, names)
     };
     if mistakes.is_empty() { Ok(request) } else { Err(mistakes) }
+}
+
+/// The contexts that have names of their own.
+fn contexts_of(
+    project: &Project,
+    build: &Build,
+    mistake: &mut dyn FnMut(&str, String),
+) -> BTreeMap<String, NamedContext> {
+    let mut contexts = BTreeMap::new();
+    for (name, value) in &build.additional_contexts {
+        match NamedContext::parse(value, &project.working_dir) {
+            Ok(context) => drop(contexts.insert(context_name(name), context)),
+            Err(error) => mistake("additional_contexts", format!("additional context `{name}`: {error}")),
+        }
+    }
+    contexts
+}
+
+fn dockerfile_of(build: &Build, context: &Path, remote: bool) -> DockerfileSource {
+    let path = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+    match &build.dockerfile_inline {
+        Some(text) => DockerfileSource::Inline(text.clone()),
+        None if remote => DockerfileSource::Within(path.into()),
+        None => DockerfileSource::Path(context.join(path)),
+    }
 }
 
 /// The context that a text means if it is no folder: a git repository. Archives behind URLs are refused.

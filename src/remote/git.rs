@@ -270,7 +270,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<
 fn last_line(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let fatal = lines().find_map(|line| line.strip_prefix("fatal: "));
-    fatal.or_else(|| lines().last()).unwrap_or("it failed without a word").to_owned()
+    fatal.or_else(|| lines().next_back()).unwrap_or("it failed without a word").to_owned()
 }
 
 /// The full names that a short one may mean, the strongest first (gitrevisions, "refname"; an annotated
