@@ -17,10 +17,11 @@ fn main() {
 
 /// The files of the project.
 fn project() -> BTreeMap<PathBuf, String> {
-    let mut text = "x-labels: &labels {team: a, tier: backend, version: \"${VERSION:-1}\"}\nx-common: &common\n  \
+    let mut text =
+        "x-labels: &labels {team: a, tier: backend, version: \"${VERSION:-1}\"}\nx-common: &common\n  \
                     restart: unless-stopped\n  logging: {driver: json-file, options: {max-size: 10m}}\n  \
                     healthcheck: {test: [CMD, 'true'], interval: 10s, retries: 3}\nservices:\n"
-        .to_owned();
+            .to_owned();
     let mut files = BTreeMap::new();
     for at in 0..SERVICES {
         let needs = if at > 0 { format!("    depends_on: [s{}]\n", at - 1) } else { String::new() };
@@ -36,7 +37,10 @@ fn project() -> BTreeMap<PathBuf, String> {
             20_000 + at,
         )
         .unwrap_or_default();
-        files.insert(PathBuf::from(format!("/p/env/s{at}.env")), format!("OWN={at}\nURL=http://${{HOST}}/{at}\n"));
+        files.insert(
+            PathBuf::from(format!("/p/env/s{at}.env")),
+            format!("OWN={at}\nURL=http://${{HOST}}/{at}\n"),
+        );
     }
     text.push_str("networks: {front: , back: {internal: true}}\nvolumes: {shared: }\n");
     let base: String = (0..10).fold("services:\n".to_owned(), |mut text, at| {

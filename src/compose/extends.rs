@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::attrs::{self, Shape};
 use super::merge;
+use super::shape::told;
 use super::source::{Context, Sources, locate};
 use super::tree::{Entry, Map, Node};
 use crate::base::diag::{Diagnostic, Span};
@@ -23,7 +24,13 @@ pub(super) fn apply(sources: &mut Sources<'_>, document: &mut Node, path: &Path,
         return;
     }
     let names: Vec<String> = services.keys().cloned().collect();
-    let mut extender = Extender { sources, files: BTreeMap::new(), done: BTreeMap::new(), stack: Vec::new() };
+    let mut extender = Extender {
+        sources,
+        files: BTreeMap::new(),
+        done: BTreeMap::new(),
+        faults: BTreeMap::new(),
+        stack: Vec::new(),
+    };
     extender.files.insert(path.to_owned(), services.clone());
     let mut extended = Map::new();
     for name in names {
@@ -49,6 +56,8 @@ struct Extender<'s, 'f> {
     files: BTreeMap<PathBuf, Map>,
     /// Services that are extended already.
     done: BTreeMap<Id, Option<Node>>,
+    /// What is wrong with services of other files that nothing has extended yet.
+    faults: BTreeMap<Id, Vec<Diagnostic>>,
     /// The services being extended, each with the place that asked for it.
     stack: Vec<(Id, Span)>,
 }
@@ -127,14 +136,20 @@ impl Extender<'_, '_> {
         if self.sources.mistakes.len() > before {
             return false;
         }
+        let mut faults = Vec::new();
         for (name, entry) in &mut services {
             let before = self.sources.mistakes.len();
             let path = format!("services.{name}");
             self.sources.shape(&mut entry.node, Shape::Object(&attrs::SERVICE), &path, context);
-            // Only the mistakes of services that are extended count; they are kept with the service.
-            if let Some(first) = self.sources.mistakes.drain(before..).next() {
-                entry.node.fault = Some(Box::new(first));
+            // Only the mistakes of services that are extended count; they are kept until one asks.
+            let found: Vec<Diagnostic> = self.sources.mistakes.drain(before..).collect();
+            if !found.is_empty() {
+                entry.node.fault = Some(Box::new(told()));
+                faults.push((name.clone(), found));
             }
+        }
+        for (name, found) in faults {
+            self.faults.insert((path.to_owned(), name), found);
         }
         self.files.insert(path.to_owned(), services);
         true
@@ -150,6 +165,9 @@ impl Extender<'_, '_> {
                 .did_you_mean(name, services.keys().map(String::as_str));
             self.sources.mistakes.push(mistake);
             return None;
+        }
+        for fault in self.faults.remove(&(file.to_owned(), name.to_owned())).unwrap_or_default() {
+            self.sources.mistakes.push(fault.also(asked.clone(), format!("`{name}` is extended here")));
         }
         self.service(file, name, asked, context)
     }

@@ -113,7 +113,8 @@ impl Found<'_> {
         let Some(build) = &service.build else { return };
         let path = |key| ["services", name, "build", key];
         if build.dockerfile.is_some() && build.dockerfile_inline.is_some() {
-            let message = "`dockerfile` and `dockerfile_inline` exclude each other".to_owned();
+            let message =
+                format!("`dockerfile` and `dockerfile_inline` of the service `{name}` exclude each other");
             self.conflict(message, &path("dockerfile_inline"), &path("dockerfile"));
         }
         for (context, value) in &build.additional_contexts {
@@ -141,7 +142,7 @@ impl Found<'_> {
 
     fn exclusions(&mut self, name: &str, service: &Service) {
         if service.network_mode.is_some() && !service.networks.is_empty() {
-            let message = "`network_mode` and `networks` exclude each other".to_owned();
+            let message = format!("`network_mode` and `networks` of the service `{name}` exclude each other");
             self.conflict(message, &["services", name, "network_mode"], &["services", name, "networks"]);
         }
         for (at, trigger) in service.develop.iter().flat_map(|develop| develop.watch.iter().enumerate()) {
@@ -159,7 +160,7 @@ impl Found<'_> {
         }
         let counted = service.deploy.as_ref().and_then(|deploy| deploy.replicas).or(service.scale);
         if service.container_name.is_some() && counted.is_some_and(|count| count > 1) {
-            let message = "`container_name` allows one container only".to_owned();
+            let message = format!("`container_name` allows one container of the service `{name}` only");
             let other = if service.scale.is_some() { "scale" } else { "deploy" };
             self.conflict(message, &["services", name, "container_name"], &["services", name, other]);
         }
@@ -222,7 +223,7 @@ impl Found<'_> {
             ));
         }
         for (key, twin) in pairs.into_iter().flatten() {
-            let message = format!("`{key}` and `deploy.{}` differ", twin.join("."));
+            let message = format!("`{key}` and `deploy.{}` of the service `{name}` differ", twin.join("."));
             let other: Vec<&str> =
                 ["services", name, "deploy"].into_iter().chain(twin.iter().copied()).collect();
             self.conflict(message, &["services", name, key], &other);

@@ -206,3 +206,15 @@ fn keys_without_effect_are_told_once_by_name() {
     );
     assert_eq!(loaded.warnings[0].notes, ["nor have `services.b.isolation` and 1 others"]);
 }
+
+#[test]
+fn all_mistakes_of_an_extended_service_are_told_and_who_extends_it() {
+    let text = mistakes(&[
+        ("compose.yaml", "services:\n  a: {extends: {file: b.yaml, service: base}}\n"),
+        ("b.yaml", "services:\n  base: {image: x, prots: [1], tty: 5}\n  other: {image: 5}\n"),
+    ]);
+    for part in ["unknown key `prots`", "`services.base.tty`", "compose.yaml:2:", "`base` is extended here"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(!text.contains("other"), "{text}");
+}
