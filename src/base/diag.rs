@@ -237,9 +237,22 @@ fn excerpt<'a>(
     file: &'a SourceFile,
     places: &[(&'a Span, &'a String, AnnotationKind)],
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-    let mut snippet = Snippet::source(file.text.as_str()).path(file.name.as_str()).fold(true);
-    for (span, label, kind) in places.iter().filter(|(span, ..)| std::ptr::eq(&*span.file, file)) {
-        let annotation = kind.span(span.clamped());
+    let own = || places.iter().filter(|(span, ..)| std::ptr::eq(&*span.file, file));
+    // Only the lines around the places are laid out: a file may be large and its mistakes many.
+    let text = file.text.as_str();
+    let from = own().map(|(span, ..)| span.clamped().start).min().unwrap_or(0);
+    let to = own().map(|(span, ..)| span.clamped().end).max().unwrap_or(text.len());
+    // The end of a text belongs to its last line.
+    let from = if from == text.len() { file.boundary(from.saturating_sub(1)) } else { from };
+    let from = text[..from].rfind('\n').map_or(0, |newline| newline + 1);
+    let to = text[to..].find('\n').map_or(text.len(), |newline| (to + newline + 2).min(text.len()));
+    let to = file.boundary(to).max(from);
+    let line = text[..from].bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let mut snippet =
+        Snippet::source(&text[from..to]).path(file.name.as_str()).line_start(line).fold(true);
+    for (span, label, kind) in own() {
+        let range = span.clamped();
+        let annotation = kind.span(range.start - from..range.end - from);
         let labelled = if label.is_empty() { annotation } else { annotation.label(label.as_str()) };
         snippet = snippet.annotation(labelled);
     }

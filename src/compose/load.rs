@@ -250,13 +250,21 @@ pub(super) fn sorted(mut mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
             .map(|(span, _)| (order.iter().position(|name| *name == span.file.name), span.range.start))
     });
     let mut kept: Vec<Diagnostic> = Vec::new();
-    for mistake in mistakes {
+    let all = mistakes.len();
+    for (at, mistake) in mistakes.into_iter().enumerate() {
+        if kept.len() == MOST_MISTAKES {
+            kept.push(Diagnostic::error(format!("and {} more mistakes", all - at)));
+            break;
+        }
         if kept.last() != Some(&mistake) {
             kept.push(mistake);
         }
     }
     kept
 }
+
+/// How many mistakes are told in one run; a file with more is no compose file.
+const MOST_MISTAKES: usize = 200;
 
 /// Files on the disk.
 #[derive(Clone, Copy, Debug, Default)]

@@ -19,6 +19,8 @@ use crate::base::diag::{Diagnostic, SourceFile, Span};
 pub(super) const MOST_BYTES: usize = 8 << 20;
 /// The most nodes that one file may have once its aliases are copied.
 const MOST_NODES: usize = 300_000;
+/// The most repeated keys that are told.
+const MOST_DUPLICATES: usize = 100;
 /// How deep collections may nest.
 const MOST_DEPTH: usize = 100;
 
@@ -379,6 +381,9 @@ impl<'a> Builder<'a> {
                 None => *key = Some(key_of(node)?),
                 Some(Key::Merge) => merged.push(node),
                 Some(Key::Name(name, place)) => match map.get(&name) {
+                    Some(_) if self.mistakes.len() >= MOST_DUPLICATES => {
+                        return Err(refuse("too many keys stand twice", place, "no more are looked for"));
+                    }
                     Some(first) => self.mistakes.push(twice(&name, place, &first.key)),
                     None => drop(map.insert(name, Entry { key: place, node })),
                 },
