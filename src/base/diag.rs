@@ -248,8 +248,7 @@ fn excerpt<'a>(
     let to = text[to..].find('\n').map_or(text.len(), |newline| (to + newline + 2).min(text.len()));
     let to = file.boundary(to).max(from);
     let line = text[..from].bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let mut snippet =
-        Snippet::source(&text[from..to]).path(file.name.as_str()).line_start(line).fold(true);
+    let mut snippet = Snippet::source(&text[from..to]).path(file.name.as_str()).line_start(line).fold(true);
     for (span, label, kind) in own() {
         let range = span.clamped();
         let annotation = kind.span(range.start - from..range.end - from);

@@ -86,7 +86,7 @@ pub(super) enum Missing {
 pub(super) struct Object {
     /// What it is called in messages: `service`.
     pub name: &'static str,
-    /// Its keys.
+    /// Its keys, in alphabetical order.
     pub attrs: &'static [Attr],
     /// Keys that it must have once everything is merged.
     pub required: &'static [&'static str],
@@ -219,15 +219,15 @@ const OPTIONS: Shape = Shape::Map(&Shape::TextOrNumber);
 pub(super) static TOP: Object = object(
     "compose file",
     &[
-        attr("version", Shape::TextLike).elsewhere(),
-        attr("name", Shape::Text).read(),
-        attr("include", Shape::Any).read(),
-        attr("services", Shape::Named(&SERVICE)),
-        attr("networks", Shape::Named(&NETWORK)),
-        attr("volumes", Shape::Named(&VOLUME)),
         attr("configs", Shape::Named(&CONFIG)),
-        attr("secrets", Shape::Named(&SECRET)),
+        attr("include", Shape::Any).read(),
         attr("models", Shape::Named(&MODEL)).later(),
+        attr("name", Shape::Text).read(),
+        attr("networks", Shape::Named(&NETWORK)),
+        attr("secrets", Shape::Named(&SECRET)),
+        attr("services", Shape::Named(&SERVICE)),
+        attr("version", Shape::TextLike).elsewhere(),
+        attr("volumes", Shape::Named(&VOLUME)),
     ],
     &[],
 );
@@ -804,6 +804,6 @@ pub(super) static INCLUDE: Object = object(
 impl Object {
     /// The row of a key.
     pub(super) fn attr(&self, key: &str) -> Option<&'static Attr> {
-        self.attrs.iter().find(|attr| attr.key == key)
+        self.attrs.binary_search_by(|attr| attr.key.cmp(key)).ok().map(|at| &self.attrs[at])
     }
 }

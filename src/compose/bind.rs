@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map as Object, Number, Value};
 
 use super::attrs::{self, Shape};
-use super::model::{Extensions, Project, Service, Spans};
-use super::tree::{Kind, Map, Node};
-use crate::base::diag::Diagnostic;
+use super::model::{Extensions, Inner, Place, Project, Service, Spans};
+use super::tree::{Entry, Kind, Map, Node};
+use crate::base::diag::{Diagnostic, Span};
 
 /// Keys whose zero or `false` says something else than their absence.
 const SAYS_ZERO: &[&str] = &[
@@ -56,7 +56,7 @@ pub(super) fn bind(tree: &Node) -> Result<Project, Vec<Diagnostic>> {
     section(top, "models", &attrs::MODEL, &mut project.models, &mut mistakes, |model, node| {
         model.extensions = extensions(node);
     });
-    places(tree, &mut String::new(), &mut project.spans);
+    project.spans = Spans::new(places(tree, None));
     if mistakes.is_empty() { Ok(project) } else { Err(mistakes) }
 }
 
@@ -179,28 +179,21 @@ fn left_out(key: &str, value: &Value) -> bool {
     }
 }
 
-/// Remembers where each key and list item stands: a collection by its key, anything else by its value.
-fn places(node: &Node, path: &mut String, spans: &mut Spans) {
-    let length = path.len();
-    let mut step = |key: &str, child: &Node, place: &crate::base::diag::Span| {
-        if length > 0 {
-            path.push('.');
-        }
-        path.push_str(key);
-        spans.insert(path.clone(), place.clone());
-        places(child, path, spans);
-        path.truncate(length);
-    };
-    match &node.kind {
+/// Where each key and list item stands: a collection by its key, anything else by its value.
+fn places(node: &Node, span: Option<Span>) -> Place {
+    let inner = match &node.kind {
         Kind::Map(map) => {
-            for (key, entry) in map {
+            let place = |(key, entry): (&String, &Entry)| {
                 let collection = matches!(entry.node.kind, Kind::Map(_) | Kind::List(_) | Kind::Null);
-                step(key, &entry.node, if collection { &entry.key } else { &entry.node.span });
-            }
+                let span = if collection { &entry.key } else { &entry.node.span };
+                (key.clone(), places(&entry.node, Some(span.clone())))
+            };
+            Inner::Keys(map.iter().map(place).collect())
         }
         Kind::List(items) => {
-            items.iter().enumerate().for_each(|(at, item)| step(&at.to_string(), item, &item.span));
+            Inner::Items(items.iter().map(|item| places(item, Some(item.span.clone()))).collect())
         }
-        _ => {}
-    }
+        _ => Inner::Nothing,
+    };
+    Place { span, inner }
 }

@@ -11,7 +11,7 @@ use super::attrs::{self, Shape};
 use super::merge;
 use super::shape::told;
 use super::source::{Context, Sources, locate};
-use super::tree::{Entry, Map, Node};
+use super::tree::{Entry, Kind, Map, Node};
 use crate::base::diag::{Diagnostic, Span};
 
 /// How many services may extend each other one by one.
@@ -24,6 +24,7 @@ pub(super) fn apply(sources: &mut Sources<'_>, document: &mut Node, path: &Path,
         return;
     }
     let names: Vec<String> = services.keys().cloned().collect();
+    let places: Vec<Span> = services.values().map(|entry| entry.key.clone()).collect();
     let mut extender = Extender {
         sources,
         files: BTreeMap::new(),
@@ -31,16 +32,16 @@ pub(super) fn apply(sources: &mut Sources<'_>, document: &mut Node, path: &Path,
         faults: BTreeMap::new(),
         stack: Vec::new(),
     };
-    extender.files.insert(path.to_owned(), services.clone());
-    let mut extended = Map::new();
-    for name in names {
-        let entry = &services[&name];
-        let asked = entry.key.clone();
-        if let Some(node) = extender.service(path, &name, &asked, context) {
-            extended.insert(name, Entry { key: asked, node });
+    extender.files.insert(path.to_owned(), std::mem::take(services));
+    for (name, asked) in names.iter().zip(&places) {
+        extender.service(path, name, asked, context);
+    }
+    for (name, key) in names.into_iter().zip(places) {
+        let id = (path.to_owned(), name);
+        if let Some(Some(node)) = extender.done.remove(&id) {
+            services.insert(id.1, Entry { key, node });
         }
     }
-    *services = extended;
 }
 
 fn services_of(document: &mut Node) -> Option<&mut Map> {
@@ -52,7 +53,7 @@ type Id = (PathBuf, String);
 
 struct Extender<'s, 'f> {
     sources: &'s mut Sources<'f>,
-    /// The services of each file, not extended yet.
+    /// The services of each file, not extended yet; those that are leave null behind.
     files: BTreeMap<PathBuf, Map>,
     /// Services that are extended already.
     done: BTreeMap<Id, Option<Node>>,
@@ -63,31 +64,32 @@ struct Extender<'s, 'f> {
 }
 
 impl Extender<'_, '_> {
-    /// A service with everything that it extends; `None` after a mistake.
-    fn service(&mut self, file: &Path, name: &str, asked: &Span, context: Context<'_>) -> Option<Node> {
+    /// Puts a service with everything that it extends among those that are done, unless it is.
+    fn service(&mut self, file: &Path, name: &str, asked: &Span, context: Context<'_>) {
         let id = (file.to_owned(), name.to_owned());
-        if let Some(done) = self.done.get(&id) {
-            return done.clone();
+        if self.done.contains_key(&id) {
+            return;
         }
         if let Some(start) = self.stack.iter().position(|(other, _)| *other == id) {
             self.cycle(start, asked);
-            return None;
+            return;
         }
         if self.stack.len() >= MOST_DEPTH {
             let message = format!("more than {MOST_DEPTH} services extend each other one by one");
             self.sources.incomplete = true;
             self.sources.mistakes.push(Diagnostic::error(message).at(asked.clone(), ""));
-            return None;
+            return;
         }
         self.stack.push((id.clone(), asked.clone()));
         let result = self.extend(file, name, context);
         self.stack.pop();
-        self.done.insert(id, result.clone());
-        result
+        self.done.insert(id, result);
     }
 
     fn extend(&mut self, file: &Path, name: &str, context: Context<'_>) -> Option<Node> {
-        let mut child = self.files.get(file)?.get(name)?.node.clone();
+        let entry = self.files.get_mut(file)?.get_mut(name)?;
+        let empty = Node::new(Kind::Null, entry.node.span.clone());
+        let mut child = std::mem::replace(&mut entry.node, empty);
         let Some(map) = child.as_map_mut() else { return Some(child) };
         let Some(mut extends) = map.remove("extends") else { return Some(child) };
         self.sources.settle(&mut extends.node, context.variables);
@@ -169,7 +171,8 @@ impl Extender<'_, '_> {
         for fault in self.faults.remove(&(file.to_owned(), name.to_owned())).unwrap_or_default() {
             self.sources.mistakes.push(fault.also(asked.clone(), format!("`{name}` is extended here")));
         }
-        self.service(file, name, asked, context)
+        self.service(file, name, asked, context);
+        self.done.get(&(file.to_owned(), name.to_owned()))?.clone()
     }
 
     /// Tells a cycle as a path.

@@ -75,7 +75,13 @@ fn inner(shape: Shape) -> Option<&'static Object> {
     }
 }
 
+/// Objects are searched by halves.
+fn assert_order(object: &Object) {
+    assert!(object.attrs.is_sorted_by_key(|attr| attr.key), "{} is not in order", object.name);
+}
+
 fn rows(path: &str, object: &'static Object, built: bool, seen: &mut BTreeSet<String>, text: &mut String) {
+    assert_order(object);
     for attr in object.attrs {
         let key = if path.is_empty() { attr.key.to_owned() } else { format!("{path}.{}", attr.key) };
         let row = [shape(attr.shape), rules(attr), state(attr, built).to_owned()].join(" | ");
@@ -86,6 +92,7 @@ fn rows(path: &str, object: &'static Object, built: bool, seen: &mut BTreeSet<St
         if std::ptr::eq(object, &SERVICE) || std::ptr::eq(object, &BUILD) {
             continue;
         }
+        assert_order(object);
         // What is inside of a key that has no effect has none either.
         if matches!(attr.state, State::Honoured | State::Read) {
             let many = matches!(attr.shape, Shape::Named(_)).then(|| format!("{key}.NAME"));

@@ -365,10 +365,9 @@ impl Found<'_> {
         };
         match key {
             "depends_on" => {
-                let own = format!("services.{name}.depends_on");
                 let found = self.project.spans.nearest(&["services", name, "depends_on", target]);
                 found.is_some()
-                    && found != self.project.spans.nearest(&[own.as_str()])
+                    && found != self.project.spans.nearest(&["services", name, "depends_on"])
                     && !service.links.iter().any(head)
             }
             "links" => service.links.iter().any(head),

@@ -10,16 +10,15 @@ mod build;
 mod deploy;
 mod resource;
 mod service;
+mod spans;
 mod storage;
 mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::base::diag::Span;
 
 pub use build::{Build, SecretUse, Trigger, Watch, WatchAction};
 pub use deploy::{
@@ -31,6 +30,8 @@ pub use service::{
     Blkio, CredentialSpec, Dependency, DependencyCondition, EnvFile, Extends, Healthcheck, Hook, Logging,
     ModelUse, NetworkUse, Port, Provider, Service, ThrottleDevice, Ulimit, WeightDevice,
 };
+pub use spans::Spans;
+pub(super) use spans::{Inner, Place};
 pub use storage::{
     BindOptions, Device, FileUse, ImageOptions, Mount, MountKind, TmpfsOptions, VolumeOptions,
 };
@@ -80,32 +81,6 @@ pub struct Project {
     /// Where each key stands in the user's files.
     #[serde(skip)]
     pub spans: Spans,
-}
-
-/// Places in the user's files by the path of the key or list item: `["services", "web", "ports", "0"]`.
-///
-/// Two tables of spans are equal to each other always: where something was written is not part of what it means.
-#[derive(Clone, Debug, Default)]
-pub struct Spans {
-    by_path: HashMap<String, Span>,
-}
-
-impl Spans {
-    /// The place of a key or list item, or else of the nearest parent that has one.
-    pub fn nearest(&self, path: &[&str]) -> Option<&Span> {
-        (1..=path.len()).rev().find_map(|length| self.by_path.get(&path[..length].join(".")))
-    }
-
-    /// Remembers a place, replacing what was there; `path` is joined by dots.
-    pub fn insert(&mut self, path: String, span: Span) {
-        self.by_path.insert(path, span);
-    }
-}
-
-impl PartialEq for Spans {
-    fn eq(&self, _other: &Self) -> bool {
-        true
-    }
 }
 
 impl Project {
