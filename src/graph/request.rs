@@ -215,14 +215,7 @@ fn request(
             mistake(key, format!("not supported yet: `build.{key}: {value}`"));
         }
     }
-    let mut limits = Vec::new();
-    for (name, limit) in &build.ulimits {
-        let soft = limit.single.or(limit.soft).unwrap_or(-1);
-        match StepLimit::new(name, soft, limit.single.or(limit.hard).unwrap_or(soft)) {
-            Ok(limit) => limits.push(limit),
-            Err(problem) => mistake("ulimits", problem),
-        }
-    }
+    let limits = limits_of(build, &mut mistake);
     let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
     let request = BuildRequest {
         dockerfile: dockerfile_of(build, &context, remote.is_some()),
@@ -252,6 +245,19 @@ fn request(
         ..BuildRequest::new(service, &context, names)
     };
     if mistakes.is_empty() { Ok(request) } else { Err(mistakes) }
+}
+
+/// The limits of the steps' processes.
+fn limits_of(build: &Build, mistake: &mut dyn FnMut(&str, String)) -> Vec<StepLimit> {
+    let mut limits = Vec::new();
+    for (name, limit) in &build.ulimits {
+        let soft = limit.single.or(limit.soft).unwrap_or(-1);
+        match StepLimit::new(name, soft, limit.single.or(limit.hard).unwrap_or(soft)) {
+            Ok(limit) => limits.push(limit),
+            Err(problem) => mistake("ulimits", problem),
+        }
+    }
+    limits
 }
 
 /// The contexts that have names of their own.
