@@ -53,6 +53,8 @@
 //! | pull | the chain ID of the base image's layers, the platform |
 //! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags; names and bytes of heredocs |
 //! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
+//! | COPY, ADD with `--link` | the same, but nothing of what lies below; with a named owner the digest of its accounts |
+//! | what is fetched | a URL: name and digest of the file, `Last-Modified`; a repository: commit, folder, whether `.git` is kept; a tar: its digest |
 //! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network and security mode, hostname, extra hosts, shm size; of each mount its type, target, ro or rw, size, id of a secret or agent with variable, required, mode and owner, text of a script, and the digest of what it reads |
 //! | WORKDIR, heredoc files | path, bytes, owner, mode |
 //!
