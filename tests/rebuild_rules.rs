@@ -188,6 +188,20 @@ fn edits_of_the_dockerfile() {
             "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo a\n",
             &["RUN echo a"],
         ),
+    ];
+    rules.iter().for_each(holds);
+}
+
+#[test]
+fn edits_of_copies_and_stages() {
+    let case = |name, before, after, runs| Rule {
+        name,
+        before,
+        arguments: &[],
+        edit: Edit::Dockerfile(after),
+        runs,
+    };
+    let rules = [
         case(
             "where a copy goes",
             CHAIN,

@@ -114,6 +114,7 @@ impl Bench {
             base: PathBuf::from(base),
             log: folder.join("ours.log"),
         };
+        ours.forget();
         Some(Self {
             mine: Workload::write(&folder.join("mine"), shape, "bench-ours"),
             theirs: Workload::write(&folder.join("theirs"), shape, "bench-peer"),

@@ -15,6 +15,7 @@ pub(crate) struct Measured {
 }
 
 /// Runs a command whose output goes to a file; its failure ends the bench with that output.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells what it used")]
 pub(crate) fn measure(command: &mut Command, log: &Path) -> Measured {
     let out = File::create(log).unwrap();
     command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
