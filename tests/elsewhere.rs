@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -221,6 +222,7 @@ impl Repositories {
             .args([format!("--port={port}"), base])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn();
         let Ok(daemon) = daemon else {
             skip("git");
@@ -269,7 +271,9 @@ impl Repositories {
 
 impl Drop for Repositories {
     fn drop(&mut self) {
-        let _ = self.daemon.kill();
+        // `git` has the daemon as a child of its own.
+        let group = rustix::process::Pid::from_child(&self.daemon);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = self.daemon.wait();
     }
 }
