@@ -96,6 +96,9 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     let mut tree = merged(&mut sources, &found);
     merge::unique(&mut tree, &attrs::TOP, &mut sources.mistakes);
     sources.mistakes.extend(check::check(&mut tree));
+    if sources.mistakes.len() > MOST_MISTAKES {
+        return Err(sorted(sources.mistakes));
+    }
     let mut project = match bind::bind(&tree) {
         Ok(project) if !sources.incomplete && !check::lacks_a_section(&tree) => project,
         Ok(_) => return Err(sorted(sources.mistakes)),

@@ -172,9 +172,16 @@ fn hostile_files_are_refused() {
         writeln!(text, "  s{}: {{extends: s{at}}}", at + 1).unwrap();
         text
     });
-    for text in
-        [wide, chain, "[".repeat(100_000), "a: ".repeat(50_000), "&a [*a]".to_owned(), "\0".repeat(1000)]
-    {
+    let ports = format!("services: {{a: {{image: x, ports: [{}]}}}}", "'1-65535:1-65535',".repeat(50));
+    for text in [
+        wide,
+        chain,
+        ports,
+        "[".repeat(100_000),
+        "a: ".repeat(50_000),
+        "&a [*a]".to_owned(),
+        "\0".repeat(1000),
+    ] {
         assert!(read(&[("compose.yaml", &text)], |_| ()).is_err());
     }
 }

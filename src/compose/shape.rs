@@ -15,10 +15,15 @@ use super::vars::{self, Variables};
 use super::words;
 use crate::base::diag::Diagnostic;
 
+/// The most items that the short forms of one file may become: one range may have every port there is.
+const MOST_FORMED: usize = 100_000;
+
 /// Shapes the values of one file.
 pub(super) struct Shaper<'a> {
     place: Place<'a>,
     variables: &'a Variables,
+    /// How many items short forms have become so far.
+    formed: usize,
     /// What is wrong, in the order found.
     pub mistakes: Vec<Diagnostic>,
     /// What is worth saying.
@@ -28,7 +33,7 @@ pub(super) struct Shaper<'a> {
 impl<'a> Shaper<'a> {
     /// A shaper for a file that stands at `place`.
     pub(super) fn new(place: Place<'a>, variables: &'a Variables) -> Self {
-        Self { place, variables, mistakes: Vec::new(), warnings: Vec::new() }
+        Self { place, variables, formed: 0, mistakes: Vec::new(), warnings: Vec::new() }
     }
 
     /// Shapes `node`; `path` is what messages call it.
@@ -198,7 +203,15 @@ impl<'a> Shaper<'a> {
             match item {
                 _ if child.is_null() => self.mistakes.push(*wrong(&child, format!("`{path}` is empty"))),
                 Shape::Short(form, inner) if child.fault.is_none() && !self.is_open(&child, item) => {
-                    shaped.extend(self.short(child, form, *inner, &path));
+                    let span = child.span.clone();
+                    let formed = self.short(child, form, *inner, &path);
+                    self.formed += formed.len();
+                    if self.formed > MOST_FORMED {
+                        let message = format!("the ranges of this file have more than {MOST_FORMED} items");
+                        self.mistakes.push(Diagnostic::error(message).at(span, "the bound is reached here"));
+                        break;
+                    }
+                    shaped.extend(formed);
                 }
                 _ => {
                     self.shape(&mut child, item, &path);

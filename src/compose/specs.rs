@@ -69,7 +69,7 @@ pub(super) fn ports(text: &str) -> Result<Vec<PortSpec>, String> {
     let (host_from, host_to) = range(published, "the host's port")?;
     match (host_to - host_from, to - from) {
         (host, container) if host == container => {
-            Ok((from..=to).zip(host_from..).map(|(target, host)| spec(target, host.to_string())).collect())
+            Ok((from..=to).zip(host_from..=host_to).map(|(target, host)| spec(target, host.to_string())).collect())
         }
         (_, 0) => Ok(vec![spec(from, format!("{host_from}-{host_to}"))]),
         _ => Err(format!("the ranges {published} and {container} differ in length")),
@@ -208,6 +208,11 @@ mod tests {
         ] {
             assert_eq!(show(text), meant, "{text}");
         }
+    }
+
+    #[test]
+    fn the_last_port_ends_a_range() {
+        assert_eq!(ports("65534-65535:65534-65535").unwrap().len(), 2);
     }
 
     #[test]
