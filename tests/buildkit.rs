@@ -28,7 +28,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("run-copy-from-keeps-xattrs", ATTRIBUTES),
     ("copy-link-flag-chown", "names of owners are looked up beside --link too: in the file system below"),
     ("heredoc-json-destination", "no here-document can follow the JSON form: `<<EOF` is a file's name there"),
-    ("run-empty", "a RUN without a command is a mistake"),
     ("syntax-onbuild-unknown", "a trigger that cannot run is said at once, not in the next image's build"),
     ("run-hard-links", "a further link to an old file stays a link to it instead of becoming a copy"),
     ("run-whiteout-names-vanish", "a file whose name looks like a whiteout deletes nothing"),
@@ -40,10 +39,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
 const ATTRIBUTES: &str = "a layer keeps the attributes of `user.` that a step has set";
 
 /// Cases of features that are not there yet. One that passes fails the test: take it out of here.
-const PENDING: &[(&str, &str)] = &[
-    ("platform-of-another-machine", "images for other machines"),
-    ("platform-variant", "images for other machines"),
-];
+const PENDING: &[(&str, &str)] = &[];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/buildkit")

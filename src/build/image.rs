@@ -8,7 +8,7 @@ use super::export::{Exported, layer_options};
 use super::resolve::{Origin, StoredImage};
 use super::{Builder, pull};
 use crate::base::digest::{BlobId, Digest};
-use crate::graph::{BaseImage, Recipe, chain_id};
+use crate::graph::{BaseImage, ImageName, Recipe, chain_id};
 use crate::oci::{ImageConfig, Platform, Reference, UnpackLimits, import_rootfs, known_layer, read_archive};
 use crate::store::{Bucket, Held, Key, Lookup, Record, Stamp, Store};
 
@@ -168,7 +168,8 @@ pub fn load(builder: &Builder<'_>, reader: &mut (dyn Read + Send)) -> Result<Vec
         let layers = archived.parsed.layers;
         if let Some(name) = names.first() {
             let image = BaseImage { config: archived.image, layers: layers.clone() };
-            let top = pull::whole(builder, name, &image).map_err(BuildError::Import)?;
+            let named = ImageName { name: name.clone(), platform: image.config.platform() };
+            let top = pull::whole(builder, &named, &image).map_err(BuildError::Import)?;
             let mut holds = vec![Held::Blob(config)];
             holds.extend(layers.iter().map(|layer| Held::Blob(BlobId(layer.digest))));
             holds.extend(top.map(Held::Snapshot));

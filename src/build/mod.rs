@@ -50,10 +50,10 @@ use crate::base::digest::{Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome};
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Extent, Facts, Graph, Known, Lowered, MissReason, Node, NodeId, Op,
+    BaseImage, BuildRequest, Extent, Facts, Graph, ImageName, Known, Lowered, MissReason, Node, NodeId, Op,
     Origin as StepOrigin, RunNetwork, Source, first_cause, lower,
 };
-use crate::oci::{Platform, Reference};
+use crate::oci::Platform;
 use crate::remote::GitSource;
 use crate::sandbox::Sandbox;
 use crate::store::{Bucket, Stamp, Store};
@@ -234,7 +234,7 @@ pub fn last_build(store: &Store, project: &str, service: &str) -> Option<Service
 }
 
 /// Base images by the chain ID of their layers, with the name by which they were found.
-type Bases = BTreeMap<Digest, (Option<Reference>, BaseImage)>;
+type Bases = BTreeMap<Digest, (Option<ImageName>, BaseImage)>;
 
 /// Everything that is known before a key is looked up.
 struct Prepared {
@@ -243,8 +243,8 @@ struct Prepared {
     /// What is worth saying about the Dockerfiles.
     warnings: Vec<Diagnostic>,
     bases: Bases,
-    /// The names of the base images.
-    names: Vec<Reference>,
+    /// The base images.
+    names: Vec<ImageName>,
     /// The URLs and repositories that were asked.
     asked: Asked,
     selections: Selections,

@@ -8,8 +8,8 @@ use super::error::StepError;
 use super::solve::Produced;
 use super::{Builder, resolve};
 use crate::base::digest::{BlobId, DefinitionKey, DiffId, ResultId};
-use crate::graph::{BaseImage, Recipe};
-use crate::oci::{self, Reference, UnpackLimits};
+use crate::graph::{BaseImage, ImageName, Recipe};
+use crate::oci::{self, UnpackLimits};
 use crate::sandbox::Layers;
 use crate::store::{Held, Key, Lookup, Record, Stamp};
 
@@ -17,7 +17,7 @@ use crate::store::{Held, Key, Lookup, Record, Stamp};
 /// where `name` was resolved.
 pub(super) fn base(
     builder: &Builder<'_>,
-    name: Option<&Reference>,
+    name: Option<&ImageName>,
     image: &BaseImage,
 ) -> Result<Produced, StepError> {
     let layers = image.config.rootfs.diff_ids.len();
@@ -29,7 +29,7 @@ pub(super) fn base(
 /// All layers of `image`, each filed for later builds; the topmost, if there is one.
 pub(super) fn whole(
     builder: &Builder<'_>,
-    name: &Reference,
+    name: &ImageName,
     image: &BaseImage,
 ) -> Result<Option<ResultId>, StepError> {
     let top = filed(builder, Some(name), image, image.config.rootfs.diff_ids.len())?;
@@ -39,7 +39,7 @@ pub(super) fn whole(
 /// The lowest `count` layers, each as the result of its chain; the topmost of them.
 fn filed(
     builder: &Builder<'_>,
-    name: Option<&Reference>,
+    name: Option<&ImageName>,
     image: &BaseImage,
     count: usize,
 ) -> Result<Option<(DefinitionKey, ResultId)>, StepError> {
@@ -70,7 +70,7 @@ fn filed(
 /// Unpacks one layer over the one below it. What comes out must be what the config says.
 fn layer(
     builder: &Builder<'_>,
-    name: Option<&Reference>,
+    name: Option<&ImageName>,
     image: &BaseImage,
     index: usize,
     below: Option<ResultId>,
@@ -100,7 +100,7 @@ fn layer(
 /// Brings the image's layers into the store from where its name was resolved.
 fn fetch(
     builder: &Builder<'_>,
-    name: Option<&Reference>,
+    name: Option<&ImageName>,
     image: &BaseImage,
     expected: DiffId,
 ) -> Result<(), StepError> {

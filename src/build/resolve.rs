@@ -18,7 +18,7 @@ use crate::base::digest::{BlobId, Digest};
 use crate::base::event::Event;
 use crate::base::fs::AtPath;
 use crate::engine::Engine;
-use crate::graph::{BaseImage, Known, Wanted};
+use crate::graph::{BaseImage, ImageName, Known, Wanted};
 use crate::oci::{self, Descriptor, ImageConfig, OciError, Platform, Reference, Resolved};
 use crate::remote::RemoteError;
 use crate::store::{Bucket, Held, Stamp};
@@ -77,9 +77,9 @@ pub(super) fn resolve(
         let found = match wanted {
             Wanted::Image(name) => {
                 let mut tried = Vec::new();
-                match find(builder, name, platform, &mut tried)? {
+                match find(builder, name, &mut tried)? {
                     Some(image) => drop(known.images.insert(name.clone(), image)),
-                    None => mistakes.push(unknown(name, span, &tried)),
+                    None => mistakes.push(unknown(&name.name, span, &tried)),
                 }
                 Ok(())
             }
@@ -118,45 +118,62 @@ fn unknown(name: &Reference, span: &Span, tried: &[String]) -> Diagnostic {
 
 fn find(
     builder: &Builder<'_>,
-    name: &Reference,
-    platform: &Platform,
+    wanted: &ImageName,
     tried: &mut Vec<String>,
 ) -> Result<Option<BaseImage>, BuildError> {
     if !builder.options.pull {
-        if let Some(image) = remembered(builder, name)? {
+        if let Some(image) = remembered(builder, wanted)? {
             return Ok(Some(image));
         }
-        tried.push("shipway's store does not have it".to_owned());
-        if let Some(image) = from_engine(builder, name, tried)? {
+        tried.push(format!("shipway's store does not have it{}", for_platform(&wanted.platform)));
+        // An engine's images are for its own machine.
+        if is_own(&wanted.platform)
+            && let Some(image) = from_engine(builder, wanted, tried)?
+        {
             return Ok(Some(image));
         }
     }
-    if let Some(image) = from_registry(builder, name, platform, tried)? {
+    if let Some(image) = from_registry(builder, wanted, tried)? {
         return Ok(Some(image));
     }
     // With `--pull` a registry that does not answer is no reason to fail while the image is here.
     if !builder.options.pull {
         return Ok(None);
     }
-    let image = remembered(builder, name)?;
+    let image = remembered(builder, wanted)?;
     if image.is_some() {
-        let text = format!("{}: {}; using the image that is here", name.familiar(), tried.join("; "));
+        let text = format!("{}: {}; using the image that is here", wanted.name.familiar(), tried.join("; "));
         builder.events.emit(Event::Warning(text));
     }
     Ok(image)
 }
 
-/// A name of the store, or a pin.
-fn remembered(builder: &Builder<'_>, name: &Reference) -> Result<Option<BaseImage>, BuildError> {
-    let key = name.to_string();
-    for bucket in [Bucket::Names, Bucket::Pins] {
+/// A name of the store if its image is for that platform, or a pin.
+fn remembered(builder: &Builder<'_>, wanted: &ImageName) -> Result<Option<BaseImage>, BuildError> {
+    for (bucket, key) in [(Bucket::Names, wanted.name.to_string()), (Bucket::Pins, pin_key(wanted))] {
+        let named = matches!(bucket, Bucket::Names);
         if let Some(stored) = builder.store.shelf(bucket).get::<StoredImage>(&key)
             && let Some(image) = base_image(builder, &stored)?
+            && (!named || wanted.platform.accepts(&image.config.platform()))
         {
             return Ok(Some(image));
         }
     }
     Ok(None)
+}
+
+/// Under which name a pin is kept: for this machine's platform under the image's.
+fn pin_key(wanted: &ImageName) -> String {
+    format!("{}{}", wanted.name, for_platform(&wanted.platform))
+}
+
+/// What is said of a platform that is not this machine's.
+fn for_platform(platform: &Platform) -> String {
+    if is_own(platform) { String::new() } else { format!(" for {platform}") }
+}
+
+fn is_own(platform: &Platform) -> bool {
+    Platform::host().accepts(platform)
 }
 
 /// The image as a base, if its config is still in the store.
@@ -170,12 +187,12 @@ fn base_image(builder: &Builder<'_>, stored: &StoredImage) -> Result<Option<Base
 /// that the engine has lost keeps its pin.
 pub(super) fn forget_stale(
     builder: &Builder<'_>,
-    names: &[Reference],
+    names: &[ImageName],
     listed: &[crate::engine::Image],
 ) -> Result<bool, BuildError> {
     let (store, mut stale) = (builder.store, false);
-    for name in names {
-        let (key, familiar) = (name.to_string(), name.familiar());
+    for wanted in names {
+        let (key, familiar) = (pin_key(wanted), wanted.name.familiar());
         if store.shelf(Bucket::Names).get::<StoredImage>(&key).is_some() {
             continue;
         }
@@ -199,9 +216,10 @@ pub(super) fn read_blob(builder: &Builder<'_>, id: BlobId) -> Result<Option<Vec<
 
 fn from_engine(
     builder: &Builder<'_>,
-    name: &Reference,
+    wanted: &ImageName,
     tried: &mut Vec<String>,
 ) -> Result<Option<BaseImage>, BuildError> {
+    let name = &wanted.name;
     let Some(engine) = builder.engine else {
         tried.push("no container engine was asked".to_owned());
         return Ok(None);
@@ -222,7 +240,7 @@ fn from_engine(
     let Some(archived) = saved(builder, engine, &familiar)? else { return Ok(None) };
     let origin = Origin::Engine { id: details.id };
     let config = BlobId(archived.parsed.config.digest);
-    pin(builder, name, config, archived.parsed.layers, origin).map(Some)
+    pin(builder, wanted, config, archived.parsed.layers, origin).map(Some)
 }
 
 /// Takes an image out of the engine into the store.
@@ -251,10 +269,10 @@ fn saved(
 
 fn from_registry(
     builder: &Builder<'_>,
-    name: &Reference,
-    platform: &Platform,
+    wanted: &ImageName,
     tried: &mut Vec<String>,
 ) -> Result<Option<BaseImage>, BuildError> {
+    let ImageName { name, platform } = wanted;
     let Some(registries) = builder.registries else {
         tried.push("no registry was asked (--offline)".to_owned());
         return Ok(None);
@@ -271,12 +289,12 @@ fn from_registry(
     let mut blob = builder.store.write_blob()?;
     blob.write_all(&config.bytes).at_path("write", "the image's config")?;
     let (config, _) = blob.finish(Some(BlobId(config.descriptor.digest)))?;
-    pin(builder, name, config, parsed.layers, Origin::Registry { reference }).map(Some)
+    pin(builder, wanted, config, parsed.layers, Origin::Registry { reference }).map(Some)
 }
 
 /// Where the layers of a remembered image can be fetched: its name with a digest.
-pub(super) fn fetched_from(builder: &Builder<'_>, name: &Reference) -> Option<Reference> {
-    let pin: StoredImage = builder.store.shelf(Bucket::Pins).get(&name.to_string())?;
+pub(super) fn fetched_from(builder: &Builder<'_>, image: &ImageName) -> Option<Reference> {
+    let pin: StoredImage = builder.store.shelf(Bucket::Pins).get(&pin_key(image))?;
     match pin.origin {
         Origin::Registry { reference } => Some(reference),
         _ => None,
@@ -287,13 +305,13 @@ pub(super) fn fetched_from(builder: &Builder<'_>, name: &Reference) -> Option<Re
 /// Asked only when something must run anyway. A registry that does not answer changes nothing.
 pub(super) fn forget_moved(
     builder: &Builder<'_>,
-    names: &[Reference],
+    names: &[ImageName],
     since: Stamp,
 ) -> Result<bool, BuildError> {
     let Some(registries) = builder.registries else { return Ok(false) };
     let (shelf, mut moved) = (builder.store.shelf(Bucket::Pins), false);
-    for name in names.iter().filter(|name| name.digest().is_none()) {
-        let key = name.to_string();
+    for wanted in names.iter().filter(|wanted| wanted.name.digest().is_none()) {
+        let (name, key) = (&wanted.name, pin_key(wanted));
         let named = builder.store.shelf(Bucket::Names).get::<StoredImage>(&key).is_some();
         let Some(pin) = shelf.get::<StoredImage>(&key).filter(|pin| !named && pin.time < since) else {
             continue;
@@ -317,7 +335,7 @@ pub(super) fn forget_moved(
 /// Remembers what a name resolved to.
 fn pin(
     builder: &Builder<'_>,
-    name: &Reference,
+    wanted: &ImageName,
     config: BlobId,
     layers: Vec<Descriptor>,
     origin: Origin,
@@ -325,7 +343,7 @@ fn pin(
     let holds = vec![Held::Blob(config)];
     let stored =
         StoredImage { config, layers, origin, time: Stamp::now(), holds, made_from: None, epoch: None };
-    builder.store.shelf(Bucket::Pins).put(&name.to_string(), &stored)?;
+    builder.store.shelf(Bucket::Pins).put(&pin_key(wanted), &stored)?;
     base_image(builder, &stored)?
         .ok_or_else(|| BuildError::Vanishing { store: builder.store.root().display().to_string() })
 }

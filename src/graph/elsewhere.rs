@@ -10,7 +10,7 @@ use super::lower::{Lowering, StageId};
 use super::named::{Layout, NamedContext, RemoteContext, context_name};
 use super::op::{ContextSpec, Copy, Fetch, Local, Node, NodeId, Op, Origin, Take};
 use super::stage::{Made, StageState};
-use super::wanted::{FileSource, Wanted};
+use super::wanted::{FileSource, ImageName, Wanted};
 use crate::base::diag::{Diagnostic, Span};
 use crate::remote::{Checkout, GitSource, file_name};
 
@@ -49,7 +49,9 @@ impl Lowering<'_> {
                 self.repository(id, source, keep, None, place).map(Given::Files)
             }
             NamedContext::Image(reference) => {
-                self.image_of(id, reference, place).map(|state| Given::Image(Box::new(state)))
+                let platform = self.source(id.0).request.platform.clone();
+                let name = ImageName { name: reference.clone(), platform };
+                self.image_of(id, &name, place).map(|state| Given::Image(Box::new(state)))
             }
             NamedContext::Layout(layout) => {
                 self.layout(id, layout, place).map(|state| Given::Image(Box::new(state)))

@@ -17,7 +17,7 @@ use super::named::RemoteContext;
 use super::op::{BaseImage, Graph, Node, NodeId, Op, Origin, Pull};
 use super::request::BuildRequest;
 use super::stage::StageState;
-use super::wanted::{Known, Wanted};
+use super::wanted::{ImageName, Known, Wanted};
 use crate::base::diag::{Diagnostic, Span};
 use crate::dockerfile::{Beginning, Dockerfile, Facts, Instruction, PlatformMismatch, Word, words};
 use crate::oci::{Platform, Reference};
@@ -131,7 +131,11 @@ impl<'a> Lowering<'a> {
     fn root(&mut self, index: usize, source: &'a Source) {
         let Some(target) = self.target(source) else { return };
         if let Some(state) = self.stage((index, target)) {
-            let draft = state.draft(&source.request.labels);
+            let mut draft = state.draft(&source.request.labels);
+            // A platform that was asked for is the image's, whatever it stands on.
+            if source.request.platform != Platform::host() {
+                draft.platform = source.request.platform.clone();
+            }
             let epoch = self.epoch(index);
             self.graph.roots.push(Root { source: index, node: state.node, draft, epoch });
         }
@@ -210,7 +214,8 @@ impl<'a> Lowering<'a> {
     /// Notes what a stage begins with, for its checks.
     fn begin(&mut self, id: StageId, state: &StageState, triggers: &[Instruction]) {
         let source = self.source(id.0);
-        let (wanted, base) = (&source.request.platform, &source.dockerfile.stages[id.1].base.text);
+        let base = &source.dockerfile.stages[id.1].base.text;
+        let wanted = self.platform(id).unwrap_or_else(|| source.request.platform.clone());
         let globals = self.globals(id.0);
         let name = words::expand(base, &|name| globals.get(name).cloned(), source.dockerfile.escape());
         let differs =
@@ -233,10 +238,7 @@ impl<'a> Lowering<'a> {
         let stage = &source.dockerfile.stages[id.1];
         let globals = self.globals(id.0);
         let lookup = |name: &str| globals.get(name).cloned();
-        if let Some(platform) = &stage.platform {
-            let text = self.expand(source, platform, &lookup)?;
-            self.check_platform(source, platform, &text)?;
-        }
+        let platform = self.platform(id)?;
         let name = self.expand(source, &stage.base, &lookup)?;
         if name.is_empty() {
             let message =
@@ -254,14 +256,34 @@ impl<'a> Lowering<'a> {
         let place = Place { span: &stage.base.span, text: &stage.text };
         match self.named(id, &name) {
             Some(named) => self.begun_with(id, &named, place),
-            None => self.image(id, &name, place),
+            None => self.image(id, &name, platform, place),
+        }
+    }
+
+    /// The platform of a stage: that of its `FROM`, else the request's.
+    fn platform(&mut self, id: StageId) -> Option<Platform> {
+        let source = self.source(id.0);
+        let Some(word) = &source.dockerfile.stages[id.1].platform else {
+            return Some(source.request.platform.clone());
+        };
+        let globals = self.globals(id.0);
+        let text = self.expand(source, word, &|name| globals.get(name).cloned())?;
+        match text.parse::<Platform>() {
+            Ok(platform) if source.request.platform.accepts(&platform) => {
+                Some(source.request.platform.clone())
+            }
+            Ok(platform) => Some(platform),
+            Err(error) => {
+                self.mistake(Diagnostic::error(error.to_string()).at(word.span.clone(), ""));
+                None
+            }
         }
     }
 
     /// The state that an image by name begins with.
-    fn image(&mut self, id: StageId, name: &str, place: Place<'_>) -> Option<StageState> {
+    fn image(&mut self, id: StageId, name: &str, platform: Platform, place: Place<'_>) -> Option<StageState> {
         match Reference::parse(name) {
-            Ok(reference) => self.image_of(id, &reference.with_default_tag(), place),
+            Ok(name) => self.image_of(id, &ImageName { name: name.with_default_tag(), platform }, place),
             Err(error) => {
                 self.mistake(Diagnostic::error(error.to_string()).at(place.span.clone(), ""));
                 None
@@ -270,17 +292,12 @@ impl<'a> Lowering<'a> {
     }
 
     /// The state that an image begins with: another request's, or one that was handed in.
-    pub(super) fn image_of(
-        &mut self,
-        id: StageId,
-        reference: &Reference,
-        place: Place<'_>,
-    ) -> Option<StageState> {
-        if let Some(other) = self.builder_of(reference, id.0) {
+    pub(super) fn image_of(&mut self, id: StageId, name: &ImageName, place: Place<'_>) -> Option<StageState> {
+        if let Some(other) = self.builder_of(&name.name, id.0) {
             return self.built_by(other).map(|state| state.child());
         }
-        let Some(image) = self.known.images.get(reference) else {
-            self.want(Wanted::Image(reference.clone()), place.span);
+        let Some(image) = self.known.images.get(name) else {
+            self.want(Wanted::Image(name.clone()), place.span);
             return None;
         };
         Some(self.pulled(id, image, place))
@@ -348,7 +365,10 @@ impl<'a> Lowering<'a> {
                 Given::Files(files) => Some(files),
                 Given::Image(state) => state.node,
             }),
-            None => self.image(id, &from.text, place).map(|state| state.node),
+            None => {
+                let platform = source.request.platform.clone();
+                self.image(id, &from.text, platform, place).map(|state| state.node)
+            }
         }
     }
 
@@ -399,17 +419,6 @@ impl<'a> Lowering<'a> {
                 None
             }
         }
-    }
-
-    fn check_platform(&mut self, source: &Source, word: &Word, text: &str) -> Option<()> {
-        let wanted = &source.request.platform;
-        let message = match text.parse::<Platform>() {
-            Ok(platform) if wanted.accepts(&platform) => return Some(()),
-            Ok(platform) => format!("not supported yet: a stage for {platform} in a build for {wanted}"),
-            Err(error) => error.to_string(),
-        };
-        self.mistake(Diagnostic::error(message).at(word.span.clone(), ""));
-        None
     }
 
     /// Notes a mistake, once.

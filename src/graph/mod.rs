@@ -41,7 +41,7 @@ pub use reason::{MissReason, first_cause};
 pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};
 pub use request::{BuildRequest, DockerfileSource, Entitlement, SecretSource, remote_context, requests_of};
 pub use stage::{HistoryStep, ImageDraft, Made};
-pub use wanted::{FileSource, Images, Known, KnownFile, Wanted};
+pub use wanted::{FileSource, ImageName, Images, Known, KnownFile, Wanted};
 
 /// Parses a Dockerfile for a [`Source`]; every mistake in it, or the file with its warnings.
 pub fn parse_dockerfile(file: &Arc<SourceFile>) -> Result<Dockerfile, Vec<Diagnostic>> {

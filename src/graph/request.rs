@@ -305,10 +305,8 @@ fn platform_of(build: &Build, platform: Option<&str>) -> Result<Platform, String
         (None, _) => return Err("not supported yet: an image of several platforms".to_owned()),
     };
     let parsed: Platform = wanted.parse().map_err(|error| format!("{error}"))?;
-    if Platform::host().accepts(&parsed) {
-        return Ok(Platform::host());
-    }
-    Err(format!("not supported yet: building for {parsed} on {}", Platform::host()))
+    let host = Platform::host();
+    Ok(if host.accepts(&parsed) { host } else { parsed })
 }
 
 /// `name:address` or `name=address`.

@@ -101,7 +101,7 @@ fn source(case: &Path, service: &str, dockerfile: crate::dockerfile::Dockerfile)
 fn find(known: &mut Known, wanted: Wanted) {
     let commit = || Commit { id: COMMIT.to_owned(), tag: None };
     match wanted {
-        Wanted::Image(name) => drop(known.images.insert(name.clone(), base(&name))),
+        Wanted::Image(name) => drop(known.images.insert(name.clone(), base(&name.name))),
         Wanted::Layout(layout) => {
             let name = Reference::parse("from-layout").unwrap();
             known.layouts.insert(layout, base(&name));

@@ -9,17 +9,26 @@ use std::collections::BTreeMap;
 use super::named::Layout;
 use super::op::BaseImage;
 use crate::base::digest::Digest;
-use crate::oci::Reference;
+use crate::oci::{Platform, Reference};
 use crate::remote::{Commit, GitSource};
 
-/// Base images by normalised name.
-pub type Images = BTreeMap<Reference, BaseImage>;
+/// Base images by name and platform.
+pub type Images = BTreeMap<ImageName, BaseImage>;
+
+/// An image as a Dockerfile names it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ImageName {
+    /// Its normalised name.
+    pub name: Reference,
+    /// For which platform.
+    pub platform: Platform,
+}
 
 /// Something that a Dockerfile names and nobody has handed in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Wanted {
-    /// An image, by its normalised name.
-    Image(Reference),
+    /// An image.
+    Image(ImageName),
     /// An image in an OCI layout.
     Layout(Layout),
     /// What lies behind a URL.
