@@ -68,9 +68,10 @@ pub(super) fn ports(text: &str) -> Result<Vec<PortSpec>, String> {
     }
     let (host_from, host_to) = range(published, "the host's port")?;
     match (host_to - host_from, to - from) {
-        (host, container) if host == container => {
-            Ok((from..=to).zip(host_from..=host_to).map(|(target, host)| spec(target, host.to_string())).collect())
-        }
+        (host, container) if host == container => Ok((from..=to)
+            .zip(host_from..=host_to)
+            .map(|(target, host)| spec(target, host.to_string()))
+            .collect()),
         (_, 0) => Ok(vec![spec(from, format!("{host_from}-{host_to}"))]),
         _ => Err(format!("the ranges {published} and {container} differ in length")),
     }

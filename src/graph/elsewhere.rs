@@ -65,7 +65,7 @@ impl Lowering<'_> {
                     return None;
                 };
                 let state = self.built_by(other)?;
-                Some(Given::Image(Box::new(state.child())))
+                Some(Given::Image(Box::new(state.built(&self.source(other).request.labels))))
             }
         }
     }

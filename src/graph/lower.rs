@@ -294,7 +294,8 @@ impl<'a> Lowering<'a> {
     /// The state that an image begins with: another request's, or one that was handed in.
     pub(super) fn image_of(&mut self, id: StageId, name: &ImageName, place: Place<'_>) -> Option<StageState> {
         if let Some(other) = self.builder_of(&name.name, id.0) {
-            return self.built_by(other).map(|state| state.child());
+            let state = self.built_by(other)?;
+            return Some(state.built(&self.source(other).request.labels));
         }
         let Some(image) = self.known.images.get(name) else {
             self.want(Wanted::Image(name.clone()), place.span);

@@ -116,6 +116,14 @@ impl StageState {
         Self { command_set: false, ordinal: 0, ..self.clone() }
     }
 
+    /// The image of another request: what its config says, with its further labels, and nothing of the
+    /// arguments that made it.
+    pub(super) fn built(&self, labels: &BTreeMap<String, String>) -> Self {
+        let mut config = self.config.clone();
+        config.labels.extend(labels.clone());
+        Self::new(self.node, self.platform.clone(), self.author.clone(), config, self.history.clone())
+    }
+
     /// The value of a variable.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         self.variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
