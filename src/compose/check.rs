@@ -162,12 +162,22 @@ pub(super) fn with_state<'a>(
     let Some(map) = tree.as_map() else { return };
     for (key, entry) in map {
         let Some(attr) = object.attr(key) else { continue };
-        let path = join(path, key);
         if attr.state == state {
-            found.push((path, entry));
-        } else {
-            inside(&entry.node, attr.shape, state, &path, found);
+            found.push((join(path, key), entry));
+        } else if has_rows(attr.shape) {
+            inside(&entry.node, attr.shape, state, &join(path, key), found);
         }
+    }
+}
+
+/// Whether there are rows of the table inside of a shape.
+fn has_rows(shape: Shape) -> bool {
+    match shape {
+        Shape::Object(_) | Shape::Named(_) => true,
+        Shape::Short(_, inner) | Shape::Map(inner) | Shape::List(inner) | Shape::OneOrMany(inner) => {
+            has_rows(*inner)
+        }
+        _ => false,
     }
 }
 

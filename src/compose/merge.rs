@@ -101,6 +101,9 @@ pub(super) fn settle(node: Node) -> Option<Node> {
     if node.mark == Mark::Reset {
         return None;
     }
+    if !has_marks(&node) {
+        return Some(node);
+    }
     let kind = match node.kind {
         Kind::Map(map) => {
             let entries = map.into_iter().filter_map(|(key, mut entry)| {
@@ -113,6 +116,16 @@ pub(super) fn settle(node: Node) -> Option<Node> {
         kind => kind,
     };
     Some(Node { kind, mark: Mark::None, ..node })
+}
+
+/// Whether there is any mark in a node.
+fn has_marks(node: &Node) -> bool {
+    node.mark != Mark::None
+        || match &node.kind {
+            Kind::Map(map) => map.values().any(|entry| has_marks(&entry.node)),
+            Kind::List(items) => items.iter().any(has_marks),
+            _ => false,
+        }
 }
 
 fn same_driver(base: &Node, over: &Node) -> bool {
