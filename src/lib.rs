@@ -56,7 +56,7 @@
 //! | COPY, ADD with `--link` | the same, but nothing of what lies below; with a named owner the digest of its accounts |
 //! | what is fetched | a URL: name and digest of the file, `Last-Modified`; a repository: commit, folder, whether `.git` is kept; a tar: its digest |
 //! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network and security mode, hostname, extra hosts, shm size; of each mount its type, target, ro or rw, size, id of a secret or agent with variable, required, mode and owner, text of a script, and the digest of what it reads |
-//! | WORKDIR, heredoc files | path, bytes, owner, mode |
+//! | WORKDIR | path, user |
 //!
 //! Never: mtimes, paths of the host, inode numbers, names of stages and services, comments, limits, the
 //! clock, values of secrets, ids, sharing and contents of cache mounts. The image's config is carried beside
