@@ -1,8 +1,12 @@
 //! What must hold for any input: the fuzz targets look for inputs where it does not, and an ordinary test
-//! replays the saved ones (`fuzz/corpus/TARGET/`). Each input is plain text, so that it can be read and
+//! replays the saved ones (`fuzz/seeds/TARGET/`). Each input is plain text, so that it can be read and
 //! written by hand.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use shipway::base::diag::SourceFile;
+use shipway::compose::{Options, load, outline as uninterpolated, to_json, to_yaml};
 use shipway::context::Ignore;
 use shipway::dockerfile::{Facts, lint, outline, parse, targets, words};
 
@@ -66,4 +70,56 @@ pub(crate) fn ignore_file(text: &str) {
         assert!(ignore.excluded_by(format!("{path}/below").as_bytes()).is_some());
     }
     let _ = ignore.leaves_out(path);
+}
+
+/// Any compose file loads or is refused with places inside it, and what is printed loads to the same
+/// project.
+pub(crate) fn compose_yaml(text: &str) {
+    let files = |text: String| BTreeMap::from([(PathBuf::from("/p/compose.yaml"), text)]);
+    let options = Options::new("/p");
+    let _ = uninterpolated(&options, &files(text.to_owned()));
+    let loaded = match load(&options, &files(text.to_owned())) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            mistakes.iter().for_each(|mistake| assert!(!mistake.render(false).is_empty()));
+            return;
+        }
+    };
+    let mut again = Options::new("/p");
+    again.profiles.push("*".to_owned());
+    if let Ok(reloaded) = load(&again, &files(to_yaml(&loaded.project))) {
+        assert_eq!(to_json(&reloaded.project), to_json(&loaded.project));
+    }
+}
+
+/// Any text can stand where a value with variables stands; one whose dollars are doubled comes back as it
+/// was.
+pub(crate) fn compose_interpolation(text: &str) {
+    let project = |value: &str| {
+        let value = serde_json::Value::String(value.to_owned());
+        let text = format!("services: {{a: {{image: x, labels: {{l: {value}}}}}}}");
+        let files = BTreeMap::from([(PathBuf::from("/p/compose.yaml"), text)]);
+        let mut options = Options::new("/p");
+        options.environment.insert("A".to_owned(), "value".to_owned());
+        options.environment.insert("B".to_owned(), String::new());
+        load(&options, &files)
+    };
+    let _ = project(text);
+    // Slashes are written bare and control characters escaped: any text can be a value.
+    if let Ok(loaded) = project(&text.replace('$', "$$")) {
+        assert_eq!(loaded.project.services["a"].labels["l"], text);
+    }
+}
+
+/// Any text is read or refused as `.env`, as an `env_file`, and as one of the raw kind.
+pub(crate) fn compose_env_file(text: &str) {
+    let project = "services:\n  a: {image: 'x${A}', env_file: e}\n  b: {image: x, env_file: [{path: e, format: raw}]}\n";
+    for name in [".env", "e"] {
+        let files = BTreeMap::from([
+            (PathBuf::from("/p/compose.yaml"), project.to_owned()),
+            (PathBuf::from("/p/e"), String::new()),
+            (PathBuf::from("/p").join(name), text.to_owned()),
+        ]);
+        let _ = load(&Options::new("/p"), &files);
+    }
 }

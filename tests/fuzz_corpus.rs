@@ -5,7 +5,7 @@ mod properties;
 
 /// The saved inputs of a target.
 fn inputs(target: &str) -> Vec<(std::path::PathBuf, String)> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let inputs: Vec<_> = entries.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
     assert!(inputs.len() >= 20, "{}: only {} inputs", folder.display(), inputs.len());
@@ -32,4 +32,19 @@ fn saved_words() {
 #[test]
 fn saved_ignore_files() {
     replay("ignore_file", properties::ignore_file);
+}
+
+#[test]
+fn saved_compose_files() {
+    replay("compose_yaml", properties::compose_yaml);
+}
+
+#[test]
+fn saved_values() {
+    replay("compose_interpolation", properties::compose_interpolation);
+}
+
+#[test]
+fn saved_env_files() {
+    replay("compose_env_file", properties::compose_env_file);
 }
