@@ -146,7 +146,8 @@ pub(super) enum State {
     Checked,
     /// Checked and printed, but refused by every command that would have to honour it.
     Later,
-    /// Has no effect outside of Swarm or Windows, as with Docker Compose; said in a warning.
+    /// Has no effect: on a single engine, as with Docker Compose, or on a build that asks no remote cache;
+    /// said in a warning.
     Elsewhere,
 }
 
@@ -346,8 +347,8 @@ pub(super) static BUILD: Object = object(
     &[
         attr("additional_contexts", LABELS).path(PathRule::Contexts),
         attr("args", Shape::Pairs(Missing::Environment)),
-        attr("cache_from", TEXTS).later(),
-        attr("cache_to", TEXTS).later(),
+        attr("cache_from", TEXTS).elsewhere(),
+        attr("cache_to", TEXTS).elsewhere(),
         attr("context", Shape::Text).path(PathRule::Context),
         attr("dockerfile", Shape::Text),
         attr("dockerfile_inline", Shape::Text),

@@ -145,11 +145,10 @@ fn both_places_of_a_conflict_are_shown() {
 
 #[test]
 fn keys_that_nothing_honours_yet_are_listed() {
-    let text =
-        "services: {web: {build: {context: ., cache_to: [x]}}, off: {profiles: [p], build: {cache_to: [a]}}}";
+    let text = "services: {web: {image: x, use_api_socket: true}, off: {profiles: [p], image: x, use_api_socket: true}}";
     let loaded = read(&[("compose.yaml", text)], |_| ()).unwrap();
     let listed: Vec<_> = loaded.unsupported.iter().map(|one| one.message.as_str()).collect();
-    assert_eq!(listed, ["not supported yet: `services.web.build.cache_to`"]);
+    assert_eq!(listed, ["not supported yet: `services.web.use_api_socket`"]);
 }
 
 #[test]
