@@ -33,6 +33,7 @@ packages=(
   ca-certificates          # crates.io and HTTPS mirrors
   gcc libc6-dev            # the linker for Rust, and the C parts of ring and zstd
   curl                     # asks Engine and registry whether they are up
+  git                      # serves and fetches the repositories that tests add
   docker.io                # the Engine that images are handed to
   docker-registry          # the registry that is pulled from
   iptables                 # the Engine's networks, and the way out of the tests' own network
