@@ -331,7 +331,7 @@ fn a_file_written_during_the_build_is_not_copied_half() {
         stop.store(true, std::sync::atomic::Ordering::SeqCst);
         // Either it found a quiet moment, or it says what keeps changing.
         if built.code != Some(0) {
-            built.fails(1, &["changes"]);
+            built.fails(1, &["again and again"]);
         }
     });
     build(&scene, &[]).ok();
