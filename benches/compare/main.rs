@@ -280,7 +280,7 @@ fn cold_alone(bench: &Bench) -> Row {
     };
     let peer = |peer: &Peer| {
         peer.forget(&["bench-peer"]);
-        let bake = ["docker", "buildx", "bake", "-q", "--set", "*.output=type=cacheonly"];
+        let bake = ["docker", "buildx", "bake", "--progress=quiet", "--set", "*.output=type=cacheonly"];
         peer.run(&bench.theirs.folder, &bake)
     };
     let floor = || {
