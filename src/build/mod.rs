@@ -561,5 +561,7 @@ fn export_all(
             (service, BuiltImage { image, engine })
         })
         .collect();
+    // What was seen of the contexts is large: it is freed beside what follows, or with the process.
+    rayon::spawn(move || drop(prepared));
     Ok(Built { images, summary })
 }

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use super::error::StepError;
 use crate::base::cancel::Cancel;
 use crate::base::digest::{BlobId, DefinitionKey, ResultId};
@@ -107,22 +109,26 @@ pub(super) fn demand(keyed: &Keyed<'_>, store: &Store, forced: &dyn Fn(NodeId) -
             moved.insert(id);
         }
     }
-    let mut open: Vec<NodeId> =
-        keyed.graph.roots.iter().filter_map(|root| root.node).map(|node| keyed.first[node.0]).collect();
-    while let Some(id) = open.pop() {
-        if demand.hits.contains_key(&id) || demand.needed.contains(&id) {
-            continue;
-        }
-        let record = if moved.contains(&id) { None } else { store.peek(keyed.keys[id.0]) };
-        match record {
-            Some(record) => {
-                demand.hits.insert(id, record.result);
+    let roots = keyed.graph.roots.iter().filter_map(|root| root.node);
+    let mut open: BTreeSet<NodeId> = roots.map(|node| keyed.first[node.0]).collect();
+    while !open.is_empty() {
+        let look = |&id: &NodeId| {
+            let record = if moved.contains(&id) { None } else { store.peek(keyed.keys[id.0]) };
+            (id, record.map(|record| record.result))
+        };
+        // Each look reads a few small files: several at a time.
+        let looked: Vec<_> = open.par_iter().map(look).collect();
+        open.clear();
+        for (id, result) in looked {
+            match result {
+                Some(result) => drop(demand.hits.insert(id, result)),
+                None => {
+                    demand.needed.insert(id);
+                    open.extend(keyed.inputs(id));
+                }
             }
-            None => {
-                demand.needed.insert(id);
-                open.extend(keyed.inputs(id));
-            }
         }
+        open.retain(|id| !demand.hits.contains_key(id) && !demand.needed.contains(id));
     }
     demand
 }

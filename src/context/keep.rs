@@ -45,7 +45,7 @@ impl Context {
 /// The digest of a node, where it can be believed later.
 fn kept(node: &Node) -> Option<(Stamp, Digest)> {
     let content = node.content.get().filter(|content| content.settled)?;
-    Some((content.meta.stamp, content.digest))
+    Some((content.meta(&node.meta).stamp, content.digest))
 }
 
 fn record(folder: &Folder, before: Option<&Record>) -> Record {

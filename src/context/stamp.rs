@@ -26,7 +26,7 @@ pub(super) struct Stamp {
 }
 
 /// A stamp with the rest that a copy needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Meta {
     pub(super) stamp: Stamp,
     /// Type and permissions.

@@ -272,7 +272,7 @@ fn excludes_and_parents_filter() {
         selection
             .parts
             .iter()
-            .flat_map(|part| part.entries.iter().map(|entry| escape(&entry.relative)))
+            .flat_map(|part| part.entries.iter().map(|entry| escape(part.relative(entry))))
             .collect()
     };
     assert_eq!(shown(&select(&["hom*"], &["*.txt"], false)), ["hom.txt", "home"], "not what is named itself");

@@ -59,12 +59,13 @@ impl<'a> Transfer<'a> {
             return Err(changed());
         }
         self.bytes(&source, target, before.stamp.size).at_path("copy to", shown)?;
-        if *settled && before.stamp == entry.meta.stamp && stat()?.stamp == before.stamp {
+        if *settled && before.stamp == entry.meta().stamp && stat()?.stamp == before.stamp {
             return Ok(());
         }
         let mut written = target;
         written.rewind().at_path("read", shown)?;
-        let (arrived, _) = content::digest(target, before.stamp.size).at_path("read", shown)?;
+        let (arrived, _) =
+            content::digest(target, before.stamp.size, &mut Vec::new()).at_path("read", shown)?;
         if arrived == *digest { Ok(()) } else { Err(changed()) }
     }
 
