@@ -13,7 +13,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::ContextError;
-use super::stamp::{self, Meta};
+use super::stamp::{self, Meta, Trust};
 use super::tree::{Node, Tree};
 use crate::base::digest::{Digest, DigestWriter};
 use crate::base::fs::{AtPath, PathError};
@@ -56,7 +56,8 @@ fn read(tree: &Tree, path: &[u8]) -> Result<Option<Content>, ContextError> {
         }
         let (digest, size) = digest(&file, meta.stamp.size).at_path("read", tree.shown(path))?;
         if stat()?.stamp == meta.stamp && size == meta.stamp.size {
-            let settled = tree.keeps_change_times(&meta, file.as_fd()) && meta.stamp.settled(moment);
+            let trusted = tree.trust(&meta, file.as_fd()) != Trust::Nothing;
+            let settled = trusted && meta.stamp.settled(moment);
             tree.learned.fetch_or(settled, Ordering::Relaxed);
             return Ok(Some(Content { digest, meta, settled }));
         }

@@ -18,7 +18,7 @@ use super::super::*;
 use super::{Place, request, tree_text};
 use crate::base::diag::SourceFile;
 use crate::base::listing::{Content, Item};
-use crate::base::testing::as_root;
+use crate::base::testing::{as_root, available};
 
 /// Few names, so that operations meet. Two differ in case alone.
 const NAMES: [&str; 8] = ["a", "b", "B", "d", "d/a", "d/e", "d/e/a", "d/e/b"];
@@ -415,5 +415,39 @@ fn what_is_mounted_into_a_tree_is_seen() {
             look(&place, "");
         }
         assert_eq!(digest(&place.context(""), "."), without);
+    });
+}
+
+/// A merged folder of an overlay has the stamp of its topmost layer, also over other layers.
+#[test]
+fn another_layer_below_an_overlay_is_seen() {
+    if !as_root() {
+        return;
+    }
+    with_mounts(|| {
+        let place = Place::new();
+        let layers = place.path("layers");
+        for path in ["top/d/a", "one/d/b", "two/d/c", "upper/x", "work/x"] {
+            fs::create_dir_all(layers.join(path).parent().unwrap()).unwrap();
+            fs::write(layers.join(path), "same").unwrap();
+        }
+        fs::remove_file(layers.join("work/x")).unwrap();
+        super::settle();
+        let mut seen = Vec::new();
+        for lower in ["one", "two"] {
+            let shown = layers.display();
+            let options =
+                format!("lowerdir={shown}/top:{shown}/{lower},upperdir={shown}/upper,workdir={shown}/work");
+            let options = std::ffi::CString::new(options).unwrap();
+            let context = place.path("context");
+            if mount("none", &context, "overlay", MountFlags::empty(), options.as_c_str()).is_err() {
+                available(false, "overlays here");
+                return;
+            }
+            (0..2).for_each(|_| look(&place, ""));
+            seen.push(fs::metadata(context.join("d")).map(|meta| (meta.dev(), meta.ctime_nsec())).unwrap());
+            unmount(&context, UnmountFlags::DETACH).unwrap();
+        }
+        assert_eq!(seen[0], seen[1], "otherwise it shows nothing");
     });
 }
