@@ -45,7 +45,9 @@ fn read(tree: &Tree, path: &[u8]) -> Result<Option<Content>, ContextError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match tree.open(path, flags) {
             Ok(file) => File::from(file),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            // A link lies there now: something is, so it cannot be left out.
+            Err(Errno::LOOP) => break,
             Err(error) => return Err(PathError::new("open", tree.shown(path), error).into()),
         };
         let stat =

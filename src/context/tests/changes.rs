@@ -451,3 +451,17 @@ fn another_layer_below_an_overlay_is_seen() {
         assert_eq!(seen[0], seen[1], "otherwise it shows nothing");
     });
 }
+
+/// A name that became something else after it was listed is not left out.
+#[test]
+fn what_became_a_link_meanwhile_is_not_left_out() {
+    let place = Place::new();
+    place.write("a", "1");
+    place.link("b", "a");
+    let context = place.context("");
+    context.tree.below(b"", &[], &|_| false).unwrap();
+    apply(&place.path("context"), &Change::Swap(0, 1)).unwrap();
+    let error = context.select(&request(&["."])).unwrap_err();
+    assert!(matches!(error, ContextError::Unstable { .. }), "{error}");
+    look(&place, "");
+}
