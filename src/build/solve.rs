@@ -205,6 +205,8 @@ struct Board {
     path: HashMap<NodeId, Duration>,
     /// Steps that hold a slot.
     running: usize,
+    /// Steps that gave their slot back and wait for one again: they come before new ones.
+    returning: usize,
     /// Threads, those that wait for another process included.
     alive: usize,
 }
@@ -228,7 +230,8 @@ impl Board {
         }
         let solution = Solution { results: demand.hits, ..Solution::default() };
         let ready = BinaryHeap::new();
-        let mut board = Self { solution, remaining, dependents, ready, path, running: 0, alive: 0 };
+        let mut board =
+            Self { solution, remaining, dependents, ready, path, running: 0, returning: 0, alive: 0 };
         let free: Vec<NodeId> =
             board.remaining.iter().filter(|(_, open)| **open == 0).map(|(id, _)| *id).collect();
         free.into_iter().for_each(|id| board.push(id));
@@ -241,7 +244,7 @@ impl Board {
 
     /// The next step to start, if there is one and a slot for it.
     fn next(&mut self, parallel: usize, cancelled: bool) -> Option<NodeId> {
-        if cancelled || self.running >= parallel.max(1) {
+        if cancelled || self.running + self.returning >= parallel.max(1) {
             return None;
         }
         let (_, std::cmp::Reverse(id)) = self.ready.pop()?;
@@ -339,10 +342,10 @@ impl Solver<'_, '_> {
             Lookup::Hit(record) => return Ok(Ended { result: record.result, ran: None }),
             Lookup::Miss(claim) => claim,
         };
+        self.reserve(id)?;
         if self.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        self.reserve(id)?;
         let reason = (self.settings.reason)(id);
         self.events.emit(started(self.keyed.graph, id, reason.clone()));
         let begun = Instant::now();
@@ -373,25 +376,38 @@ impl Solver<'_, '_> {
 
     /// Looks a key up. While somebody else makes it, this step's slot is given to another one.
     fn look(&self, id: NodeId, key: &Key<'_>) -> Result<Lookup<'_>, StepError> {
-        if (self.settings.forced)(id) {
-            return Ok(Lookup::Miss(self.store.claim(key)?));
-        }
-        self.without_slot(|| Ok(self.store.try_lookup(key)?))
+        let forced = (self.settings.forced)(id);
+        let attempt = || match forced {
+            true => Ok(self.store.try_claim(key)?.map(Lookup::Miss)),
+            false => Ok(self.store.try_lookup(key)?),
+        };
+        self.without_slot(attempt, |found| matches!(found, Lookup::Miss(_)))
     }
 
     fn reserve(&self, id: NodeId) -> Result<(), StepError> {
-        self.without_slot(|| Ok(self.work.reserve(id)?.then_some(())))
+        self.without_slot(|| Ok(self.work.reserve(id)?.then_some(())), |()| true)
     }
 
-    /// What `attempt` gives at once, or else later, while another step has the slot.
-    fn without_slot<T>(&self, attempt: impl Fn() -> Result<Option<T>, StepError>) -> Result<T, StepError> {
+    /// What `attempt` gives at once, or else later, while another step has the slot. If there is something
+    /// to work on then, this waits for a slot: nobody who has one waits for what was found.
+    fn without_slot<T>(
+        &self,
+        attempt: impl Fn() -> Result<Option<T>, StepError>,
+        works: impl Fn(&T) -> bool,
+    ) -> Result<T, StepError> {
         if let Some(found) = attempt()? {
             return Ok(found);
         }
         self.board().running -= 1;
         self.changed.notify_all();
         let found = self.wait_for(attempt);
-        self.board().running += 1;
+        let mut board = self.board();
+        board.returning += 1;
+        while found.as_ref().is_ok_and(&works) && board.running >= self.settings.parallel.max(1) {
+            board = self.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
+        }
+        board.returning -= 1;
+        board.running += 1;
         found
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::ContextError;
-use super::stamp::{self, Meta};
+use super::stamp::{self, Meta, Trust};
 use super::tree::{Node, Tree, split};
 use crate::base::digest::{Digest, DigestWriter};
 use crate::base::fs::{AtPath, PathError};
@@ -91,7 +91,7 @@ fn read_plain(
     let (digest, size) = digest(&file, node.meta.stamp.size, buffer).ok()?;
     let after = Meta::from(&rustix::fs::fstat(&file).ok()?);
     (after == node.meta && size == after.stamp.size).then_some(())?;
-    let settled = tree.keeps_change_times(&after, file.as_fd()) && after.stamp.settled(moment);
+    let settled = tree.trust(&after, file.as_fd()) != Trust::Nothing && after.stamp.settled(moment);
     tree.learned.fetch_or(settled, Ordering::Relaxed);
     Some(Content { digest, settled, later: None })
 }
@@ -114,7 +114,9 @@ fn read(tree: &Tree, path: &[u8], walked: &Meta) -> Result<Option<Content>, Cont
         let moment = stamp::now();
         let file = match tree.open(path, READ) {
             Ok(file) => File::from(file),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            // A link lies there now: something is, so it cannot be left out.
+            Err(Errno::LOOP) => break,
             Err(error) => return Err(PathError::new("open", tree.shown(path), error).into()),
         };
         let stat =
@@ -126,7 +128,8 @@ fn read(tree: &Tree, path: &[u8], walked: &Meta) -> Result<Option<Content>, Cont
         let read = digest(&file, meta.stamp.size, &mut Vec::new());
         let (digest, size) = read.at_path("read", tree.shown(path))?;
         if stat()?.stamp == meta.stamp && size == meta.stamp.size {
-            let settled = tree.keeps_change_times(&meta, file.as_fd()) && meta.stamp.settled(moment);
+            let trusted = tree.trust(&meta, file.as_fd()) != Trust::Nothing;
+            let settled = trusted && meta.stamp.settled(moment);
             tree.learned.fetch_or(settled, Ordering::Relaxed);
             let later = (meta != *walked).then(|| Box::new(meta));
             return Ok(Some(Content { digest, settled, later }));

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, major, minor};
+use rustix::io::Errno;
 
 use super::attributes::{self, Attributes};
 use super::chmod::Chmod;
@@ -23,6 +24,7 @@ use super::stamp::Meta;
 use super::tree::{Branch, Node, Tree, join, split};
 use super::{Context, ContextError, Request};
 use crate::base::digest::{Digest, FieldHasher};
+use crate::base::fs::PathError;
 use crate::base::listing::{self, Item, Kind, Listing, escape};
 
 /// What one instruction will write.
@@ -268,7 +270,10 @@ fn picked_entry(
         FileType::BlockDevice => (Kind::BlockDevice, Held::Device(meta.device)),
         FileType::Symlink => match tree.read_link(&path) {
             Ok(target) => (Kind::Link, Held::Target(target.into_boxed_slice())),
-            Err(_) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            // Something else lies there now: it cannot be left out.
+            Err(Errno::INVAL) => return Err(ContextError::Unstable { path: tree.shown(&path) }),
+            Err(error) => return Err(PathError::new("read the link", tree.shown(&path), error).into()),
         },
         FileType::RegularFile => {
             let Some(content) = content::content(tree, &path, &node)? else { return Ok(None) };

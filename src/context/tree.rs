@@ -21,10 +21,10 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
-use super::cache::{Cache, KnownEntry};
+use super::cache::{Cache, Known, KnownEntry};
 use super::content::Content;
 use super::ignore::{Ignore, Matched};
-use super::stamp::{self, Meta};
+use super::stamp::{self, Meta, Trust};
 use crate::base::fs::{AtPath, PathError, RootDir};
 
 /// A tree and what was seen of it.
@@ -38,7 +38,7 @@ pub(super) struct Tree {
     pub(super) rootfs: bool,
     pub(super) cache: Cache,
     folders: Mutex<HashMap<Vec<u8>, Slot>>,
-    devices: Mutex<HashMap<u64, bool>>,
+    devices: Mutex<HashMap<u64, Trust>>,
     single: Mutex<HashMap<Vec<u8>, Arc<Node>>>,
     /// Whether something was seen that the stat cache did not know and can keep.
     pub(super) learned: AtomicBool,
@@ -138,10 +138,10 @@ impl Tree {
         rustix::fs::readlinkat(&self.root, path, Vec::new()).map(std::ffi::CString::into_bytes)
     }
 
-    /// Whether stamps of `meta`'s file system mean anything; `file` lies on it.
-    pub(super) fn keeps_change_times(&self, meta: &Meta, file: BorrowedFd<'_>) -> bool {
+    /// What stamps of `meta`'s file system prove; `file` lies on it.
+    pub(super) fn trust(&self, meta: &Meta, file: BorrowedFd<'_>) -> Trust {
         let mut devices = lock(&self.devices);
-        *devices.entry(meta.stamp.dev).or_insert_with(|| stamp::keeps_change_times(file))
+        *devices.entry(meta.stamp.dev).or_insert_with(|| stamp::trust(file))
     }
 
     /// The node of one path, looked at alone unless its folder was looked at already. Links are not
@@ -223,9 +223,10 @@ impl Tree {
     fn look(&self, file: &OwnedFd, path: &[u8], matched: &[bool]) -> Result<Folder, PathError> {
         let moment = stamp::now();
         let meta = Meta::from(&rustix::fs::fstat(file).at_path("stat", self.shown(path))?);
-        let trusted = self.keeps_change_times(&meta, file.as_fd());
-        let known = if trusted { self.cache.folder(path) } else { None };
-        let names = known.as_ref().is_some_and(|known| known.complete && known.stamp == meta.stamp);
+        let trust = self.trust(&meta, file.as_fd());
+        let known = if trust == Trust::Nothing { None } else { self.cache.folder(path) };
+        let stands = |known: &Known<'_>| known.complete && known.stamp == meta.stamp;
+        let names = trust == Trust::Names && known.as_ref().is_some_and(stands);
         let mut known = known.into_iter().flatten().peekable();
         let mut look = Look {
             tree: self,
@@ -247,7 +248,7 @@ impl Tree {
             let entry = known.next_if(|entry| entry.name == &*name);
             look.entry(name, kind, entry.as_ref())
         });
-        let settled = trusted && meta.stamp.settled(moment);
+        let settled = trust == Trust::Names && meta.stamp.settled(moment);
         self.learned.fetch_or(settled, Ordering::Relaxed);
         Ok(Folder { path: path.to_vec(), meta, settled, entries: entries.collect::<Result<_, _>>()? })
     }
