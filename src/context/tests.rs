@@ -325,8 +325,8 @@ fn folders_that_are_gone_leave_the_cache() {
         let context = place.context(ignore);
         context.select(&request(&["."])).unwrap();
         context.save_cache().unwrap();
-        let records = cache::Cache::load(context.cache_file.as_ref().unwrap()).records();
-        records.keys().map(|path| escape(path)).collect::<Vec<_>>()
+        let cache = cache::Cache::load(context.cache_file.as_ref().unwrap());
+        cache.folders().map(|(path, _)| escape(path)).collect::<Vec<_>>()
     };
     assert_eq!(run(""), ["", "dir", "dir/sub", "skip"]);
     fs::remove_dir_all(place.path("context/dir")).unwrap();

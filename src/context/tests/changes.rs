@@ -278,9 +278,9 @@ fn keep(context: &Context) {
 fn nothing_young_is_kept(context: &Context) {
     let nanos = |(seconds, nanos): stamp::Time| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
     let latest = nanos(stamp::now()) - 20_000_000;
-    for (folder, record) in Cache::load(context.cache_file.as_ref().unwrap()).records() {
-        assert!(!record.complete || nanos(record.stamp.ctime) < latest, "{folder:?}");
-        let contents = record.entries.iter().filter_map(|(name, entry)| Some((name, entry.content?)));
+    for (folder, known) in Cache::load(context.cache_file.as_ref().unwrap()).folders() {
+        assert!(!known.complete || nanos(known.stamp.ctime) < latest, "{folder:?}");
+        let contents = known.filter_map(|entry| Some((entry.name, entry.content?)));
         contents.for_each(|(name, (stamp, _))| assert!(nanos(stamp.ctime) < latest, "{name:?}"));
     }
 }
