@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ use super::image::NamedImage;
 use super::resolve::StoredImage;
 use crate::base::digest::{BlobId, DiffId, Digest};
 use crate::base::event::Event;
-use crate::engine::{Engine, EngineError, Image as EngineImage, ImageStore};
+use crate::engine::{Engine, EngineError, Identity, Image as EngineImage, ImageStore};
 use crate::oci::{
     self, ArchiveImage, ArchiveKind, ArchiveLayer, Descriptor, ImageForm, LayerOptions, LayerTar, Reference,
     WrittenImage, media,
@@ -43,14 +44,19 @@ struct Handed {
     diff_ids: Vec<DiffId>,
 }
 
-/// Makes sure that the engine has every image under all its names. By image: what the engine has.
+/// The engine's answer to what it is, under way.
+pub(super) type AskedIdentity<'scope> = ScopedJoinHandle<'scope, Result<Identity, EngineError>>;
+
+/// Makes sure that the engine has every image under all its names. By image: what the engine has. `asked`
+/// is the question what it is, where that was asked already.
 pub(super) fn hand_over(
     builder: &Builder<'_>,
     engine: &dyn Engine,
     images: &[&Exported],
     listed: Vec<EngineImage>,
+    asked: Option<AskedIdentity<'_>>,
 ) -> Result<HashMap<BlobId, HandedOver>, BuildError> {
-    let mut state = State { builder, engine, listed, store: None };
+    let mut state = State { builder, engine, listed, store: None, asked };
     let mut done: HashMap<BlobId, HandedOver> = HashMap::new();
     for image in images {
         if builder.cancel.is_cancelled() {
@@ -108,7 +114,7 @@ pub fn give(
     if image.result.is_none() {
         return Ok(None);
     }
-    let handed = hand_over(builder, engine, &[&image], engine.images()?)?;
+    let handed = hand_over(builder, engine, &[&image], engine.images()?, None)?;
     Ok(handed.get(&image.id).map(|handed| handed.id))
 }
 
@@ -127,16 +133,18 @@ pub fn came_from_registry(
     known && !handed.iter().any(|(_, handed)| handed.id == image.id)
 }
 
-struct State<'a, 'b> {
+struct State<'a, 'b, 's> {
     builder: &'a Builder<'b>,
     engine: &'a dyn Engine,
     /// What the engine has, kept up to date with what is done here.
     listed: Vec<EngineImage>,
-    /// How the engine keeps images, once it was asked.
+    /// How the engine keeps images, once that is known.
     store: Option<ImageStore>,
+    /// The question for that, where it is under way.
+    asked: Option<AskedIdentity<'s>>,
 }
 
-impl State<'_, '_> {
+impl State<'_, '_, '_> {
     fn image(&mut self, image: &Exported) -> Result<HandedOver, BuildError> {
         let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
         let known: Option<Handed> = shelf.get(&image.id.to_string());
@@ -172,9 +180,10 @@ impl State<'_, '_> {
         let chain = export::chain(self.builder, image.result)?;
         let tars = export::layers(self.builder, &chain, &image.layer_options())?;
         let diff_ids: Vec<DiffId> = tars.iter().map(|tar| tar.diff_id).collect();
-        let store = match self.store {
-            Some(store) => store,
-            None => self.engine.identity()?.store,
+        let store = match (self.store, self.asked.take()) {
+            (Some(store), _) => store,
+            (None, Some(asked)) => super::joined(asked)?.store,
+            (None, None) => self.engine.identity()?.store,
         };
         self.store = Some(store);
         let there = if store == ImageStore::Graph { self.prefix(&diff_ids)? } else { 0 };

@@ -31,6 +31,7 @@ mod users;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 pub use checks::{Checked, check, parsed, reached};
@@ -525,6 +526,56 @@ fn export_all(
     mut summary: Summary,
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
+    let engine = builder.engine.filter(|_| builder.options.hand_over).zip(listed);
+    let (exported, handed) = std::thread::scope(|scope| {
+        let kind = engine.as_ref().filter(|_| summary.ran > 0).map(|(engine, _)| {
+            let engine = *engine;
+            scope.spawn(move || engine.identity())
+        });
+        let exported = exported(builder, &prepared, results)?;
+        let handed = match engine {
+            None => {
+                sync(builder)?;
+                HashMap::new()
+            }
+            Some((engine, listed)) => {
+                // The disk and the engine are waited for at the same time.
+                let syncing = (summary.ran > 0).then(|| scope.spawn(|| sync(builder)));
+                let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
+                let handed = hand_over::hand_over(builder, engine, &images, listed, kind)?;
+                match syncing {
+                    Some(syncing) => joined(syncing)?,
+                    None => sync(builder)?,
+                }
+                handed
+            }
+        };
+        Ok::<_, BuildError>((exported, handed))
+    })?;
+    summary.handed_over = handed.values().filter(|handed| handed.sent).count();
+    let images = exported
+        .into_iter()
+        .map(|(service, image)| {
+            let engine = handed.get(&image.id).cloned();
+            (service, BuiltImage { image, engine })
+        })
+        .collect();
+    // What was seen of the contexts is large: it is freed beside what follows, or with the process.
+    rayon::spawn(move || drop(prepared));
+    Ok(Built { images, summary })
+}
+
+/// What a thread gave; its panic goes on here.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The image of every root in the store, by service.
+fn exported(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    results: &BTreeMap<NodeId, ResultId>,
+) -> Result<Vec<(String, Exported)>, BuildError> {
     let keyed = prepared.keyed();
     let mut exported = Vec::new();
     for root in &prepared.graph.roots {
@@ -545,23 +596,5 @@ fn export_all(
         let history = History::read(builder.store, &builder.options.project, &prepared.graph);
         history.write(&keyed, &Solution::default(), &BTreeMap::new())?;
     }
-    let handed = match (builder.engine, listed) {
-        (Some(engine), Some(listed)) if builder.options.hand_over => {
-            let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
-            hand_over::hand_over(builder, engine, &images, listed)?
-        }
-        _ => HashMap::new(),
-    };
-    summary.handed_over = handed.values().filter(|handed| handed.sent).count();
-    sync(builder)?;
-    let images = exported
-        .into_iter()
-        .map(|(service, image)| {
-            let engine = handed.get(&image.id).cloned();
-            (service, BuiltImage { image, engine })
-        })
-        .collect();
-    // What was seen of the contexts is large: it is freed beside what follows, or with the process.
-    rayon::spawn(move || drop(prepared));
-    Ok(Built { images, summary })
+    Ok(exported)
 }

@@ -100,9 +100,8 @@ impl Executor<'_> {
         let files = self.builder.store.snapshot(files).ok_or(StepError::Vanished)?;
         let upper = self.stage(parent)?;
         upper.staging.share(&files)?;
-        let produced = self.publish(upper, parent, Vec::new())?;
-        self.builder.store.set_note(produced.result, ALONE, b"")?;
-        Ok(produced)
+        upper.staging.note(ALONE, b"")?;
+        self.publish(upper, parent, Vec::new())
     }
 
     /// What is taken from one source.
