@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::thread::ScopedJoinHandle;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +18,12 @@ use super::image::NamedImage;
 use super::resolve::StoredImage;
 use crate::base::digest::{BlobId, DiffId, Digest};
 use crate::base::event::Event;
-use crate::engine::{Engine, EngineError, Identity, Image as EngineImage, ImageStore};
+use crate::engine::{Engine, EngineError, Image as EngineImage, ImageStore};
 use crate::oci::{
     self, ArchiveImage, ArchiveKind, ArchiveLayer, Descriptor, ImageForm, LayerOptions, LayerTar, Reference,
     WrittenImage, media,
 };
-use crate::store::{Bucket, Snapshot, Store};
+use crate::store::{Bucket, Shelf, Snapshot, Store};
 
 /// An image in the engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,21 +41,20 @@ struct Handed {
     id: Digest,
     /// Its layers.
     diff_ids: Vec<DiffId>,
+    /// How the engine kept images then.
+    #[serde(default)]
+    store: Option<ImageStore>,
 }
 
-/// The engine's answer to what it is, under way.
-pub(super) type AskedIdentity<'scope> = ScopedJoinHandle<'scope, Result<Identity, EngineError>>;
-
-/// Makes sure that the engine has every image under all its names. By image: what the engine has. `asked`
-/// is the question what it is, where that was asked already.
+/// Makes sure that the engine has every image under all its names. By image: what the engine has.
 pub(super) fn hand_over(
     builder: &Builder<'_>,
     engine: &dyn Engine,
     images: &[&Exported],
     listed: Vec<EngineImage>,
-    asked: Option<AskedIdentity<'_>>,
 ) -> Result<HashMap<BlobId, HandedOver>, BuildError> {
-    let mut state = State { builder, engine, listed, store: None, asked };
+    let shelf = builder.store.shelf(Bucket::Handover(&builder.options.engine_name));
+    let mut state = State { builder, engine, listed, shelf, handed: None, store: None };
     let mut done: HashMap<BlobId, HandedOver> = HashMap::new();
     for image in images {
         if builder.cancel.is_cancelled() {
@@ -114,7 +112,7 @@ pub fn give(
     if image.result.is_none() {
         return Ok(None);
     }
-    let handed = hand_over(builder, engine, &[&image], engine.images()?, None)?;
+    let handed = hand_over(builder, engine, &[&image], engine.images()?)?;
     Ok(handed.get(&image.id).map(|handed| handed.id))
 }
 
@@ -133,21 +131,23 @@ pub fn came_from_registry(
     known && !handed.iter().any(|(_, handed)| handed.id == image.id)
 }
 
-struct State<'a, 'b, 's> {
+struct State<'a, 'b> {
     builder: &'a Builder<'b>,
     engine: &'a dyn Engine,
     /// What the engine has, kept up to date with what is done here.
     listed: Vec<EngineImage>,
+    /// What was handed over is remembered here.
+    shelf: Shelf<'a>,
+    /// What was handed over and is still there, once that was looked up. That it is there tells how the
+    /// engine keeps images, too: each way has ids of its own.
+    handed: Option<Vec<Handed>>,
     /// How the engine keeps images, once that is known.
     store: Option<ImageStore>,
-    /// The question for that, where it is under way.
-    asked: Option<AskedIdentity<'s>>,
 }
 
-impl State<'_, '_, '_> {
+impl State<'_, '_> {
     fn image(&mut self, image: &Exported) -> Result<HandedOver, BuildError> {
-        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
-        let known: Option<Handed> = shelf.get(&image.id.to_string());
+        let known: Option<Handed> = self.shelf.get(&image.id.to_string());
         let expected = known.map_or(image.id.0, |known| known.id);
         let (id, sent) = match self.listed.iter().any(|listed| listed.id == expected) {
             true => (expected, false),
@@ -180,20 +180,22 @@ impl State<'_, '_, '_> {
         let chain = export::chain(self.builder, image.result)?;
         let tars = export::layers(self.builder, &chain, &image.layer_options())?;
         let diff_ids: Vec<DiffId> = tars.iter().map(|tar| tar.diff_id).collect();
-        let store = match (self.store, self.asked.take()) {
-            (Some(store), _) => store,
-            (None, Some(asked)) => super::joined(asked)?.store,
-            (None, None) => self.engine.identity()?.store,
+        let (shelf, listed) = (&self.shelf, &self.listed);
+        let handed = self.handed.get_or_insert_with(|| still_there(shelf, listed));
+        let store = match self.store.or_else(|| handed.iter().find_map(|handed| handed.store)) {
+            Some(store) => store,
+            None => self.engine.identity()?.store,
         };
+        let there = if store == ImageStore::Graph { prefix(handed, &diff_ids) } else { 0 };
         self.store = Some(store);
-        let there = if store == ImageStore::Graph { self.prefix(&diff_ids)? } else { 0 };
         let mut sent = self.load(image, &chain, &tars, there);
         if there > 0 && matches!(sent, Err(BuildError::Engine(EngineError::LoadFailed { .. }))) {
             sent = self.load(image, &chain, &tars, 0);
         }
         let id = sent?;
-        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
-        shelf.put(&image.id.to_string(), &Handed { id, diff_ids })?;
+        let handed = Handed { id, diff_ids, store: Some(store) };
+        self.shelf.put(&image.id.to_string(), &handed)?;
+        self.handed.get_or_insert_default().push(handed);
         self.listed.push(EngineImage {
             id,
             tags: Vec::new(),
@@ -203,19 +205,6 @@ impl State<'_, '_, '_> {
             size: 0,
         });
         Ok(id)
-    }
-
-    /// How many of the lowest layers an image in the engine has for sure.
-    fn prefix(&self, diff_ids: &[DiffId]) -> Result<usize, BuildError> {
-        let shelf = self.builder.store.shelf(Bucket::Handover(&self.builder.options.engine_name));
-        let listed = |id: &Digest| self.listed.iter().any(|listed| listed.id == *id);
-        let handed = shelf.list::<Handed>().into_iter().map(|(_, handed)| handed);
-        let mut best = 0;
-        for handed in handed.filter(|handed| listed(&handed.id)) {
-            let same = handed.diff_ids.iter().zip(diff_ids).take_while(|(left, right)| left == right).count();
-            best = best.max(same);
-        }
-        Ok(best)
     }
 
     fn load(
@@ -259,6 +248,20 @@ impl State<'_, '_, '_> {
         let expected = written.first().map_or_else(String::new, |written| written.config.digest.to_string());
         Err(BuildError::HandOver { name, expected, found: "nothing".to_owned() })
     }
+}
+
+/// What was handed over before and is still there.
+fn still_there(shelf: &Shelf<'_>, listed: &[EngineImage]) -> Vec<Handed> {
+    let there = |handed: &Handed| listed.iter().any(|listed| listed.id == handed.id);
+    shelf.list::<Handed>().into_iter().map(|(_, handed)| handed).filter(there).collect()
+}
+
+/// How many of the lowest layers an image in the engine has for sure.
+fn prefix(handed: &[Handed], diff_ids: &[DiffId]) -> usize {
+    let same = |handed: &Handed| {
+        handed.diff_ids.iter().zip(diff_ids).take_while(|(left, right)| left == right).count()
+    };
+    handed.iter().map(same).max().unwrap_or(0)
 }
 
 /// One layer of an archive.

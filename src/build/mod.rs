@@ -455,8 +455,13 @@ fn attempt(
         expected: &|id| history.expected(&prepared.graph, id),
         reason: &|id| first_cause(&prepared.graph, &reasons, id),
     };
-    let solution =
-        solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
+    let runs = demand.needed.iter().any(|id| matches!(prepared.graph.node(*id).op, Op::Run(_)));
+    let solution = std::thread::scope(|scope| {
+        if runs {
+            scope.spawn(|| builder.sandbox.prepare());
+        }
+        solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel)
+    });
     if !solution.ran.is_empty() {
         history.write(&keyed, &solution, &reasons)?;
     }
@@ -528,10 +533,6 @@ fn export_all(
 ) -> Result<Built, BuildError> {
     let engine = builder.engine.filter(|_| builder.options.hand_over).zip(listed);
     let (exported, handed) = std::thread::scope(|scope| {
-        let kind = engine.as_ref().filter(|_| summary.ran > 0).map(|(engine, _)| {
-            let engine = *engine;
-            scope.spawn(move || engine.identity())
-        });
         let exported = exported(builder, &prepared, results)?;
         let handed = match engine {
             None => {
@@ -542,7 +543,7 @@ fn export_all(
                 // The disk and the engine are waited for at the same time.
                 let syncing = (summary.ran > 0).then(|| scope.spawn(|| sync(builder)));
                 let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
-                let handed = hand_over::hand_over(builder, engine, &images, listed, kind)?;
+                let handed = hand_over::hand_over(builder, engine, &images, listed)?;
                 match syncing {
                     Some(syncing) => joined(syncing)?,
                     None => sync(builder)?,
