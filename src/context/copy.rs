@@ -329,20 +329,34 @@ impl<'a> Copier<'a> {
         let name = split(self.relative(entry)).1;
         let made = std::cell::RefCell::new(None);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
         self.create(target, entry, &|| {
-            let file = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
+            let file = rustix::fs::openat(target, name, flags, mode)?;
             made.replace(Some(File::from(file)));
             Ok(())
         })?;
         let Some(file) = made.into_inner() else { return Ok(()) };
         let shown = self.shown(entry);
         self.transfer.file(source, entry, &file, &shown)?;
-        let (uid, gid) = self.owner(entry);
-        let dressed = rustix::fs::fchown(&file, Some(uid), Some(gid))
-            .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)))
+        let dressed = self
+            .own(&file, entry)
             .and_then(|()| attributes::write(target, name, &entry.attributes))
             .and_then(|()| rustix::fs::futimens(&file, &times(entry.meta())));
-        Ok(dressed.at_path("set the attributes of", shown)?)
+        dressed.map_err(|error| PathError::new("set the attributes of", shown, error).into())
+    }
+
+    /// Gives a new file its owner and mode. Most have them by being made, and setting them costs a write.
+    fn own(&self, file: &File, entry: &Picked) -> Result<(), Errno> {
+        let (uid, gid) = self.owner(entry);
+        let is = rustix::fs::fstat(file)?;
+        let owned = is.st_uid == uid.as_raw() && is.st_gid == gid.as_raw();
+        if !owned {
+            rustix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        if !owned || Meta::from(&is).permissions() != entry.mode {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+        }
+        Ok(())
     }
 
     fn link(&self, entry: &Picked) -> Result<(), CopyError> {
