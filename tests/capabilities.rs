@@ -8,6 +8,7 @@ mod config;
 mod copy;
 mod elsewhere;
 mod image_flags;
+mod incremental;
 mod launch;
 mod outputs;
 mod pack;

@@ -228,7 +228,14 @@ impl FileLock {
     }
 
     fn lock(path: &Path, operation: FlockOperation) -> Result<Self, PathError> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let make = || File::options().read(true).write(true).create(true).truncate(false).open(path);
+        // Whoever shares it need not be able to write: what is only read stays as it is.
+        let file = match operation {
+            FlockOperation::LockShared | FlockOperation::NonBlockingLockShared => {
+                File::open(path).or_else(|_| make())
+            }
+            _ => make(),
+        };
         let file = file.at_path("open", path)?;
         loop {
             match rustix::fs::flock(&file, operation) {
