@@ -7,9 +7,11 @@
 //!
 //! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
-//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries.
+//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries. `owners` and
+//! `damage` look at a store as a whole.
 
 mod checks;
+mod damage;
 mod deliver;
 mod elsewhere;
 mod error;
@@ -20,6 +22,7 @@ mod history;
 mod image;
 mod on_demand;
 mod output;
+mod owners;
 mod pull;
 mod registries;
 mod resolve;
@@ -35,6 +38,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 pub use checks::{Checked, check, parsed, reached};
+pub use damage::damage;
 pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, deliver, save};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
@@ -42,6 +46,7 @@ pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
 pub use history::{ServiceHistory, StepHistory};
 pub use image::{ListedImage, LoadedImage, NamedImage, find, import, list, load, remove};
 pub use on_demand::OnDemand;
+pub use owners::owners;
 pub use registries::Registries;
 pub use resolve::{Origin, StoredImage};
 
