@@ -9,11 +9,13 @@
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
 //! `hand_over` make images of results, `deliver` gives them away: files, archives, registries.
 
+mod align;
 mod checks;
 mod deliver;
 mod elsewhere;
 mod error;
 mod exec;
+mod explain;
 mod export;
 mod hand_over;
 mod history;
@@ -38,7 +40,7 @@ pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, de
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
-pub use history::{ServiceHistory, StepHistory};
+pub use history::{End, ServiceHistory, StepHistory};
 pub use image::{ListedImage, LoadedImage, NamedImage, find, import, list, load, remove};
 pub use on_demand::OnDemand;
 pub use registries::Registries;
@@ -48,10 +50,11 @@ use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome};
+use crate::context::Selection;
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Extent, Facts, Graph, ImageName, Known, Lowered, MissReason, Node, NodeId, Op,
-    Origin as StepOrigin, RunNetwork, Source, first_cause, lower,
+    BaseImage, BuildRequest, Cause, Extent, Facts, Graph, ImageName, Known, Lowered, MissReason, Node,
+    NodeId, Op, Origin as StepOrigin, Reasons, RunNetwork, Source, lower,
 };
 use crate::oci::Platform;
 use crate::remote::GitSource;
@@ -60,6 +63,7 @@ use crate::store::{Bucket, Stamp, Store};
 
 use elsewhere::Asked;
 use exec::Executor;
+use explain::Explained;
 use history::History;
 use selection::Selections;
 use solve::{Demand, Keyed, Settings, Solution, demand};
@@ -165,6 +169,20 @@ pub struct PlannedStep {
     pub reason: Option<String>,
     /// Everything that differs.
     pub reasons: Vec<String>,
+    /// The same as values.
+    pub misses: Vec<MissReason>,
+    /// The step that makes it run, which may be itself.
+    pub first_cause: Option<PlannedCause>,
+}
+
+/// The step of a plan that makes another one run.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PlannedCause {
+    /// Its number in the graph.
+    pub number: usize,
+    /// What it is and why it runs itself.
+    #[serde(flatten)]
+    pub cause: Cause,
 }
 
 /// Builds what is requested. `requests` are all that the command knows (one may stand on another's
@@ -202,11 +220,12 @@ pub fn plan(
     let prepared = prepare(builder, requests, wanted)?;
     let keyed = prepared.keyed();
     let demand = demand_of(builder, &prepared, &keyed);
-    let reasons = explain(builder, &prepared, &keyed, &demand);
+    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+    let reasons = explain(builder, &prepared, &history, &keyed, &demand);
     let mut steps = Vec::new();
     for (id, node) in prepared.graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Local(_))) {
         let first = keyed.first[id.0];
-        let why = reasons.get(&first);
+        let why = reasons.by_step.get(&first);
         steps.push(PlannedStep {
             number: id.0,
             inputs: node
@@ -215,17 +234,21 @@ pub fn plan(
                 .map(|input| input.0)
                 .collect(),
             services: node.services(),
-            step: node
-                .origins
-                .first()
-                .map_or_else(String::new, |origin| format!("{}/{}", origin.stage, origin.ordinal)),
+            step: node.origins.first().map_or_else(String::new, StepOrigin::place),
             text: node.text().to_owned(),
             key: keyed.keys[id.0].0.short(),
-            reason: why.map(|_| first_cause(&prepared.graph, &reasons, first)),
+            reason: why.map(|_| reasons.line(&prepared.graph, first)),
             reasons: why.into_iter().flatten().map(ToString::to_string).collect(),
+            misses: why.cloned().unwrap_or_default(),
+            first_cause: why.and_then(|_| planned_cause(&prepared.graph, &reasons, first)),
         });
     }
     Ok(BuildPlan { steps, warnings: prepared.warnings })
+}
+
+fn planned_cause(graph: &Graph, reasons: &Reasons, id: NodeId) -> Option<PlannedCause> {
+    let (at, _) = reasons.first_cause(graph, id)?;
+    Some(PlannedCause { number: at.0, cause: reasons.cause(graph, id, None)? })
 }
 
 /// What the last build of a service that ran something did.
@@ -354,14 +377,16 @@ fn demand_of(builder: &Builder<'_>, prepared: &Prepared, keyed: &Keyed<'_>) -> D
 fn explain(
     builder: &Builder<'_>,
     prepared: &Prepared,
+    history: &History<'_>,
     keyed: &Keyed<'_>,
     demand: &Demand,
-) -> BTreeMap<NodeId, Vec<MissReason>> {
-    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+) -> Reasons {
     let forced = forced(builder, prepared);
-    history.explain(keyed, demand, &|id| forced.contains(&id), &|id, source| {
-        prepared.selections.selections.get(&(id, source)).map(crate::context::Selection::listing)
-    })
+    let listing = |id, source| prepared.selections.selections.get(&(id, source)).map(Selection::listing);
+    let image = |chain| prepared.bases.get(&chain)?.0.as_ref().map(|image| image.name.familiar());
+    let forced = |id| forced.contains(&id);
+    let (listing, image, store) = (&listing, &image, builder.store);
+    Explained { history, keyed, demand, store, forced: &forced, listing, image }.reasons()
 }
 
 fn finish(
@@ -436,7 +461,7 @@ fn attempt(
         builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
     }
     let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-    let reasons = explain(builder, prepared, &keyed, &demand);
+    let reasons = explain(builder, prepared, &history, &keyed, &demand);
     let executor = Executor {
         builder,
         graph: &prepared.graph,
@@ -451,12 +476,12 @@ fn attempt(
     let settings = Settings {
         parallel: builder.options.parallel,
         forced: &is_forced,
-        expected: &|id| history.expected(&prepared.graph, id),
-        reason: &|id| first_cause(&prepared.graph, &reasons, id),
+        expected: &|id| history.expected(id),
+        reason: &|id| reasons.line(&prepared.graph, id),
     };
     let solution =
         solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
-    if !solution.ran.is_empty() {
+    if !solution.ran.is_empty() || solution.failed.iter().any(|(_, error)| error.is_failure()) {
         history.write(&keyed, &solution, &reasons)?;
     }
     outcome(builder, prepared, &keyed, solution)
@@ -543,7 +568,7 @@ fn export_all(
     if exported.iter().any(|(service, _)| !histories.has(service)) {
         // All of it was built elsewhere: the next miss is to be explained all the same.
         let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-        history.write(&keyed, &Solution::default(), &BTreeMap::new())?;
+        history.write(&keyed, &Solution::default(), &Reasons::default())?;
     }
     let handed = match (builder.engine, listed) {
         (Some(engine), Some(listed)) if builder.options.hand_over => {

@@ -76,7 +76,7 @@ impl<'g> Keyed<'g> {
     }
 
     /// The nodes whose results a node needs, equal ones replaced by the first of them.
-    fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let inputs = self.graph.node(id).inputs().map(|input| self.first[input.0]);
         inputs.filter(|input| self.recipes[input.0].is_some())
     }

@@ -192,6 +192,8 @@ mod tests {
             key: format!("key{number}"),
             reason: reason.map(str::to_owned),
             reasons: reason.map(str::to_owned).into_iter().collect(),
+            misses: Vec::new(),
+            first_cause: None,
         };
         let steps =
             vec![step(0, &[], "FROM debian", None), step(1, &[0], "RUN echo \"x\"", Some("never built"))];
