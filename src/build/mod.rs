@@ -49,7 +49,7 @@ pub use resolve::{Origin, StoredImage};
 use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{Digest, ResultId};
-use crate::base::event::{Event, Events, Outcome};
+use crate::base::event::{Event, Events, Outcome, Phase, during};
 use crate::context::Selection;
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
@@ -284,10 +284,11 @@ fn prepare(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<Prepared, BuildError> {
-    let sources = read(builder, requests, wanted)?;
+    let sources = during(builder.events, Phase::ReadFiles, || read(builder, requests, wanted))?;
     let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
     let mut known = Known::default();
-    let (graph, mut warnings, facts) = lowered(builder, &sources, &mut known, Extent::Target)?;
+    let resolve = || lowered(builder, &sources, &mut known, Extent::Target);
+    let (graph, mut warnings, facts) = during(builder.events, Phase::ResolveNames, resolve)?;
     warnings.extend(checks::findings(&sources, &facts));
     if checks::stops(&warnings) {
         return Err(BuildError::Mistakes(warnings));
@@ -301,7 +302,8 @@ fn prepare(
     let layouts = known.layouts.into_values().map(|image| (None, image));
     let bases =
         layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
-    let selections = Selections::read(&graph, builder.store)?;
+    let walk = || Selections::read(&graph, builder.store);
+    let selections = during(builder.events, Phase::WalkContexts, walk)?;
     Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
 }
 
@@ -437,7 +439,8 @@ fn attempt(
     let keyed = prepared.keyed();
     let forced = forced(builder, prepared);
     let is_forced = |id: NodeId| forced.contains(&id);
-    let demand = demand(&keyed, builder.store, &is_forced);
+    let look_up = || demand(&keyed, builder.store, &is_forced);
+    let demand = during(builder.events, Phase::LookUpKeys, look_up);
     // Something has to run: a good moment to see whether base images, files and branches have moved.
     if !demand.needed.is_empty() {
         let secrets = elsewhere::secrets(prepared.sources.iter().map(|source| &source.request));
@@ -460,8 +463,11 @@ fn attempt(
     if demand.needed.iter().any(|id| uses_network(prepared.graph.node(*id))) {
         builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
     }
-    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-    let reasons = explain(builder, prepared, &history, &keyed, &demand);
+    let (history, reasons) = during(builder.events, Phase::Explain, || {
+        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        let reasons = explain(builder, prepared, &history, &keyed, &demand);
+        (history, reasons)
+    });
     let executor = Executor {
         builder,
         graph: &prepared.graph,
@@ -479,8 +485,9 @@ fn attempt(
         expected: &|id| history.expected(id),
         reason: &|id| reasons.line(&prepared.graph, id),
     };
-    let solution =
-        solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
+    let run =
+        || solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
+    let solution = during(builder.events, Phase::RunSteps, run);
     if !solution.ran.is_empty() || solution.failed.iter().any(|(_, error)| error.is_failure()) {
         history.write(&keyed, &solution, &reasons)?;
     }
@@ -538,8 +545,10 @@ fn failure(graph: &Graph, id: NodeId, error: StepError) -> StepFailure {
 }
 
 fn sync(builder: &Builder<'_>) -> Result<(), BuildError> {
-    builder.store.stamp_use();
-    Ok(builder.store.sync()?)
+    during(builder.events, Phase::Sync, || {
+        builder.store.stamp_use();
+        Ok(builder.store.sync()?)
+    })
 }
 
 /// Makes every root's image, names it, and hands it to the engine.
@@ -551,19 +560,8 @@ fn export_all(
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
     let keyed = prepared.keyed();
-    let mut exported = Vec::new();
-    for root in &prepared.graph.roots {
-        let request = &prepared.sources[root.source].request;
-        let result = match root.node {
-            Some(node) => {
-                let result = results.get(&keyed.first[node.0]).copied();
-                Some(result.ok_or_else(|| export::vanished(builder))?)
-            }
-            None => None,
-        };
-        let image = export::export(builder, &root.draft, &request.names, result, root.epoch)?;
-        exported.push((request.service.clone(), image));
-    }
+    let exported =
+        during(builder.events, Phase::Export, || export_roots(builder, &prepared, &keyed, results))?;
     let histories = builder.store.shelf(Bucket::History(&builder.options.project));
     if exported.iter().any(|(service, _)| !histories.has(service)) {
         // All of it was built elsewhere: the next miss is to be explained all the same.
@@ -573,7 +571,8 @@ fn export_all(
     let handed = match (builder.engine, listed) {
         (Some(engine), Some(listed)) if builder.options.hand_over => {
             let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
-            hand_over::hand_over(builder, engine, &images, listed)?
+            let hand_over = || hand_over::hand_over(builder, engine, &images, listed);
+            during(builder.events, Phase::HandOver, hand_over)?
         }
         _ => HashMap::new(),
     };
@@ -587,4 +586,27 @@ fn export_all(
         })
         .collect();
     Ok(Built { images, summary })
+}
+
+/// The image of every root, under its service.
+fn export_roots(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    keyed: &Keyed<'_>,
+    results: &BTreeMap<NodeId, ResultId>,
+) -> Result<Vec<(String, Exported)>, BuildError> {
+    let mut exported = Vec::new();
+    for root in &prepared.graph.roots {
+        let request = &prepared.sources[root.source].request;
+        let result = match root.node {
+            Some(node) => {
+                let result = results.get(&keyed.first[node.0]).copied();
+                Some(result.ok_or_else(|| export::vanished(builder))?)
+            }
+            None => None,
+        };
+        let image = export::export(builder, &root.draft, &request.names, result, root.epoch)?;
+        exported.push((request.service.clone(), image));
+    }
+    Ok(exported)
 }

@@ -98,18 +98,18 @@ pub enum MissReason {
         /// Why not.
         why: Untold,
     },
-    /// The step that it starts from ran.
+    /// The step that it starts from has to run, or is a hit that differs from the last build.
     Parent,
-    /// The stage that it copies from ran.
+    /// The same of a stage or image that it copies from or mounts.
     Stage,
-    /// It starts from another step than before, which did not have to run.
+    /// It starts from another step than before, which does not differ itself.
     OtherParent {
         /// The instruction of the one before, where that is known.
         before: Option<String>,
         /// The instruction of the one now; `None` if it starts from nothing.
         after: Option<String>,
     },
-    /// It reads from another stage than before, which did not have to run.
+    /// It reads from another stage than before, which does not differ itself.
     OtherStage,
 }
 

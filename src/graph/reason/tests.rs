@@ -1,6 +1,6 @@
 //! Every difference of a key has a reason; reasons as text and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -64,7 +64,7 @@ fn each_difference_is_named_with_both_values() {
             "extra hosts changed: `none` → `db:10.0.0.1`",
             "security changed: `sandbox` → `insecure`",
             "mount added: `tmpfs at /t`",
-            "the step before it ran",
+            "the step before it changed",
             "copied files changed (which cannot be told: the list of the old ones is not in the store)",
         ]
     );
@@ -145,6 +145,65 @@ fn reasons_have_a_form_for_programs() {
     ]);
     assert_eq!(serde_json::to_value(&reasons).unwrap(), expected);
     assert_eq!(serde_json::from_value::<Vec<MissReason>>(expected).unwrap(), reasons);
+}
+
+/// One of each kind.
+fn all() -> Vec<MissReason> {
+    /// Fails to compile where a kind is added that the list may not have.
+    const fn known(reason: &MissReason) {
+        use MissReason as R;
+        match reason {
+            R::NeverBuilt | R::NewInstruction | R::Failed | R::Forced | R::Evicted | R::Format => {}
+            R::Instruction { .. } | R::Variable { .. } | R::Setting { .. } | R::Mount { .. } => {}
+            R::Base { .. } | R::Fetched { .. } | R::Files { .. } | R::FilesUntold { .. } => {}
+            R::Parent | R::Stage | R::OtherParent { .. } | R::OtherStage => {}
+        }
+    }
+    let (before, after) = (String::new, String::new);
+    let all = vec![
+        MissReason::NeverBuilt,
+        MissReason::NewInstruction,
+        MissReason::Failed,
+        MissReason::Forced,
+        MissReason::Evicted,
+        MissReason::Format,
+        MissReason::Instruction { before: before(), after: after() },
+        MissReason::Variable { name: "V".into(), before: None, after: None },
+        MissReason::Setting { what: "user".into(), before: before(), after: after() },
+        MissReason::Mount { before: None, after: None },
+        MissReason::Base { image: None, before: before(), after: after() },
+        MissReason::Fetched { what: "commit".into(), before: before(), after: after() },
+        MissReason::Files { changes: Vec::new(), more: 1 },
+        MissReason::FilesUntold { why: Untold::ListGone },
+        MissReason::Parent,
+        MissReason::Stage,
+        MissReason::OtherParent { before: None, after: None },
+        MissReason::OtherStage,
+    ];
+    all.iter().for_each(known);
+    all
+}
+
+/// The README's table: | `kind`, `kind` … | `field` … | meaning |
+#[test]
+fn the_readme_has_every_kind_with_every_field() {
+    let readme = include_str!("../../../README.md");
+    let section = readme.split("\n## Reasons for programs\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let words =
+        |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut documented = BTreeMap::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').collect();
+        documented.extend(words(cells[1]).into_iter().map(|kind| (kind, words(cells[2]))));
+    }
+    let written = all().into_iter().map(|reason| {
+        let value = serde_json::to_value(reason).unwrap();
+        let mut fields: BTreeSet<String> = value.as_object().unwrap().keys().cloned().collect();
+        fields.remove("kind");
+        (value["kind"].as_str().unwrap().to_owned(), fields)
+    });
+    assert_eq!(documented, written.collect());
 }
 
 fn any_op() -> impl Strategy<Value = OpRecipe> {

@@ -32,8 +32,8 @@ impl fmt::Display for MissReason {
             }
             Self::Files { changes, more } => write_changes(formatter, changes, *more),
             Self::FilesUntold { why } => why.fmt(formatter),
-            Self::Parent => formatter.write_str("the step before it ran"),
-            Self::Stage => formatter.write_str("a stage that it reads ran"),
+            Self::Parent => formatter.write_str("the step before it changed"),
+            Self::Stage => formatter.write_str("a stage that it reads changed"),
             Self::OtherParent { before, after } => match (before, after) {
                 (_, None) => formatter.write_str("it starts from nothing now"),
                 (None, Some(after)) => write!(formatter, "it starts from `{}` now", cut(after)),
