@@ -16,3 +16,4 @@ mod run_mounts;
 mod sandbox;
 mod scene;
 mod up;
+mod why;
