@@ -18,3 +18,4 @@ mod run_mounts;
 mod sandbox;
 mod scene;
 mod up;
+mod why;

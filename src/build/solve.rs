@@ -78,7 +78,7 @@ impl<'g> Keyed<'g> {
     }
 
     /// The nodes whose results a node needs, equal ones replaced by the first of them.
-    fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let inputs = self.graph.node(id).inputs().map(|input| self.first[input.0]);
         inputs.filter(|input| self.recipes[input.0].is_some())
     }
@@ -316,7 +316,7 @@ impl Solver<'_, '_> {
             Err(error) => {
                 let outcome = match error {
                     StepError::Cancelled => Outcome::Cancelled,
-                    _ => Outcome::Failed,
+                    _ => Outcome::Failed { reason: (self.settings.reason)(id) },
                 };
                 self.events.emit(finished(self.keyed.graph, id, outcome, begun.elapsed()));
                 board.solution.failed.push((id, error));
@@ -347,7 +347,7 @@ impl Solver<'_, '_> {
             return Err(StepError::Cancelled);
         }
         let reason = (self.settings.reason)(id);
-        self.events.emit(started(self.keyed.graph, id, reason.clone()));
+        self.events.emit(started(self.keyed, id, reason.clone()));
         let begun = Instant::now();
         let produced = self.work.run(id, parent, &sources)?;
         let took = begun.elapsed();
@@ -438,10 +438,10 @@ fn raw_of(recipe: &Recipe) -> Result<Box<serde_json::value::RawValue>, StepError
     serde_json::value::to_raw_value(recipe).map_err(StepError::Recipe)
 }
 
-fn started(graph: &Graph, id: NodeId, reason: String) -> Event {
-    let node = graph.node(id);
+fn started(keyed: &Keyed<'_>, id: NodeId, reason: String) -> Event {
+    let node = keyed.graph.node(id);
     let (services, name) = (node.services(), node.text().to_owned());
-    Event::StepStarted { step: StepNumber(id.0), services, name, reason }
+    Event::StepStarted { step: StepNumber(id.0), services, name, reason, key: keyed.keys[id.0].0.short() }
 }
 
 /// The event of a step's end.

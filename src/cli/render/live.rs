@@ -65,6 +65,7 @@ impl Live {
             Event::Planned { .. } | Event::Warning(_) | Event::Finding(_) | Event::Notice(_) => {
                 self.print(event)
             }
+            Event::PhaseStarted(_) | Event::PhaseFinished { .. } => {}
         }
     }
 
@@ -86,7 +87,8 @@ impl Live {
     fn print(&mut self, event: &Event) {
         let text = self.lines.take(event);
         match event {
-            Event::StepFinished { outcome: Outcome::Ran { reason }, .. } if !reason.is_empty() => {
+            Event::StepFinished { outcome: Outcome::Ran { reason } | Outcome::Failed { reason }, .. } => {
+                // Of a failed step the output stands before that line.
                 self.scroll(&format!("{}  because {reason}", text.trim_end()));
             }
             _ => self.scroll(&text),
