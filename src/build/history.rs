@@ -91,24 +91,27 @@ impl<'s> History<'s> {
     pub(super) fn read(store: &'s Store, project: &str, graph: &Graph) -> Self {
         let shelf = store.shelf(Bucket::History(project));
         let mut services: BTreeMap<String, Option<ServiceHistory>> = BTreeMap::new();
-        let mut stages: BTreeMap<(&str, &str), Vec<(NodeId, &Origin)>> = BTreeMap::new();
+        let mut stages: BTreeMap<(&str, &str, Part), Vec<(NodeId, &Origin)>> = BTreeMap::new();
         for (id, origin) in
             graph.nodes().flat_map(|(id, node)| node.origins.iter().map(move |origin| (id, origin)))
         {
             if !services.contains_key(&origin.service) {
                 services.insert(origin.service.clone(), shelf.get(&origin.service));
             }
-            stages.entry((&origin.service, &origin.stage)).or_default().push((id, origin));
+            let part = Part::of(origin.ordinal == 0, &origin.text);
+            stages.entry((&origin.service, &origin.stage, part)).or_default().push((id, origin));
         }
         let mut known = HashMap::new();
-        for ((service, stage), nodes) in stages {
+        for ((service, stage, part), nodes) in stages {
             let Some(Some(history)) = services.get(service) else { continue };
+            let same_part = |step: &StepHistory| step.stage() == stage && step.part() == part;
             let before: Vec<(usize, &StepHistory)> =
-                history.steps.iter().enumerate().filter(|(_, step)| step.stage() == stage).collect();
+                history.steps.iter().enumerate().filter(|(_, step)| same_part(step)).collect();
             let old: Vec<&str> = before.iter().map(|(_, step)| step.text.as_str()).collect();
             let new: Vec<&str> = nodes.iter().map(|(_, origin)| origin.text.as_str()).collect();
-            for ((id, _), was) in nodes.iter().zip(align(&old, &new)) {
-                if let Some(was) = was {
+            for ((id, origin), was) in nodes.iter().zip(align(&old, &new)) {
+                let same = |was: &usize| part != Part::Fetched || old[*was] == origin.text;
+                if let Some(was) = was.filter(same) {
                     known.entry(*id).or_insert_with(|| (service.to_owned(), before[was].0));
                 }
             }
@@ -240,7 +243,34 @@ impl<'s> History<'s> {
     }
 }
 
+/// What is compared with what in a stage.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// The base.
+    Base,
+    /// Images and files that instructions fetch: the same only where the instruction is.
+    Fetched,
+    /// The instructions in their order.
+    Instructions,
+}
+
+impl Part {
+    /// `fetched`: whether it is no instruction's own step.
+    fn of(fetched: bool, text: &str) -> Self {
+        let from = text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("FROM"));
+        match (fetched, from) {
+            (false, _) => Self::Instructions,
+            (true, true) => Self::Base,
+            (true, false) => Self::Fetched,
+        }
+    }
+}
+
 impl StepHistory {
+    fn part(&self) -> Part {
+        Part::of(self.name.ends_with("/0"), &self.text)
+    }
+
     /// The stage that it belongs to.
     fn stage(&self) -> &str {
         self.name.rsplit_once('/').map_or("", |(stage, _)| stage)
