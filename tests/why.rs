@@ -259,6 +259,27 @@ fn a_build_leaves_a_timeline() {
 }
 
 #[test]
+fn up_leaves_a_timeline_of_transfers_and_of_the_engine() {
+    let Some(scene) = Scene::with_engine("timeline") else { return };
+    scene.write("compose.yaml", "services:\n  app:\n    build: .\n    command: [sleep, '60']\n");
+    scene.write("Dockerfile", "FROM busybox\nRUN echo > /x\n");
+    scene.shipway(&["up", "-d", "--trace", "trace.json"]).ok();
+    let events = trace(&scene);
+    let lanes = |category: &str| -> Vec<u64> {
+        let of = events.iter().filter(|event| event["cat"] == category);
+        of.map(|event| event["tid"].as_u64().unwrap()).collect()
+    };
+    let (transfers, engine) = (lanes("transfers"), lanes("engine"));
+    assert!(!transfers.is_empty() && !engine.is_empty(), "{events:?}");
+    assert!(transfers.iter().all(|lane| !engine.contains(lane)), "{events:?}");
+    let container = events
+        .iter()
+        .find(|event| event["cat"] == "engine" && event["name"].as_str().unwrap().starts_with("Container "));
+    assert_eq!(container.unwrap()["args"]["ok"], true);
+    assert!(events.iter().any(|event| event["name"] == "hand-over"), "{events:?}");
+}
+
+#[test]
 fn a_trace_that_cannot_be_written_is_refused_first() {
     let Some(scene) = Scene::as_root() else { return };
     scene

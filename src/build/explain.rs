@@ -6,6 +6,8 @@
 
 use std::io::Read as _;
 
+use rayon::prelude::*;
+
 use super::history::{Before, End, History, StepHistory};
 use super::solve::{Demand, Keyed};
 use crate::base::digest::{BlobId, Digest};
@@ -23,20 +25,18 @@ pub(super) struct Explained<'e> {
     pub(super) demand: &'e Demand,
     pub(super) store: &'e Store,
     /// Whether a step is run although it has a result.
-    pub(super) forced: &'e dyn Fn(NodeId) -> bool,
+    pub(super) forced: &'e (dyn Fn(NodeId) -> bool + Sync),
     /// What a step selects from one of its sources, by that source's number, if it is a context.
-    pub(super) listing: &'e dyn Fn(NodeId, usize) -> Option<Listing>,
+    pub(super) listing: &'e (dyn Fn(NodeId, usize) -> Option<Listing> + Sync),
     /// The name of the base image with these layers.
-    pub(super) image: &'e dyn Fn(Digest) -> Option<String>,
+    pub(super) image: &'e (dyn Fn(Digest) -> Option<String> + Sync),
 }
 
 impl Explained<'_> {
     /// Why each step that is needed has no result.
     pub(super) fn reasons(&self) -> Reasons {
         let mut reasons = Reasons { first: self.keyed.first.clone(), ..Reasons::default() };
-        for &id in &self.demand.needed {
-            reasons.by_step.insert(id, self.needed(id));
-        }
+        reasons.by_step = self.demand.needed.par_iter().map(|&id| (id, self.needed(id))).collect();
         self.look_below(&mut reasons);
         for id in reasons.below.keys().chain(reasons.by_step.keys()).copied().collect::<Vec<_>>() {
             self.settle(&mut reasons, id);

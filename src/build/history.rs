@@ -70,11 +70,14 @@ pub enum End {
     NeverReached,
 }
 
+/// Histories by service, where there is one.
+type Services = BTreeMap<String, Option<ServiceHistory>>;
+
 /// The histories of a project's services.
 pub(super) struct History<'s> {
     store: &'s Store,
     project: String,
-    services: BTreeMap<String, Option<ServiceHistory>>,
+    services: Services,
     /// The step of the last build that a node was: its service and its place there.
     known: HashMap<NodeId, (String, usize)>,
 }
@@ -93,29 +96,15 @@ impl<'s> History<'s> {
     /// The histories of the services that are in `graph`.
     pub(super) fn read(store: &'s Store, project: &str, graph: &Graph) -> Self {
         let shelf = store.shelf(Bucket::History(project));
-        let mut services: BTreeMap<String, Option<ServiceHistory>> = BTreeMap::new();
-        let mut stages: BTreeMap<(&str, &str), Vec<(NodeId, &Origin)>> = BTreeMap::new();
-        for (id, origin) in
-            graph.nodes().flat_map(|(id, node)| node.origins.iter().map(move |origin| (id, origin)))
-        {
-            if !services.contains_key(&origin.service) {
-                services.insert(origin.service.clone(), shelf.get(&origin.service));
-            }
-            stages.entry((&origin.service, &origin.stage)).or_default().push((id, origin));
-        }
-        let mut known = HashMap::new();
-        for ((service, stage), nodes) in stages {
-            let Some(Some(history)) = services.get(service) else { continue };
-            let before: Vec<(usize, &StepHistory)> =
-                history.steps.iter().enumerate().filter(|(_, step)| step.stage() == stage).collect();
-            let old: Vec<&str> = before.iter().map(|(_, step)| step.text.as_str()).collect();
-            let new: Vec<&str> = nodes.iter().map(|(_, origin)| origin.text.as_str()).collect();
-            for ((id, _), was) in nodes.iter().zip(align(&old, &new)) {
-                if let Some(was) = was {
-                    known.entry(*id).or_insert_with(|| (service.to_owned(), before[was].0));
+        let mut services = Services::new();
+        for (_, node) in graph.nodes() {
+            for origin in node.origins.iter() {
+                if !services.contains_key(&origin.service) {
+                    services.insert(origin.service.clone(), shelf.get(&origin.service));
                 }
             }
         }
+        let known = known(&services, graph);
         Self { store, project: project.to_owned(), services, known }
     }
 
@@ -244,7 +233,63 @@ impl<'s> History<'s> {
     }
 }
 
+/// Which step of the last build each node was: its service and its place in that service's history.
+fn known(services: &Services, graph: &Graph) -> HashMap<NodeId, (String, usize)> {
+    type Of<'g> = (&'g str, &'g str, Part);
+    let mut parts: BTreeMap<Of<'_>, Vec<(NodeId, &str)>> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        for origin in &node.origins {
+            let part = Part::of(origin.ordinal == 0, &origin.text);
+            let of = (origin.service.as_str(), origin.stage.as_str(), part);
+            parts.entry(of).or_default().push((id, &origin.text));
+        }
+    }
+    let mut known = HashMap::new();
+    for ((service, stage, part), nodes) in parts {
+        let Some(Some(history)) = services.get(service) else { continue };
+        let same_part = |step: &StepHistory| step.stage() == stage && step.part() == part;
+        let before = history.steps.iter().enumerate().filter(|(_, step)| same_part(step));
+        let (places, old): (Vec<usize>, Vec<&str>) =
+            before.map(|(place, step)| (place, step.text.as_str())).unzip();
+        let new: Vec<&str> = nodes.iter().map(|(_, text)| *text).collect();
+        for ((id, text), was) in nodes.into_iter().zip(align(&old, &new)) {
+            let same = |was: &usize| part != Part::Fetched || old[*was] == text;
+            if let Some(was) = was.filter(same) {
+                known.entry(id).or_insert_with(|| (service.to_owned(), places[was]));
+            }
+        }
+    }
+    known
+}
+
+/// What is compared with what in a stage.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// The base.
+    Base,
+    /// Images and files that instructions fetch: the same only where the instruction is.
+    Fetched,
+    /// The instructions in their order.
+    Instructions,
+}
+
+impl Part {
+    /// `fetched`: whether it is no instruction's own step.
+    fn of(fetched: bool, text: &str) -> Self {
+        let from = text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("FROM"));
+        match (fetched, from) {
+            (false, _) => Self::Instructions,
+            (true, true) => Self::Base,
+            (true, false) => Self::Fetched,
+        }
+    }
+}
+
 impl StepHistory {
+    fn part(&self) -> Part {
+        Part::of(self.name.ends_with("/0"), &self.text)
+    }
+
     /// The stage that it belongs to.
     fn stage(&self) -> &str {
         self.name.rsplit_once('/').map_or("", |(stage, _)| stage)

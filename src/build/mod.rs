@@ -6,9 +6,9 @@
 //! runs and says what would, and why. `build` knows neither compose files nor containers.
 //!
 //! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
-//! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
-//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries. `owners` and
-//! `damage` look at a store as a whole.
+//! schedules (and knows nothing else), `exec` and `pull` carry out, `history` remembers, `explain` compares
+//! with it (`align` finds what was what), `export` and `hand_over` make images of results, `deliver` gives
+//! them away: files, archives, registries. `owners` and `damage` look at a store as a whole.
 
 mod align;
 mod checks;
@@ -226,8 +226,11 @@ pub fn plan(
     let prepared = prepare(builder, requests, wanted)?;
     let keyed = prepared.keyed();
     let demand = demand_of(builder, &prepared, &keyed);
-    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-    let reasons = explain(builder, &prepared, &history, &keyed, &demand);
+    let mut reasons = Reasons::default();
+    if !demand.needed.is_empty() {
+        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        reasons = explain(builder, &prepared, &history, &keyed, &demand);
+    }
     let mut steps = Vec::new();
     for (id, node) in prepared.graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Local(_))) {
         let first = keyed.first[id.0];
