@@ -7,6 +7,7 @@ mod checks;
 mod command_line;
 mod config;
 mod copy;
+mod cost;
 mod elsewhere;
 mod image_flags;
 mod incremental;
