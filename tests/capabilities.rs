@@ -2,6 +2,7 @@
 mod add;
 mod build;
 mod buildkit;
+mod cache;
 mod checks;
 mod command_line;
 mod config;

@@ -22,6 +22,9 @@ const LIMIT: u64 = 64 << 20;
 /// What the last build that ran something did for one service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceHistory {
+    /// The project; empty for an image that belongs to none.
+    #[serde(default)]
+    pub project: String,
     /// When it ended.
     pub built: Stamp,
     /// Its steps, in the order of the Dockerfile.
@@ -142,7 +145,8 @@ impl<'s> History<'s> {
         }
         let shelf = self.store.shelf(Bucket::History(&self.project));
         for (service, (steps, _)) in services.into_iter().filter(|(_, (_, wanted))| *wanted) {
-            shelf.put(service, &ServiceHistory { built: Stamp::now(), steps })?;
+            let (project, built) = (self.project.clone(), Stamp::now());
+            shelf.put(service, &ServiceHistory { project, built, steps })?;
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 //!
 //! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
-//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries.
+//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries. `owners` says who
+//! needs what of a store.
 
 mod checks;
 mod deliver;
@@ -20,6 +21,7 @@ mod history;
 mod image;
 mod on_demand;
 mod output;
+mod owners;
 mod pull;
 mod registries;
 mod resolve;
@@ -41,6 +43,7 @@ pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
 pub use history::{ServiceHistory, StepHistory};
 pub use image::{ListedImage, LoadedImage, NamedImage, find, import, list, load, remove};
 pub use on_demand::OnDemand;
+pub use owners::owners;
 pub use registries::Registries;
 pub use resolve::{Origin, StoredImage};
 

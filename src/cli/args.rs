@@ -767,15 +767,18 @@ pub(super) struct Push {
 /// `cache …`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Cache {
-    /// Show what the store takes on the disk
+    /// Show what the store takes on the disk, by kind and by service
     Du(CacheDu),
-    /// Remove what no image name holds
+    /// Remove what no image name holds and no service's last build needs
     Prune(CachePrune),
 }
 
 /// `cache du`.
 #[derive(Debug, Args, Default)]
 pub(super) struct CacheDu {
+    /// Also show every snapshot, blob and cache mount, and who holds it
+    #[arg(short, long)]
+    pub(super) verbose: bool,
     /// Print as a table or as JSON
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
     pub(super) format: TableFormat,
@@ -784,8 +787,11 @@ pub(super) struct CacheDu {
 /// `cache prune`.
 #[derive(Debug, Args, Default)]
 pub(super) struct CachePrune {
-    /// Keep so much of what was used last: 512MB, 20GB
-    #[arg(long, value_name = "BYTES")]
+    /// Remove also what services' last builds need, and cache mounts
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Remove only until the store takes no more than so much: 512MB, 20GB
+    #[arg(long, visible_alias = "max-used-space", value_name = "BYTES")]
     pub(super) keep_storage: Option<String>,
     /// Remove only what was not used for so long: `until=24h`
     #[arg(long, value_name = "until=DURATION")]
@@ -793,6 +799,21 @@ pub(super) struct CachePrune {
     /// Do not ask
     #[arg(short, long)]
     pub(super) force: bool,
+    /// How long to wait for other shipways that use the store
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub(super) wait: Wait,
+}
+
+/// A time to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Wait(pub(super) std::time::Duration);
+
+impl std::str::FromStr for Wait {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        super::quantity::duration(text).map(Self)
+    }
 }
 
 /// `completion`.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::settings::CacheLimit;
+
 /// Bytes: `512`, `512MB`, `20g`, `1.5GiB`. Units are powers of 1024, as docker reads them.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size such as 512MB or 20GB");
@@ -15,6 +17,21 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     Ok((number * 1024_f64.powi(exponent)) as u64)
+}
+
+/// How large the store may become: a size, a share of its file system (`20%`), or `none`.
+pub(super) fn limit(text: &str) -> Result<CacheLimit, String> {
+    let wrong = || format!("`{text}` is not a size such as 20GB, a share such as 20%, or `none`");
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(CacheLimit::None);
+    }
+    match text.strip_suffix('%') {
+        Some(share) => match share.trim().parse() {
+            Ok(share @ 1..=100) => Ok(CacheLimit::Share(share)),
+            _ => Err(wrong()),
+        },
+        None => bytes(text).map(CacheLimit::Bytes).map_err(|_| wrong()),
+    }
 }
 
 /// A duration in Go's form: `24h`, `1h30m`, `1.5h`, `90s`; days (`7d`) too.
@@ -59,6 +76,15 @@ mod tests {
         assert_eq!(read, [0, 512, 1024, 2 << 20, 3 << 29, 1 << 40]);
         for text in ["", "GB", "-1", "1x", "1.2.3"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        let read = ["20GB", "25%", "none"].map(|text| limit(text).unwrap());
+        assert_eq!(read, [CacheLimit::Bytes(20 << 30), CacheLimit::Share(25), CacheLimit::None]);
+        for text in ["", "0%", "101%", "-1", "some"] {
+            assert!(limit(text).is_err(), "{text}");
         }
     }
 

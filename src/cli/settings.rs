@@ -2,7 +2,7 @@
 //! default. Pure; what must be said about a variable is returned with it.
 //!
 //! Variables are compose's (`COMPOSE_*`), docker's (`DOCKER_*`, `BUILDKIT_PROGRESS`), `NO_COLOR`, and
-//! `SHIPWAY_STORE`. Those that decide which project it is (`COMPOSE_FILE`, `COMPOSE_PROFILES` …) are read
+//! `SHIPWAY_STORE` and `SHIPWAY_CACHE_LIMIT`. Those that decide which project it is (`COMPOSE_FILE`, `COMPOSE_PROFILES` …) are read
 //! by `compose::load`. A project's `.env` may set variables too: settings are resolved a second time once
 //! it has been read.
 
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{Ansi, EngineChoice, Global, Progress};
+use super::quantity;
 
 /// Everything that commands need to know about how they were called.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,8 +43,38 @@ pub(super) struct Settings {
     pub(super) ignore_orphans: bool,
     /// Where results are kept.
     pub(super) store: PathBuf,
+    /// How large that may become.
+    pub(super) cache_limit: CacheLimit,
     /// What the user should know about the variables.
     pub(super) warnings: Vec<String>,
+}
+
+/// How large the store may become by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CacheLimit {
+    /// As large as the disk.
+    None,
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of its file system.
+    Share(u8),
+}
+
+impl Default for CacheLimit {
+    fn default() -> Self {
+        Self::Share(25)
+    }
+}
+
+impl CacheLimit {
+    /// The limit in bytes on a file system of this size; `None` if there is none.
+    pub(super) const fn bytes(self, capacity: u64) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Share(share) => Some(capacity / 100 * share as u64),
+        }
+    }
 }
 
 /// Who calls: what decides about the store's place beside the variables.
@@ -86,6 +117,7 @@ impl Settings {
             remove_orphans: is_true(environment, "COMPOSE_REMOVE_ORPHANS"),
             ignore_orphans: is_true(environment, "COMPOSE_IGNORE_ORPHANS"),
             store: store(environment, caller)?,
+            cache_limit: cache_limit(environment)?,
             warnings: warnings(environment),
         })
     }
@@ -188,6 +220,13 @@ fn store(environment: &Environment, caller: Caller) -> Result<PathBuf, String> {
     }
 }
 
+fn cache_limit(environment: &Environment) -> Result<CacheLimit, String> {
+    match get(environment, "SHIPWAY_CACHE_LIMIT") {
+        Some(text) => quantity::limit(text).map_err(|error| format!("SHIPWAY_CACHE_LIMIT: {error}")),
+        None => Ok(CacheLimit::default()),
+    }
+}
+
 /// A variable that is set to something.
 fn get<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
     environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -225,6 +264,7 @@ mod tests {
             ("COMPOSE_STATUS_STDOUT", "1"),
             ("COMPOSE_REMOVE_ORPHANS", "true"),
             ("SHIPWAY_STORE", "/store"),
+            ("SHIPWAY_CACHE_LIMIT", "10%"),
             ("COMPOSE_MENU", "true"),
         ]);
         let settings = settings.unwrap();
@@ -232,6 +272,7 @@ mod tests {
         assert_eq!((settings.ansi, settings.status_on_stdout), (Ansi::Always, true));
         assert!(settings.orphans_go(false).unwrap());
         assert_eq!(settings.store, Path::new("/store"));
+        assert_eq!(settings.cache_limit.bytes(1000), Some(100));
         assert_eq!(settings.warnings.len(), 1);
     }
 
@@ -261,6 +302,10 @@ mod tests {
             (
                 ("COMPOSE_PROGRESS", "loud"),
                 "COMPOSE_PROGRESS must be one of auto, tty, plain, json, quiet, not `loud`",
+            ),
+            (
+                ("SHIPWAY_CACHE_LIMIT", "much"),
+                "SHIPWAY_CACHE_LIMIT: `much` is not a size such as 20GB, a share such as 20%, or `none`",
             ),
             (("COMPOSE_COMPATIBILITY", "true"), "not supported yet: COMPOSE_COMPATIBILITY"),
             (

@@ -1,17 +1,19 @@
 //! What the collector removes and why: a pure function from what lies in the store to a plan.
 //!
-//! Names keep their pieces whatever the limits are. A record keeps its result with the whole chain and all
-//! that it holds; records go least recently used first, a child never later than what it stands on. A piece
-//! that neither a name nor a remaining record keeps is removed. Nothing here touches the disk.
+//! Names keep their pieces whatever the limits are, and with them the records that need nothing else: these
+//! would free nothing and cost a build. Owners (services with their last builds) keep what they need unless
+//! all may go, and so do cache mounts. A record keeps its result with the whole chain and all that it holds;
+//! records go least recently used first, a child never later than what it stands on. A piece that neither
+//! a name nor a remaining record keeps is removed. Nothing here touches the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::base::digest::ResultId;
 
-use super::{Held, KeptCache};
+use super::removals::{Removal, Removals, Why};
+use super::{Held, KeptCache, Owner};
 
 /// Everything that lies in a store and has a size or keeps something alive.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +22,10 @@ pub struct Inventory {
     pub records: Vec<Kept>,
     /// The pieces with their sizes.
     pub pieces: BTreeMap<Held, Piece>,
-    /// What each name of the store holds.
+    /// What each name of the store holds, those that are only remembered (pins) included.
     pub names: Vec<(String, Vec<Held>)>,
+    /// The services whose last builds are known; whoever knows recipes fills them in.
+    pub owners: Vec<Owner>,
     /// Files that are no readable record.
     pub unreadable: Vec<PathBuf>,
     /// The cache mounts, one for each copy.
@@ -55,55 +59,12 @@ pub struct Piece {
 /// How much is to stay.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// Remove records and cache mounts only until all takes no more than so many bytes.
+    /// Remove only until all takes no more than so many bytes.
     pub keep_bytes: Option<u64>,
-    /// Remove only records that were of no use for so long.
+    /// Remove only what was of no use for so long.
     pub unused_for: Option<Duration>,
-}
-
-/// Why something goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// It is older than allowed, or more than fits.
-    Unused(Duration),
-    /// A piece that the record needs is missing.
-    Broken,
-    /// The file is no readable record.
-    Unreadable,
-    /// Neither a name nor a remaining record holds it.
-    Unheld,
-}
-
-/// One removal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removal {
-    /// The files of a result's records.
-    Records(ResultId, Vec<PathBuf>, Why),
-    /// A file that should be a record and is none.
-    File(PathBuf, Why),
-    /// A snapshot or blob of so many bytes.
-    Piece(Held, u64, Why),
-    /// A copy of a cache mount.
-    Cache(KeptCache, Why),
-}
-
-/// What the collector will do, in order: records before what they hold. Its text form has a line a step.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Removals {
-    /// The steps.
-    pub steps: Vec<Removal>,
-}
-
-impl Removals {
-    /// Bytes of all pieces and cache mounts that go.
-    pub fn bytes(&self) -> u64 {
-        let bytes = |step: &Removal| match step {
-            Removal::Piece(_, bytes, _) => *bytes,
-            Removal::Cache(cache, _) => cache.bytes,
-            Removal::Records(..) | Removal::File(..) => 0,
-        };
-        self.steps.iter().map(bytes).sum()
-    }
+    /// Remove also what the owners need, and cache mounts.
+    pub all: bool,
 }
 
 /// What the limits decide about.
@@ -114,23 +75,28 @@ enum Candidate<'a> {
 }
 
 impl Inventory {
-    /// What must go so that the store is within `limits` at the moment `now`. Without any limit every
-    /// record goes, and all that no name holds.
+    /// What must go so that the store is within `limits` at the moment `now`. Without any limit all goes
+    /// that no name holds and, unless that may go too, no owner.
     pub fn removals(&self, limits: &Limits, now: SystemTime) -> Removals {
         let mut holders = self.holders();
         let mut steps: Vec<_> =
             self.unreadable.iter().map(|file| Removal::File(file.clone(), Why::Unreadable)).collect();
         let mut live: u64 =
             holders.keys().filter_map(|held| self.pieces.get(held)).map(|piece| piece.bytes).sum();
-        live += self.mounts.iter().map(|cache| cache.bytes).sum::<u64>();
+        live += self.mounts.iter().map(|cache| cache.bytes).sum::<u64>() + self.other_bytes;
+        let (named, owned) = (self.named_reach(), self.owned_reach());
         for (used, candidate) in self.candidates() {
             let unused = now.duration_since(used).unwrap_or_default();
-            let whole = match candidate {
-                Candidate::Records(kept) => self.is_whole(kept),
-                Candidate::Cache(_) => true,
+            let (whole, stays) = match candidate {
+                Candidate::Records(kept) => {
+                    let needed = !limits.all && owned.contains(&Held::Snapshot(kept.result));
+                    (self.is_whole(kept), needed || self.reach(&kept.holds).is_subset(&named))
+                }
+                Candidate::Cache(_) => (true, !limits.all),
             };
             let why = match whole {
                 false => Why::Broken,
+                true if stays => continue,
                 true if limits.unused_for.is_some_and(|least| unused < least) => continue,
                 true if limits.keep_bytes.is_some_and(|most| live <= most) => continue,
                 true => Why::Unused(unused),
@@ -146,8 +112,10 @@ impl Inventory {
                 }
             }
         }
-        let unheld = self.pieces.iter().filter(|(held, _)| !holders.contains_key(held));
-        steps.extend(unheld.map(|(held, piece)| Removal::Piece(*held, piece.bytes, Why::Unheld)));
+        let mut unheld: Vec<_> = self.pieces.iter().filter(|(held, _)| !holders.contains_key(held)).collect();
+        // Whoever is killed on the way leaves no snapshot without what it stands on.
+        unheld.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.chain.len()));
+        steps.extend(unheld.into_iter().map(|(held, piece)| Removal::Piece(*held, piece.bytes, Why::Unheld)));
         Removals { steps }
     }
 
@@ -160,13 +128,32 @@ impl Inventory {
         candidates
     }
 
-    /// Bytes of the pieces that only records hold, or nobody: what a prune without limits frees.
-    pub fn reclaimable_bytes(&self) -> u64 {
-        self.removals(&Limits::default(), SystemTime::UNIX_EPOCH).bytes()
+    /// What a prune without limits frees; with `all` also of what the owners need, and of cache mounts.
+    pub fn reclaimable_bytes(&self, all: bool) -> u64 {
+        self.removals(&Limits { all, ..Limits::default() }, SystemTime::UNIX_EPOCH).bytes()
+    }
+
+    /// Bytes of everything.
+    pub fn bytes(&self) -> u64 {
+        let pieces: u64 = self.pieces.values().map(|piece| piece.bytes).sum();
+        pieces + self.mounts.iter().map(|cache| cache.bytes).sum::<u64>() + self.other_bytes
+    }
+
+    /// Bytes of the pieces that names hold: what no limit makes smaller.
+    pub fn named_bytes(&self) -> u64 {
+        self.named_reach().iter().filter_map(|held| self.pieces.get(held)).map(|piece| piece.bytes).sum()
+    }
+
+    fn named_reach(&self) -> BTreeSet<Held> {
+        self.reach(self.names.iter().flat_map(|(_, holds)| holds))
+    }
+
+    fn owned_reach(&self) -> BTreeSet<Held> {
+        self.reach(self.owners.iter().flat_map(Owner::holds))
     }
 
     /// Every piece that `holds` keeps alive: itself and, of snapshots, the whole chain.
-    fn reach<'a>(&'a self, holds: impl IntoIterator<Item = &'a Held>) -> BTreeSet<Held> {
+    pub(super) fn reach<'a>(&'a self, holds: impl IntoIterator<Item = &'a Held>) -> BTreeSet<Held> {
         let mut reached = BTreeSet::new();
         for held in holds {
             reached.insert(*held);
@@ -207,61 +194,36 @@ impl Inventory {
         self.reach(&kept.holds).iter().all(|held| self.pieces.contains_key(held))
     }
 
-    /// The records with their last use, least recently used first. What a child stands on was of use when the child was, and
-    /// goes after it: alone it would free nothing and cost everything above it at the next forced step.
-    fn in_order(&self) -> Vec<(SystemTime, &Kept)> {
-        let mut used: BTreeMap<ResultId, SystemTime> = BTreeMap::new();
+    /// When each piece that a record holds was last of use, to a day.
+    pub(super) fn last_used(&self) -> BTreeMap<Held, SystemTime> {
+        let mut used: BTreeMap<Held, SystemTime> = BTreeMap::new();
         for kept in &self.records {
             for held in self.reach(&kept.holds) {
-                if let Held::Snapshot(id) = held {
-                    let last = used.entry(id).or_insert(kept.used);
-                    *last = (*last).max(kept.used);
-                }
+                let last = used.entry(held).or_insert(kept.used);
+                *last = (*last).max(kept.used);
             }
         }
+        used
+    }
+
+    /// The records with their last use, least recently used first. What a child stands on was of use when
+    /// the child was, and goes after it: alone it would free nothing and cost everything above it at the
+    /// next forced step.
+    fn in_order(&self) -> Vec<(SystemTime, &Kept)> {
+        let used = self.last_used();
         let depth =
             |kept: &Kept| self.pieces.get(&Held::Snapshot(kept.result)).map_or(0, |piece| piece.chain.len());
-        let last = |kept: &Kept| used.get(&kept.result).copied().unwrap_or(kept.used);
+        let last = |kept: &Kept| used.get(&Held::Snapshot(kept.result)).copied().unwrap_or(kept.used);
         let mut order: Vec<_> = self.records.iter().map(|kept| (last(kept), kept)).collect();
         order.sort_by_key(|(used, kept)| (*used, std::cmp::Reverse(depth(kept))));
         order
     }
 }
 
-impl fmt::Display for Removals {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.steps {
-            match step {
-                Removal::Records(id, _, why) => writeln!(formatter, "record of {}: {why}", id.0.short())?,
-                Removal::Cache(cache, why) => {
-                    writeln!(formatter, "cache mount {}, {} bytes: {why}", cache.id, cache.bytes)?;
-                }
-                Removal::File(path, why) => writeln!(formatter, "file {}: {why}", path.display())?,
-                Removal::Piece(Held::Snapshot(id), bytes, why) => {
-                    writeln!(formatter, "snapshot {}, {bytes} bytes: {why}", id.0.short())?;
-                }
-                Removal::Piece(Held::Blob(id), bytes, why) => {
-                    writeln!(formatter, "blob {}, {bytes} bytes: {why}", id.0.short())?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unused(age) => write!(formatter, "not used for {} hours", age.as_secs() / 3600),
-            Self::Broken => formatter.write_str("a piece that it needs is missing"),
-            Self::Unreadable => formatter.write_str("not readable as a record"),
-            Self::Unheld => formatter.write_str("nothing holds it"),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::base::digest::{BlobId, Digest};
 
@@ -271,12 +233,12 @@ mod tests {
         ResultId(Digest::from_bytes([number; 32]))
     }
 
-    fn snapshot(number: u8) -> Held {
+    pub(in crate::store) fn snapshot(number: u8) -> Held {
         Held::Snapshot(id(number))
     }
 
     /// base(1) ← middle(2) ← top(3), and other(4) with a blob; each piece has ten bytes.
-    fn inventory() -> Inventory {
+    pub(in crate::store) fn inventory() -> Inventory {
         let kept = |number: u8, hours: u32, more: &[Held]| Kept {
             result: id(number),
             files: vec![PathBuf::from(format!("{number}.json"))],
@@ -302,18 +264,22 @@ mod tests {
         }
     }
 
+    fn keep(bytes: u64) -> Limits {
+        Limits { keep_bytes: Some(bytes), unused_for: None, all: true }
+    }
+
     fn text(inventory: &Inventory, limits: Limits) -> String {
         inventory.removals(&limits, SystemTime::UNIX_EPOCH + HOUR * 10).to_string()
     }
 
     #[test]
     fn the_least_recently_used_goes_first_and_a_live_child_keeps_its_chain() {
-        let limits = Limits { keep_bytes: Some(30), unused_for: None };
+        let limits = keep(30);
         let expected = "record of 040404040404: not used for 5 hours\n\
             snapshot 040404040404, 10 bytes: nothing holds it\n\
             blob 050505050505, 10 bytes: nothing holds it\n";
         assert_eq!(text(&inventory(), limits), expected);
-        let limits = Limits { keep_bytes: Some(20), unused_for: None };
+        let limits = keep(20);
         let expected = "record of 040404040404: not used for 5 hours\n\
             record of 030303030303: not used for 1 hours\n\
             snapshot 030303030303, 10 bytes: nothing holds it\n\
@@ -324,12 +290,12 @@ mod tests {
 
     #[test]
     fn what_was_used_lately_stays_and_so_does_what_fits() {
-        let limits = Limits { keep_bytes: Some(0), unused_for: Some(HOUR * 3) };
+        let limits = Limits { unused_for: Some(HOUR * 3), ..keep(0) };
         let expected = "record of 040404040404: not used for 5 hours\n";
         assert!(text(&inventory(), limits).starts_with(expected));
         // The top was of use an hour ago, and with it all that it stands on; their own stamps are older.
         assert!(!text(&inventory(), limits).contains("010101010101"));
-        assert_eq!(text(&inventory(), Limits { keep_bytes: Some(50), unused_for: None }), "");
+        assert_eq!(text(&inventory(), keep(50)), "");
     }
 
     #[test]
@@ -342,25 +308,48 @@ mod tests {
             used: SystemTime::UNIX_EPOCH + HOUR * hours,
         };
         inventory.mounts = vec![cache("/npm", 6), cache("/go", 4)];
-        let limits = Limits { keep_bytes: Some(120), unused_for: None };
+        let limits = keep(120);
         let expected = "cache mount /go, 100 bytes: not used for 6 hours\n\
             record of 040404040404: not used for 5 hours\n\
             cache mount /npm, 100 bytes: not used for 4 hours\n";
         assert!(text(&inventory, limits).starts_with(expected), "{}", text(&inventory, limits));
-        let limits = Limits { keep_bytes: Some(150), unused_for: None };
+        let limits = keep(150);
         assert_eq!(text(&inventory, limits), "cache mount /go, 100 bytes: not used for 6 hours\n");
     }
 
     #[test]
-    fn names_keep_their_pieces_and_nothing_else_survives_a_full_prune() {
+    fn names_keep_their_pieces_and_the_records_that_need_no_more() {
         let mut inventory = inventory();
         inventory.names.push(("base:latest".to_owned(), vec![snapshot(2)]));
-        let removals = inventory.removals(&Limits::default(), SystemTime::UNIX_EPOCH);
-        assert_eq!(removals.bytes(), 30);
-        assert_eq!(inventory.reclaimable_bytes(), 30);
-        assert!(
-            !removals.to_string().contains("snapshot 01") && !removals.to_string().contains("snapshot 02")
+        let expected = "record of 040404040404: not used for 5 hours\n\
+            record of 030303030303: not used for 1 hours\n\
+            snapshot 030303030303, 10 bytes: nothing holds it\n\
+            snapshot 040404040404, 10 bytes: nothing holds it\n\
+            blob 050505050505, 10 bytes: nothing holds it\n";
+        assert_eq!(text(&inventory, keep(0)), expected);
+        assert_eq!(
+            (inventory.reclaimable_bytes(true), inventory.named_bytes(), inventory.bytes()),
+            (30, 20, 50)
         );
+    }
+
+    #[test]
+    fn what_last_builds_need_and_cache_mounts_go_only_with_all() {
+        let mut inventory = inventory();
+        let step =
+            |number| crate::store::OwnedStep { name: "base/1".to_owned(), holds: vec![snapshot(number)] };
+        let (project, service) = ("pack".to_owned(), "web".to_owned());
+        inventory.owners = vec![Owner { project, service, steps: vec![step(2), step(9)] }];
+        let (folder, id, used) = (PathBuf::from("npm"), "/npm".to_owned(), SystemTime::UNIX_EPOCH);
+        inventory.mounts = vec![KeptCache { folder, id, bytes: 5, used }];
+        let expected = "record of 040404040404: not used for 5 hours\n\
+            record of 030303030303: not used for 1 hours\n\
+            snapshot 030303030303, 10 bytes: nothing holds it\n\
+            snapshot 040404040404, 10 bytes: nothing holds it\n\
+            blob 050505050505, 10 bytes: nothing holds it\n";
+        assert_eq!(text(&inventory, Limits::default()), expected);
+        assert_eq!(text(&inventory, Limits { keep_bytes: Some(55), ..Limits::default() }), "");
+        assert_eq!((inventory.reclaimable_bytes(false), inventory.reclaimable_bytes(true)), (30, 55));
     }
 
     #[test]
@@ -375,6 +364,90 @@ mod tests {
             snapshot 030303030303, 10 bytes: nothing holds it\n\
             snapshot 040404040404, 10 bytes: nothing holds it\n\
             blob 050505050505, 10 bytes: nothing holds it\n";
-        assert_eq!(text(&inventory, Limits { keep_bytes: Some(1000), unused_for: None }), expected);
+        assert_eq!(text(&inventory, keep(1000)), expected);
+    }
+
+    /// What a random store has: for each snapshot its parent, its size, whether a record, a name, an owner
+    /// holds it, and how long ago it was used.
+    type Row = (prop::sample::Index, u64, bool, bool, bool, u32);
+
+    fn random(rows: &[Row]) -> Inventory {
+        let mut inventory = Inventory { other_bytes: 3, ..Inventory::default() };
+        for (number, (parent, bytes, recorded, named, owned, hours)) in (0_u8..).zip(rows) {
+            let below = parent.index(usize::from(number) + 1);
+            // The last index is no parent.
+            let chain = match u8::try_from(below).ok().filter(|below| *below < number) {
+                Some(below) => {
+                    let mut chain = inventory.pieces[&snapshot(below)].chain.clone();
+                    chain.push(id(below));
+                    chain
+                }
+                None => Vec::new(),
+            };
+            inventory.pieces.insert(snapshot(number), Piece { bytes: *bytes, chain });
+            // An owner knows a piece by its record.
+            if *recorded || *owned {
+                let (result, files, holds) = (id(number), Vec::new(), BTreeSet::from([snapshot(number)]));
+                let used = SystemTime::UNIX_EPOCH + HOUR * *hours;
+                inventory.records.push(Kept { result, files, holds, used });
+            }
+            if *named {
+                inventory.names.push((number.to_string(), vec![snapshot(number)]));
+            }
+            if *owned {
+                let step = crate::store::OwnedStep { name: String::new(), holds: vec![snapshot(number)] };
+                inventory.owners.push(Owner { steps: vec![step], ..Owner::default() });
+            }
+        }
+        inventory
+    }
+
+    /// The inventory after its removals.
+    fn after(mut inventory: Inventory, removals: &Removals) -> Inventory {
+        for step in &removals.steps {
+            match step {
+                Removal::Records(result, ..) => inventory.records.retain(|kept| kept.result != *result),
+                Removal::Piece(held, ..) => drop(inventory.pieces.remove(held)),
+                Removal::File(..) | Removal::Cache(..) => {}
+            }
+        }
+        inventory
+    }
+
+    proptest! {
+        #[test]
+        fn what_stays_is_whole_and_what_may_go_goes_until_it_fits(
+            rows in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0..100_u64, any::<bool>(), prop::bool::weighted(0.2),
+                    prop::bool::weighted(0.2), 0..50_u32), 0..14),
+            most in prop::option::of(0..600_u64),
+            all in any::<bool>(),
+        ) {
+            let inventory = random(&rows);
+            let limits = Limits { keep_bytes: most, unused_for: None, all };
+            let now = SystemTime::UNIX_EPOCH + HOUR * 50;
+            let removals = inventory.removals(&limits, now);
+            let left = after(inventory.clone(), &removals);
+            prop_assert_eq!(left.bytes(), inventory.bytes() - removals.bytes());
+            for (_, holds) in &inventory.names {
+                prop_assert!(left.reach(holds).iter().all(|held| left.pieces.contains_key(held)));
+            }
+            for kept in &left.records {
+                prop_assert!(left.is_whole(kept), "a record without its chain");
+            }
+            if !all {
+                for kept in inventory.records.iter().filter(|kept| inventory.owned_reach().contains(&Held::Snapshot(kept.result))) {
+                    prop_assert!(left.records.iter().any(|left| left.result == kept.result));
+                }
+            }
+            let fits = most.is_some_and(|most| left.bytes() <= most);
+            let may_go = left.records.iter().filter(|kept| {
+                let owned = !all && left.owned_reach().contains(&Held::Snapshot(kept.result));
+                !owned && !left.reach(&kept.holds).is_subset(&left.named_reach())
+            });
+            prop_assert!(fits || may_go.count() == 0, "more could go");
+            // Nothing more goes the second time.
+            prop_assert_eq!(left.removals(&limits, now).steps, []);
+        }
     }
 }

@@ -1,27 +1,32 @@
-//! Reading what lies in a store, and carrying out what the collector decided.
+//! Reading what lies in a store: the input of every decision about it.
 //!
-//! [`Store::inventory`] and [`Store::usage`] may run beside builds. [`Store::prune`] needs the store alone:
-//! it gives up its shared lock and takes the exclusive one, or says that the store is in use. What goes is
-//! first renamed away, so that nobody ever sees a part of it.
+//! [`Store::inventory`] may run beside builds. The size of a snapshot is found once and noted beside it; a
+//! cache mount's is found whenever it has been used since the last time somebody was alone in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Deserialize;
 
 use crate::base::digest::{BlobId, Digest, ResultId};
-use crate::base::fs::{AtPath, FileLock};
+use crate::base::fs::AtPath;
 
-use super::collect::{Inventory, Kept, Limits, Piece, Removal, Removals};
-use super::{Bucket, Held, Result, Store, records, remove, snapshots, temporary};
+use super::collect::{Inventory, Kept, Piece};
+use super::{Bucket, Held, Result, Store, records, snapshots};
 
 /// The note that remembers a snapshot's size.
 const SIZE: &str = "disk-bytes";
 
-/// How often the store is trimmed at most.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The file that remembers the size of a copy of a cache mount.
+const MOUNT_SIZE: &str = "bytes";
+
+/// Before the name of what is only remembered; no image name has a blank.
+const PIN: &str = "pin of ";
+
+/// How the size of a copy of a cache mount is found, from its folder and its last use.
+pub(super) type MountBytes<'a> = dyn FnMut(&Path, SystemTime) -> Result<u64> + 'a;
 
 /// What the store takes on the disk, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +49,15 @@ pub struct Usage {
     pub other_bytes: u64,
     /// Bytes that a prune without limits would free.
     pub reclaimable_bytes: u64,
+    /// Bytes that it would free if what last builds need may go too, and cache mounts.
+    pub all_reclaimable_bytes: u64,
+}
+
+impl Usage {
+    /// All bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.snapshot_bytes + self.blob_bytes + self.mount_bytes + self.other_bytes
+    }
 }
 
 /// The part of a shelf's value that the collector understands.
@@ -54,15 +68,32 @@ struct Rooted {
 }
 
 impl Store {
-    /// Everything that lies in the store, with sizes. The size of a snapshot is found once and noted.
+    /// Everything that lies in the store, with sizes; its owners are for others to fill in.
     pub fn inventory(&self) -> Result<Inventory> {
+        self.inventory_with(&mut |folder, used| self.mount_bytes(folder, used))
+    }
+
+    /// The same for who is alone in the store: the sizes of cache mounts are noted.
+    pub(super) fn inventory_alone(&self) -> Result<Inventory> {
+        self.inventory_with(&mut |folder, used| {
+            let bytes = self.mount_bytes(folder, used)?;
+            self.put(&folder.join(MOUNT_SIZE), bytes.to_string().as_bytes())?;
+            Ok(bytes)
+        })
+    }
+
+    fn inventory_with(&self, mount_bytes: &mut MountBytes<'_>) -> Result<Inventory> {
         let mut inventory = Inventory::default();
         self.add_snapshots(&mut inventory)?;
         self.add_blobs(&mut inventory)?;
         self.add_records(&mut inventory)?;
-        inventory.mounts = self.cache_mounts()?;
+        inventory.mounts = self.cache_mounts(mount_bytes)?;
         let names = self.shelf(Bucket::Names).list::<Rooted>();
         inventory.names = names.into_iter().map(|(name, value)| (name, value.holds)).collect();
+        // Without what a pin holds, a build in which nothing changed would have to ask the network.
+        let pins = self.shelf(Bucket::Pins).list::<Rooted>().into_iter();
+        let pins = pins.filter(|(_, value)| !value.holds.is_empty());
+        inventory.names.extend(pins.map(|(name, value)| (format!("{PIN}{name}"), value.holds)));
         for bucket in
             ["records-v1", "canonical-v1", "names-v1", "pins-v1", "history-v1", "handover-v1", "trees-v1"]
         {
@@ -71,88 +102,13 @@ impl Store {
         Ok(inventory)
     }
 
-    /// What the store takes, by kind.
-    pub fn usage(&self) -> Result<Usage> {
-        let inventory = self.inventory()?;
-        let mut usage = Usage {
-            records: inventory.records.len(),
-            mounts: inventory.mounts.len(),
-            mount_bytes: inventory.mounts.iter().map(|mount| mount.bytes).sum(),
-            other_bytes: inventory.other_bytes,
-            reclaimable_bytes: inventory.reclaimable_bytes(),
-            ..Usage::default()
-        };
-        for (held, piece) in &inventory.pieces {
-            let (count, bytes) = match held {
-                Held::Snapshot(_) => (&mut usage.snapshots, &mut usage.snapshot_bytes),
-                Held::Blob(_) => (&mut usage.blobs, &mut usage.blob_bytes),
-            };
-            *count += 1;
-            *bytes += piece.bytes;
+    /// Bytes of a snapshot or blob; none if it is gone.
+    pub(super) fn piece_bytes(&self, held: Held) -> Result<u64> {
+        match held {
+            Held::Snapshot(id) if snapshots::meta_path(self, id).exists() => self.snapshot_bytes(id),
+            Held::Snapshot(_) => Ok(0),
+            Held::Blob(id) => Ok(disk_bytes(&self.blob_path(id))),
         }
-        Ok(usage)
-    }
-
-    /// Removes what does not fit into `limits` and returns what was removed; `None` if another run uses the
-    /// store. The shared lock is given up for good: this store can be asked nothing afterwards.
-    pub fn prune(&self, limits: &Limits) -> Result<Option<Removals>> {
-        self.release();
-        let Some(_alone) = FileLock::try_exclusive(&self.path(".lock"))? else { return Ok(None) };
-        temporary::sweep(&self.path("tmp"));
-        let removals = self.inventory()?.removals(limits, SystemTime::now());
-        for removal in &removals.steps {
-            self.carry_out(removal)?;
-        }
-        Ok(Some(removals))
-    }
-
-    /// Keeps the store below `most` bytes: [`Store::prune`] at most once a day, and only where nobody else
-    /// uses the store at that moment. The shared lock is given up as there.
-    pub fn trim(&self, most: u64) -> Result<Option<Removals>> {
-        let stamp = self.path(".collected");
-        let age = std::fs::metadata(&stamp).and_then(|stat| stat.modified()).map(|at| at.elapsed());
-        if let Ok(age) = age {
-            // A stamp of the future is as good as none.
-            if age.is_ok_and(|age| age < DAY) {
-                return Ok(None);
-            }
-            let removals = self.prune(&Limits { keep_bytes: Some(most), unused_for: None })?;
-            if removals.is_none() {
-                return Ok(None);
-            }
-            self.put(&stamp, b"")?;
-            return Ok(removals);
-        }
-        self.put(&stamp, b"")?;
-        Ok(None)
-    }
-
-    /// The cap that holds by default: a quarter of the file system.
-    pub fn default_cap(&self) -> Result<u64> {
-        let stat = rustix::fs::statvfs(self.root()).at_path("stat", self.root())?;
-        Ok(stat.f_blocks.saturating_mul(stat.f_frsize) / 4)
-    }
-
-    fn carry_out(&self, removal: &Removal) -> Result<()> {
-        match removal {
-            Removal::Records(_, files, _) => files.iter().try_for_each(|file| Ok(remove::remove_tree(file)?)),
-            Removal::File(file, _) => Ok(remove::remove_tree(file)?),
-            Removal::Piece(Held::Blob(id), ..) => Ok(remove::remove_tree(&self.blob_path(*id))?),
-            Removal::Piece(Held::Snapshot(id), ..) => self.remove_folder(&snapshots::folder(self, *id)),
-            Removal::Cache(cache, _) => {
-                self.remove_folder(&cache.folder)?;
-                // Other copies of the cache may be there.
-                let _ = cache.folder.parent().map(std::fs::remove_dir);
-                Ok(())
-            }
-        }
-    }
-
-    /// Renames a folder away, so that nobody sees a part of it, and removes it.
-    fn remove_folder(&self, folder: &Path) -> Result<()> {
-        let (away, _lock) = temporary::make_folder(&self.path("tmp"))?;
-        temporary::rename(folder, &away.join("gone"))?;
-        Ok(remove::remove_tree(&away)?)
     }
 
     fn add_snapshots(&self, inventory: &mut Inventory) -> Result<()> {
@@ -163,7 +119,8 @@ impl Store {
             let chain = self.chain(id).unwrap_or_default();
             let mut chain: Vec<_> = chain.into_iter().map(|snapshot| snapshot.id).collect();
             let whole = chain.pop().is_some();
-            let bytes = if whole { self.snapshot_bytes(id)? } else { 0 };
+            let bytes =
+                if whole { self.snapshot_bytes(id)? } else { disk_bytes(&snapshots::folder(self, id)) };
             inventory.pieces.insert(Held::Snapshot(id), Piece { bytes, chain });
         }
         Ok(())
@@ -177,6 +134,18 @@ impl Store {
         let bytes = disk_bytes(&snapshots::folder(self, id));
         self.set_note(id, SIZE, &bytes.to_le_bytes())?;
         Ok(bytes)
+    }
+
+    /// Bytes of a copy of a cache mount, from the note if nobody has used it since `used`.
+    fn mount_bytes(&self, folder: &Path, used: SystemTime) -> Result<u64> {
+        let note = folder.join(MOUNT_SIZE);
+        let noted = std::fs::metadata(&note).and_then(|note| note.modified());
+        if noted.is_ok_and(|noted| noted > used)
+            && let Some(bytes) = std::fs::read_to_string(&note).ok().and_then(|text| text.parse().ok())
+        {
+            return Ok(bytes);
+        }
+        Ok(disk_bytes(folder))
     }
 
     fn add_blobs(&self, inventory: &mut Inventory) -> Result<()> {
@@ -209,6 +178,30 @@ impl Store {
         }
         inventory.records = kept.into_values().collect();
         Ok(())
+    }
+}
+
+impl Inventory {
+    /// What the store takes, by kind.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage {
+            records: self.records.len(),
+            mounts: self.mounts.len(),
+            mount_bytes: self.mounts.iter().map(|mount| mount.bytes).sum(),
+            other_bytes: self.other_bytes,
+            reclaimable_bytes: self.reclaimable_bytes(false),
+            all_reclaimable_bytes: self.reclaimable_bytes(true),
+            ..Usage::default()
+        };
+        for (held, piece) in &self.pieces {
+            let (count, bytes) = match held {
+                Held::Snapshot(_) => (&mut usage.snapshots, &mut usage.snapshot_bytes),
+                Held::Blob(_) => (&mut usage.blobs, &mut usage.blob_bytes),
+            };
+            *count += 1;
+            *bytes += piece.bytes;
+        }
+        usage
     }
 }
 

@@ -14,6 +14,7 @@
 //! records-v1/ab/HEX.json       definition key → record
 //! canonical-v1/ab/HEX.json     canonical key → record
 //! names-v1 pins-v1 history-v1 handover-v1    shelves of small named values
+//! .size  .size-lock            the running total
 //! trees-v1/                    stat caches; `context` owns their format
 //! mounts-v1/IDENTITY/N/        what steps share from build to build, each copy with its lock
 //! ```
@@ -29,7 +30,10 @@
 //! the mark does not count, an unmarked blob is digested again before it does.
 //!
 //! **Collecting.** [`Inventory::removals`] decides what goes (names keep what they hold, the least recently
-//! used records go first), [`Store::prune`] does it, alone in the store.
+//! used records go first), [`Store::prune`] does it, alone in the store: a build always has precedence, a
+//! collector waits or leaves it to who comes after. [`Store::trim`] keeps the store below a size: whoever
+//! published something looks at the running total in the end, and the last one out removes what is too
+//! much.
 //!
 //! The store knows no images, no recipes and no contexts: recipes are opaque text, and what a record
 //! keeps alive is listed in it.
@@ -41,23 +45,31 @@ mod error;
 mod fault;
 mod inventory;
 mod mounts;
+mod prune;
 mod records;
+mod removals;
 mod remove;
 mod root;
 mod share;
+mod shares;
 mod shelves;
+mod size;
 mod snapshots;
 mod temporary;
 
 pub use blobs::BlobWriter;
 pub use claims::{Claim, Key, Lookup};
-pub use collect::{Inventory, Kept, Limits, Piece, Removal, Removals, Why};
+pub use collect::{Inventory, Kept, Limits, Piece};
 pub use error::StoreError;
 pub use inventory::Usage;
 pub use mounts::{CacheMount, CacheUse, KeptCache};
+pub use prune::{Patience, Pruned};
 pub use records::{Held, Record, Stamp};
+pub use removals::{Removal, Removals, Why};
 pub use root::Store;
+pub use shares::{OwnedStep, Owner, PieceKind, PieceLine, Share, Shares};
 pub use shelves::{Bucket, Shelf};
+pub use size::Trimmed;
 pub use snapshots::{Snapshot, Staging};
 
 /// What an operation of the store gives.

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use crate::base::digest::Digest;
 use crate::base::fs::{AtPath, FileLock};
 
+use super::inventory::MountBytes;
 use super::{Store, StoreError, temporary};
 
 /// The bucket.
@@ -105,14 +106,14 @@ impl Store {
     }
 
     /// Every copy of every cache, by path.
-    pub(super) fn cache_mounts(&self) -> Result<Vec<KeptCache>, StoreError> {
+    pub(super) fn cache_mounts(&self, bytes: &mut MountBytes<'_>) -> Result<Vec<KeptCache>, StoreError> {
         let mut found = Vec::new();
         for (_, cache) in super::inventory::entries(&self.path(BUCKET))? {
             for (_, folder) in super::inventory::entries(&cache)? {
                 let used = std::fs::metadata(folder.join("lock")).and_then(|lock| lock.modified());
+                let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
                 let id = std::fs::read_to_string(folder.join("id")).unwrap_or_default();
-                let bytes = super::inventory::disk_bytes(&folder);
-                found.push(KeptCache { folder, id, bytes, used: used.unwrap_or(SystemTime::UNIX_EPOCH) });
+                found.push(KeptCache { id, bytes: bytes(&folder, used)?, used, folder });
             }
         }
         Ok(found)
@@ -174,7 +175,7 @@ mod tests {
         assert!(taken(&store, CacheUse::Locked).is_none());
         // Both copies are taken by somebody who is alone there.
         let third = taken(&store, CacheUse::Shared).unwrap();
-        assert_eq!(store.cache_mounts().unwrap().len(), 3);
+        assert_eq!(store.inventory().unwrap().mounts.len(), 3);
         drop((locked, private, third));
         assert!(taken(&store, CacheUse::Private).unwrap().tree().ends_with("0/tree"));
     }
@@ -185,11 +186,11 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let fail = |_: &Path| Err(StoreError::Incomplete(crate::base::digest::ResultId::fresh()));
         assert!(store.try_cache_mount(Digest::of("one"), "a", CacheUse::Shared, &fail).is_err());
-        assert!(store.cache_mounts().unwrap().is_empty());
+        assert!(store.inventory().unwrap().mounts.is_empty());
         std::fs::write(taken(&store, CacheUse::Shared).unwrap().tree().join("kept"), "1").unwrap();
         let again = Store::open(folder.path()).unwrap();
         assert!(taken(&again, CacheUse::Private).unwrap().tree().join("kept").exists());
-        let kept = again.cache_mounts().unwrap();
+        let kept = again.inventory().unwrap().mounts;
         assert_eq!((kept.len(), kept[0].id.as_str()), (1, "/root/.cache"));
         assert!(kept[0].bytes > 0);
     }

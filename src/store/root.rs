@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::base::digest::{BlobId, ResultId};
 use crate::base::fs::{AtPath, FileLock, PathError, write_atomic};
 
-use super::{Result, records, snapshots, temporary};
+use super::{Held, Result, records, snapshots, temporary};
 
 /// The tag that backup tools look for (bford.info/cachedir).
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
@@ -56,6 +56,8 @@ pub struct Store {
 struct Run {
     swept: bool,
     published: bool,
+    /// What was published, for the running total.
+    made: Vec<Held>,
     provisional: HashSet<Provisional>,
     verified: HashSet<BlobId>,
     used: HashSet<PathBuf>,
@@ -189,11 +191,26 @@ impl Store {
     /// Notes that this run wrote `file`.
     pub(super) fn wrote(&self, file: Provisional) {
         let mut run = self.run();
-        if let Provisional::Blob(blob) = file {
-            run.verified.insert(blob);
+        match file {
+            Provisional::Blob(blob) => {
+                run.verified.insert(blob);
+                run.made.push(Held::Blob(blob));
+            }
+            Provisional::Snapshot(snapshot) => run.made.push(Held::Snapshot(snapshot)),
+            Provisional::Record(..) => {}
         }
         run.published = true;
         run.provisional.insert(file);
+    }
+
+    /// Whether this run has published anything that it has not accounted for yet.
+    pub fn has_published(&self) -> bool {
+        !self.run().made.is_empty()
+    }
+
+    /// What this run has published since it was asked last.
+    pub(super) fn take_made(&self) -> Vec<Held> {
+        std::mem::take(&mut self.run().made)
     }
 
     /// Notes that this run relies on `file`, which nobody has marked yet.

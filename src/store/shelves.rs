@@ -62,6 +62,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Every value that can be read of all histories, with its key.
+    pub fn histories<T: DeserializeOwned>(&self) -> Vec<(String, T)> {
+        let folders = std::fs::read_dir(self.path("history-v1")).into_iter().flatten().flatten();
+        folders.flat_map(|folder| Shelf { store: self, folder: folder.path() }.list()).collect()
+    }
+}
+
 impl Shelf<'_> {
     /// The value under `key`.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {

@@ -292,19 +292,23 @@ fn a_prune_frees_what_no_name_holds_and_only_alone() {
     store.shelf(Bucket::Names).put("debian", &value).unwrap();
     std::fs::create_dir_all(store.path("records-v1/00")).unwrap();
     std::fs::write(store.path("records-v1/00/torn.json"), "{").unwrap();
-    let usage = store.usage().unwrap();
+    let usage = store.inventory().unwrap().usage();
     assert_eq!((usage.records, usage.snapshots, usage.blobs), (2, 2, 2));
     assert!(usage.reclaimable_bytes > 0 && usage.reclaimable_bytes < usage.snapshot_bytes + usage.blob_bytes);
 
     let other = open(folder.path());
-    assert!(store.prune(&Limits::default()).unwrap().is_none());
+    let prune = |store: &Store| store.prune(&Limits::default(), &Vec::new, Patience::NONE).unwrap();
+    assert!(prune(&store).is_none());
     drop(other);
-    let removed = store.prune(&Limits::default()).unwrap().unwrap();
-    assert_eq!(removed.steps.len(), 5, "{removed}");
+    let pruned = prune(&store).unwrap();
+    assert_eq!(pruned.removals.steps.len(), 4, "{}", pruned.removals);
     let store = open(folder.path());
-    assert!(store.snapshot(top).is_none() && store.peek(definition("base")).is_none());
+    assert!(store.snapshot(top).is_none() && store.peek(definition("top")).is_none());
     assert!(store.snapshot(base).is_some() && store.has_blob(held));
-    assert!(store.usage().unwrap().reclaimable_bytes == 0);
+    assert!(store.peek(definition("base")).is_some(), "a name holds all that it needs");
+    let left = store.inventory().unwrap().usage();
+    assert_eq!((left.reclaimable_bytes, left.snapshots), (0, 1));
+    assert!(pruned.remaining >= pruned.named && pruned.named > 0);
     assert_eq!(names_in(&folder.path().join("tmp")), Vec::<String>::new());
 }
 
@@ -327,15 +331,106 @@ fn use_is_stamped_when_the_last_stamp_is_a_day_old() {
 }
 
 #[test]
-fn a_store_is_trimmed_once_a_day_at_most() {
+fn a_hit_stamps_everything_that_it_stands_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let base = publish(&store, "base", &[]);
+    let stage = publish(&store, "stage", &[(definition("base"), base)]);
+    publish(&store, "top", &[(definition("base"), base), (definition("stage"), stage)]);
+    let paths = ["base", "stage", "top"].map(|name| records::definition_path(&store, definition(name)));
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 60 * 60);
+    paths.iter().for_each(|path| std::fs::File::open(path).unwrap().set_modified(before).unwrap());
+    let run = open(folder.path());
+    assert!(run.peek(definition("top")).is_some(), "only the root is looked up");
+    run.stamp_use();
+    assert!(paths.iter().all(|path| std::fs::metadata(path).unwrap().modified().unwrap() > before));
+}
+
+#[test]
+fn a_prune_waits_for_others_and_says_for_whom() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     publish(&store, "base", &[]);
-    assert!(store.trim(0).unwrap().is_none(), "the first time only the stamp is set");
-    assert!(store.trim(0).unwrap().is_none());
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 60 * 60);
-    std::fs::File::open(folder.path().join(".collected")).unwrap().set_modified(old).unwrap();
-    assert!(open(folder.path()).trim(u64::MAX).unwrap().is_none(), "`store` is still in use");
-    assert!(store.trim(0).unwrap().is_some_and(|removed| removed.steps.len() == 2));
-    assert!(store.trim(0).unwrap().is_none() && store.default_cap().unwrap() > 0);
+    let (other, told) = (std::sync::Mutex::new(Some(open(folder.path()))), std::sync::Mutex::new(0));
+    // The other one ends when it is waited for.
+    let waiting = |_: &[u32]| {
+        *told.lock().unwrap() += 1;
+        *other.lock().unwrap() = None;
+    };
+    let patience = Patience { limit: std::time::Duration::from_secs(600), waiting: &waiting };
+    let pruned = store.prune(&Limits::default(), &Vec::new, patience).unwrap().unwrap();
+    assert_eq!((pruned.removals.steps.len(), *told.lock().unwrap()), (2, 1));
+}
+
+/// A step whose tree takes about so many bytes.
+fn large(store: &Store, name: &str, bytes: usize) -> ResultId {
+    let staging = store.stage().unwrap();
+    std::fs::write(staging.tree().join("file"), vec![1; bytes]).unwrap();
+    let result = store.publish_snapshot(staging, None).unwrap().id;
+    force(store, name, &[], result);
+    result
+}
+
+#[test]
+fn who_published_keeps_the_store_below_its_cap() {
+    const MB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let trim = |store: &Store, most: u64| store.trim(&|_| Some(most)).unwrap();
+    let fits = |store: &Store, most: u64| trim(store, most) == Trimmed::Fits;
+    let age = |name: &str, hours: u64| {
+        let before = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+        for path in [
+            records::definition_path(&store, definition(name)),
+            records::canonical_path(&store, canonical(name)),
+        ] {
+            std::fs::File::open(path).unwrap().set_modified(before).unwrap();
+        }
+    };
+    for (name, hours) in [("one", 3), ("two", 1), ("three", 2)] {
+        large(&store, name, 1 << 20);
+        age(name, hours);
+    }
+    assert!(fits(&store, 4 * MB));
+    assert!(fits(&store, 0), "this run has published nothing since");
+    // A run of its own: 3 MB are known from the total, its own comes on top.
+    let next = open(folder.path());
+    large(&next, "four", 1 << 20);
+    assert_eq!(next.trim(&|_| None).unwrap(), Trimmed::Fits);
+    drop(next);
+    let next = open(folder.path());
+    large(&next, "five", 1 << 20);
+    assert!(
+        matches!(trim(&next, 4 * MB), Trimmed::InUse(bytes, _) if bytes > 5 * MB),
+        "`store` is still there"
+    );
+    drop((store, next));
+    let last = open(folder.path());
+    large(&last, "six", 1 << 10);
+    let Trimmed::Done(pruned, most) = trim(&last, 4 * MB) else { panic!("not trimmed") };
+    assert_eq!(most, 4 * MB);
+    let gone = |name: &str| open(folder.path()).peek(definition(name)).is_none();
+    assert!(gone("one") && gone("three") && !gone("two"), "{}", pruned.removals);
+    assert!(pruned.remaining <= 4 * MB - most / 10);
+}
+
+#[test]
+fn a_store_that_names_keep_too_large_is_left_until_it_has_grown() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let named = large(&store, "named", 1 << 20);
+    store.shelf(Bucket::Names).put("name", &serde_json::json!({"holds": [Held::Snapshot(named)]})).unwrap();
+    let trim = |store: &Store| store.trim(&|_| Some(1000 * 1000)).unwrap();
+    let Trimmed::Done(pruned, most) = trim(&store) else { panic!("not trimmed") };
+    assert!(pruned.removals.steps.is_empty() && pruned.remaining > most && pruned.named > most);
+    let (again, grown) = (open(folder.path()), open(folder.path()));
+    large(&again, "small", 1 << 10);
+    drop(grown);
+    assert_eq!(trim(&again), Trimmed::Fits);
+    let grown = open(folder.path());
+    drop(again);
+    large(&grown, "large", 1 << 20);
+    let Trimmed::Done(pruned, _) = trim(&grown) else { panic!("not trimmed") };
+    assert_eq!(pruned.removals.steps.len(), 4, "{}", pruned.removals);
+    assert!(open(folder.path()).peek(definition("named")).is_some());
 }

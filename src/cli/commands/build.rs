@@ -16,6 +16,7 @@ use crate::graph::{BuildRequest, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
+use super::cache::keep_small;
 use super::call::{check, outline, targets};
 use super::delivery::{self, Made};
 use super::machine::Parts;
@@ -94,17 +95,19 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     }
     let (store, engine) = (context.store()?, context.engine()?);
     let cancel = Interrupts::catch(1)?.stop;
-    let built = run(context, &store, engine.as_ref(), &work, &cancel)?;
-    for (service, image) in built.images.iter().filter(|_| flags.push) {
-        let names = push::names(&project, service)?;
-        push::push_image(context, &store, &image.image, names, &cancel)?;
-    }
-    context.screen.finish();
-    if !flags.quiet {
-        context.screen.result(&result(&built, false));
-    }
-    keep_small(&store, &built)?;
-    Ok(ExitCode::SUCCESS)
+    let ended = run(context, &store, engine.as_ref(), &work, &cancel).and_then(|built| {
+        for (service, image) in built.images.iter().filter(|_| flags.push) {
+            let names = push::names(&project, service)?;
+            push::push_image(context, &store, &image.image, names, &cancel)?;
+        }
+        context.screen.finish();
+        if !flags.quiet {
+            context.screen.result(&result(&built, false));
+        }
+        Ok(ExitCode::SUCCESS)
+    });
+    keep_small(context, &store);
+    ended
 }
 
 /// Builds one image from a Dockerfile.
@@ -139,26 +142,20 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     }
     let (store, engine) = (context.store()?, context.engine()?);
     let cancel = Interrupts::catch(1)?.stop;
-    let built = run(context, &store, engine.as_ref(), &work, &cancel)?;
-    for image in built.images.values() {
-        let away = (image, &outputs);
-        let delivered = delivery::deliver_all(context, &store, engine.as_ref(), &work, away, &cancel)?;
-        delivery::notes(context, flags, &Made { image, outputs: &outputs, delivered: &delivered })?;
-    }
-    context.screen.finish();
-    if !delivery::takes_stdout(&outputs) {
-        context.screen.result(&result(&built, flags.quiet));
-    }
-    keep_small(&store, &built)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// After a build that ran something, the store is kept below its cap.
-fn keep_small(store: &Store, built: &Built) -> Result<(), Failure> {
-    if built.summary.ran > 0 {
-        store.trim(store.default_cap()?)?;
-    }
-    Ok(())
+    let ended = run(context, &store, engine.as_ref(), &work, &cancel).and_then(|built| {
+        for image in built.images.values() {
+            let away = (image, &outputs);
+            let delivered = delivery::deliver_all(context, &store, engine.as_ref(), &work, away, &cancel)?;
+            delivery::notes(context, flags, &Made { image, outputs: &outputs, delivered: &delivered })?;
+        }
+        context.screen.finish();
+        if !delivery::takes_stdout(&outputs) {
+            context.screen.result(&result(&built, flags.quiet));
+        }
+        Ok(ExitCode::SUCCESS)
+    });
+    keep_small(context, &store);
+    ended
 }
 
 /// Builds, and shows what is worth saying about the Dockerfiles.

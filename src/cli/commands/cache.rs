@@ -1,25 +1,29 @@
-//! `cache du` and `cache prune`.
+//! `cache du`, `cache prune`, and keeping the store small after a command that filled it.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crate::base::event::{Event, Events};
+use crate::build::owners;
 use crate::cli::args::{CacheDu, CachePrune, TableFormat};
 use crate::cli::failure::Failure;
 use crate::cli::quantity;
-use crate::cli::render::Table;
 use crate::cli::render::text::size;
-use crate::store::{Limits, Usage};
+use crate::store::{Inventory, Limits, Patience, Pruned, Store, Trimmed};
 
+use super::cache_usage::{Shown, json, text};
 use super::{Context, Ended};
 
-/// Prints what the store takes, by kind.
+/// Prints what the store takes, by kind and by service.
 pub(in crate::cli) fn cache_du(context: &Context<'_>, flags: &CacheDu) -> Ended {
-    let usage = context.store()?.usage()?;
-    let text = match flags.format {
-        TableFormat::Table => usage_table(&usage),
-        TableFormat::Json => usage_json(&usage),
-    };
-    context.screen.result(&text);
+    let store = context.store()?;
+    let inventory = inventory(&store)?;
+    let limit = context.settings.cache_limit.bytes(store.capacity()?.0);
+    let shown = Shown { inventory: &inventory, limit, verbose: flags.verbose, now: SystemTime::now() };
+    context.screen.result(&match flags.format {
+        TableFormat::Table => text(&shown),
+        TableFormat::Json => format!("{}\n", json(&shown)),
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -28,27 +32,114 @@ pub(in crate::cli) fn cache_prune(context: &Context<'_>, flags: &CachePrune) -> 
     let limits = limits(flags)?;
     let store = context.store()?;
     if context.settings.dry_run {
-        let removals = store.inventory()?.removals(&limits, SystemTime::now());
-        context.screen.result(&format!("{removals}Would free: {}\n", size(removals.bytes())));
+        let inventory = inventory(&store)?;
+        let removals = inventory.removals(&limits, SystemTime::now());
+        let remaining = inventory.bytes().saturating_sub(removals.bytes());
+        let pruned = Pruned { removals, remaining, named: inventory.named_bytes() };
+        context.screen.result(&summary(&pruned, "Would free"));
         return Ok(ExitCode::SUCCESS);
     }
-    let question = "Results of builds that no image name holds will be removed. Go on? [y/N] ";
-    if !flags.force && !context.screen.confirm(question)? {
+    if !flags.force && !context.screen.confirm(question(&limits))? {
         return Err(Failure::Stopped);
     }
-    let Some(removals) = store.prune(&limits)? else {
-        return Err(Failure::Usage(
-            "another shipway is using the store: try again when it has ended".to_owned(),
-        ));
+    let waiting = |users: &[u32]| tell_wait(context, users);
+    let patience = Patience { limit: flags.wait.0, waiting: &waiting };
+    let Some(pruned) = store.prune(&limits, &|| owners(&store), patience)? else {
+        return Err(in_use(&store, flags.wait.0));
     };
-    context.screen.result(&format!("{removals}Freed: {}\n", size(removals.bytes())));
+    context.screen.result(&summary(&pruned, "Freed"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the store below its limit after a command that published something. The command has done its work:
+/// what goes wrong here is only said.
+pub(super) fn keep_small(context: &Context<'_>, store: &Store) {
+    let event = match store.trim(&|capacity| context.settings.cache_limit.bytes(capacity)) {
+        Ok(Trimmed::Fits) => return,
+        Ok(Trimmed::InUse(bytes, most)) => Event::Notice(format!(
+            "the store takes {}, more than its limit of {}: it is trimmed after {} has ended",
+            size(bytes),
+            size(most),
+            others(&store.users())
+        )),
+        Ok(Trimmed::Done(pruned, most)) => trimmed(&pruned, most),
+        Err(error) => Event::Warning(format!("cannot keep the store below its limit: {error}")),
+    };
+    context.screen.emit(event);
+}
+
+fn trimmed(pruned: &Pruned, most: u64) -> Event {
+    let (freed, remaining, most) = (pruned.removals.bytes(), pruned.remaining, (most, size(most)));
+    if remaining > most.0 {
+        return Event::Warning(format!(
+            "the store takes {}, more than its limit of {}: image names hold {} (see `shipway image rm`, \
+             SHIPWAY_CACHE_LIMIT)",
+            size(remaining),
+            most.1,
+            size(pruned.named)
+        ));
+    }
+    let (freed, remaining) = (size(freed), size(remaining));
+    Event::Notice(format!(
+        "the store was above its limit of {}: removed {freed} of what was not used for the longest time, \
+         {remaining} remain",
+        most.1
+    ))
+}
+
+/// The store with the services that need it.
+fn inventory(store: &Store) -> Result<Inventory, Failure> {
+    let mut inventory = store.inventory()?;
+    inventory.owners = owners(store);
+    Ok(inventory)
+}
+
+const fn question(limits: &Limits) -> &'static str {
+    if limits.all {
+        "Results of builds that no image name holds will be removed, and cache mounts. Go on? [y/N] "
+    } else {
+        "Results that no image name holds and no last build needs will be removed. Go on? [y/N] "
+    }
+}
+
+/// What goes and why, then what that comes to.
+fn summary(pruned: &Pruned, freed: &str) -> String {
+    let Pruned { removals, remaining, named } = pruned;
+    let (lines, bytes) = (removals.text(&size), size(removals.bytes()));
+    let (remaining, named) = (size(*remaining), size(*named));
+    format!("{lines}{freed}: {bytes}\nRemaining: {remaining}, of which image names hold {named}\n")
+}
+
+fn tell_wait(context: &Context<'_>, users: &[u32]) {
+    let text = format!("waiting for {} to end: it uses the store", others(users));
+    context.screen.emit(Event::Notice(text));
+}
+
+/// What is said when the others did not end.
+fn in_use(store: &Store, waited: Duration) -> Failure {
+    let lock = store.root().join(".lock");
+    Failure::Usage(format!(
+        "{} still uses the store after {} s: it holds {}; try again when it has ended, or wait longer with \
+         --wait 10m",
+        others(&store.users()),
+        waited.as_secs(),
+        lock.display()
+    ))
+}
+
+fn others(users: &[u32]) -> String {
+    let named: Vec<_> = users.iter().map(u32::to_string).collect();
+    match named.len() {
+        0 => "another shipway".to_owned(),
+        1 => format!("another shipway (process {})", named[0]),
+        _ => format!("another shipway (processes {})", named.join(", ")),
+    }
 }
 
 fn limits(flags: &CachePrune) -> Result<Limits, Failure> {
     let keep_bytes =
         flags.keep_storage.as_deref().map(quantity::bytes).transpose().map_err(Failure::Usage)?;
-    let mut limits = Limits { keep_bytes, unused_for: None };
+    let mut limits = Limits { keep_bytes, unused_for: None, all: flags.all };
     for filter in &flags.filter {
         match filter.split_once('=') {
             Some(("until", text)) => {
@@ -64,53 +155,10 @@ fn limits(flags: &CachePrune) -> Result<Limits, Failure> {
     Ok(limits)
 }
 
-fn usage_table(usage: &Usage) -> String {
-    let mut table = Table::new(&["TYPE", "TOTAL", "SIZE"]);
-    let mut row =
-        |kind: &str, count: String, bytes: u64| table.row(vec![kind.to_owned(), count, size(bytes)]);
-    row("Snapshots", usage.snapshots.to_string(), usage.snapshot_bytes);
-    row("Blobs", usage.blobs.to_string(), usage.blob_bytes);
-    row("Cache mounts", usage.mounts.to_string(), usage.mount_bytes);
-    row("Records and caches", usage.records.to_string(), usage.other_bytes);
-    format!("{}\nReclaimable: {}\n", table.text(), size(usage.reclaimable_bytes))
-}
-
-fn usage_json(usage: &Usage) -> String {
-    let object = serde_json::json!({
-        "snapshots": {"count": usage.snapshots, "bytes": usage.snapshot_bytes},
-        "blobs": {"count": usage.blobs, "bytes": usage.blob_bytes},
-        "mounts": {"count": usage.mounts, "bytes": usage.mount_bytes},
-        "records": {"count": usage.records, "bytes": usage.other_bytes},
-        "reclaimable_bytes": usage.reclaimable_bytes,
-    });
-    format!("{object}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn usage_is_shown_by_kind() {
-        let usage = Usage {
-            records: 3,
-            snapshots: 2,
-            snapshot_bytes: 117_000_000,
-            blobs: 1,
-            blob_bytes: 1000,
-            mounts: 4,
-            mount_bytes: 2000,
-            other_bytes: 12,
-            reclaimable_bytes: 5,
-        };
-        let expected = "TYPE                 TOTAL     SIZE\n\
-            Snapshots            2         117MB\n\
-            Blobs                1         1kB\n\
-            Cache mounts         4         2kB\n\
-            Records and caches   3         12B\n\nReclaimable: 5B\n";
-        assert_eq!(usage_table(&usage), expected);
-        assert!(usage_json(&usage).contains(r#""blobs":{"count":1,"bytes":1000}"#));
-    }
+    use crate::store::Removals;
 
     #[test]
     fn limits_are_read_from_the_flags() {
@@ -121,10 +169,33 @@ mod tests {
         };
         let limits = limits(&flags).unwrap();
         assert_eq!(
-            (limits.keep_bytes, limits.unused_for),
-            (Some(1024), Some(std::time::Duration::from_secs(3600)))
+            (limits.keep_bytes, limits.unused_for, limits.all),
+            (Some(1024), Some(Duration::from_secs(3600)), false)
         );
         let flags = CachePrune { filter: vec!["label=x".to_owned()], ..CachePrune::default() };
         assert!(super::limits(&flags).unwrap_err().to_string().starts_with("not supported yet: --filter"));
+    }
+
+    #[test]
+    fn what_was_freed_and_what_remains_is_said() {
+        let pruned = Pruned { removals: Removals::default(), remaining: 2000, named: 500 };
+        let expected = "Freed: 0B\nRemaining: 2kB, of which image names hold 500B\n";
+        assert_eq!(summary(&pruned, "Freed"), expected);
+        assert_eq!(
+            trimmed(&pruned, 3000),
+            Event::Notice(
+                "the store was above its limit of 3kB: removed 0B of what was not used for the longest time, \
+                 2kB remain"
+                    .to_owned()
+            )
+        );
+        let Event::Warning(text) = trimmed(&pruned, 1000) else { panic!("no warning") };
+        assert!(text.starts_with("the store takes 2kB, more than its limit of 1kB: image names hold 500B"));
+    }
+
+    #[test]
+    fn who_is_waited_for_is_named() {
+        assert_eq!(others(&[]), "another shipway");
+        assert_eq!(others(&[7, 9]), "another shipway (processes 7, 9)");
     }
 }

@@ -16,6 +16,7 @@ use crate::store::Stamp;
 use crate::up::human_duration;
 
 use super::build::platform;
+use super::cache::keep_small;
 use super::{Context, Ended};
 
 /// Makes a base image of a root file system.
@@ -33,6 +34,7 @@ pub(in crate::cli) fn image_import(context: &Context<'_>, flags: &ImageImport) -
     };
     let stored = import(&store, &mut reader, &name.with_default_tag(), &platform)?;
     context.screen.result(&format!("{}\n", stored.config));
+    keep_small(context, &store);
     Ok(ExitCode::SUCCESS)
 }
 

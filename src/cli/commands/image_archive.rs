@@ -14,6 +14,7 @@ use crate::cli::signals::Interrupts;
 use crate::oci::{ImageConfig, Reference};
 use crate::store::Store;
 
+use super::cache::keep_small;
 use super::machine::Parts;
 use super::{Context, Ended};
 
@@ -50,7 +51,8 @@ pub(in crate::cli) fn image_load(context: &Context<'_>, flags: &ImageLoad) -> En
         Some(path) => Box::new(File::open(context.absolute(path)).at_path("open", path)?),
         None => Box::new(std::io::stdin()),
     };
-    let loaded = with_builder(context, &context.store()?, |builder| load(builder, &mut reader))?;
+    let store = context.store()?;
+    let loaded = with_builder(context, &store, |builder| load(builder, &mut reader))?;
     for image in loaded {
         if image.names.is_empty() {
             context.screen.warning(&format!("{} has no name in the archive and is not kept", image.id));
@@ -59,6 +61,7 @@ pub(in crate::cli) fn image_load(context: &Context<'_>, flags: &ImageLoad) -> En
             context.screen.result(&format!("Loaded image: {}\n", name.familiar()));
         }
     }
+    keep_small(context, &store);
     Ok(ExitCode::SUCCESS)
 }
 

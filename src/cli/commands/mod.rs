@@ -4,6 +4,7 @@ mod build;
 mod build_context;
 mod build_flags;
 mod cache;
+mod cache_usage;
 mod call;
 mod config;
 mod delivery;

@@ -11,6 +11,7 @@ use crate::compose::{Project, Service};
 use crate::oci::Reference;
 use crate::store::Store;
 
+use super::cache::keep_small;
 use super::machine::Parts;
 use super::project::chosen;
 use super::{Context, Ended};
@@ -53,6 +54,8 @@ pub(in crate::cli) fn push(context: &mut Context<'_>, flags: &Push) -> Ended {
         }
     }
     context.screen.finish();
+    // Layers were packed for it.
+    keep_small(context, &store);
     Ok(ExitCode::SUCCESS)
 }
 

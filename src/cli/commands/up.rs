@@ -15,6 +15,7 @@ use crate::up::{
     Abort, Files, Finished, Foreground, Options, Plan, Recreate, foreground, observe, reconcile,
 };
 
+use super::cache::keep_small;
 use super::down::{carry_out, timeout};
 use super::images::{Supply, foresee, supply};
 use super::project::chosen;
@@ -47,7 +48,13 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     if flags.quiet_build {
         context.screen.change(Progress::Quiet, Ansi::Auto, false);
     }
-    let supplied = supply(context, &supply_with, flags)?;
+    let supplied = match supply(context, &supply_with, flags) {
+        Ok(supplied) => supplied,
+        Err(failure) => {
+            keep_small(context, &store);
+            return Err(failure);
+        }
+    };
     if flags.quiet_build {
         let settings = &context.settings;
         context.screen.change(settings.progress, settings.ansi, settings.status_on_stdout);
@@ -56,14 +63,23 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     context.screen.finish();
     let seen = observe(&engine, &project.name)?;
     let plan = reconcile(&project, &supplied.images, &files, &seen, &options).map_err(Failure::Mistakes)?;
-    // A collector need not wait for what follows.
-    store.release();
-    let code = if in_background {
-        carry_out(context, &plan, &engine, &interrupts.stop)?;
-        ExitCode::SUCCESS
-    } else {
-        attached(context, &project, &plan, &engine, &interrupts, flags)?
-    };
+    let context = &*context;
+    let code = std::thread::scope(|scope| {
+        // A collector need not wait for what follows, and nothing below needs a piece of the store.
+        if store.has_published() {
+            scope.spawn(|| {
+                keep_small(context, &store);
+                store.release();
+            });
+        } else {
+            store.release();
+        }
+        if in_background {
+            carry_out(context, &plan, &engine, &interrupts.stop)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        attached(context, &project, &plan, &engine, &interrupts, flags)
+    })?;
     if supplied.sent && !flags.keep_old {
         forget_old(context, &store, &engine)?;
     }
