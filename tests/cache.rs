@@ -1,5 +1,6 @@
-//! The store: who needs what, what a prune takes, the cap, and collectors beside builds.
+//! The store: who needs what, what a prune takes, the cap, damage, and collectors beside builds.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::scene::{Ran, Scene, needs, ran, until};
@@ -179,6 +180,62 @@ fn the_cap_takes_the_older_project_first_and_leaves_names() {
     refused.fails(1, &["SHIPWAY_CACHE_LIMIT: `much` is not a size"]);
 }
 
+/// Changes one byte of a file and leaves its times as they are.
+fn flip(path: &Path) {
+    let times = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let mode = std::fs::metadata(path).unwrap().permissions();
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, mode).unwrap();
+    std::fs::File::open(path).unwrap().set_modified(times).unwrap();
+}
+
+/// The file of this name in the snapshots; there is one.
+fn in_snapshots(scene: &Scene, name: &str) -> std::path::PathBuf {
+    let snapshots = std::fs::read_dir(scene.store().join("snapshots-v1")).unwrap();
+    let mut paths = snapshots.map(|snapshot| snapshot.unwrap().path().join("tree").join(name));
+    paths.find(|path| path.exists()).unwrap()
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_made_again() {
+    let Some(scene) = Scene::with_busybox() else { return };
+    scene
+        .write("compose.yaml", "services:\n  one:\n    build: .\n")
+        .write("Dockerfile", "FROM busybox\nRUN seq 1000 > /made\nRUN mkdir /over && echo x > /over/x\n")
+        .age(".");
+    build(&scene, &[]).ok();
+    let good = scene.shipway(&["cache", "verify"]).ok();
+    assert!(good.out.contains("nothing is damaged"), "{}", good.out);
+    let right = std::fs::read(in_snapshots(&scene, "made")).unwrap();
+    flip(&in_snapshots(&scene, "made"));
+    flip(&in_snapshots(&scene, "bin/busybox"));
+    let found = scene.shipway(&["cache", "verify"]);
+    assert_eq!(found.code, Some(1));
+    assert_eq!(found.out.matches("its content has the digest").count(), 2, "{}", found.out);
+    assert!(found.out.contains("It belongs to busybox:latest, "), "{}", found.out);
+    let removed = scene.shipway(&["cache", "verify", "--remove"]).ok();
+    assert!(removed.out.contains("Removed: 2"), "{}", removed.out);
+    // The base is unpacked again from its blob, and everything above it is made again.
+    build(&scene, &[]).ok();
+    assert_eq!(std::fs::read(in_snapshots(&scene, "made")).unwrap(), right);
+    // The name of the base still means what was taken away.
+    let incomplete = scene.shipway(&["cache", "verify"]).fails(1, &[]);
+    assert!(incomplete.out.contains("image busybox:latest: a piece that it needs is missing"));
+    scene.shipway(&["image", "save", "-o", "b.tar", "busybox"]).fails(1, &[]);
+    let tar = needs("SHIPWAY_TEST_BUSYBOX_TAR", "SHIPWAY_TEST_BUSYBOX_TAR").unwrap();
+    scene.shipway(&["image", "import", &tar, "busybox:latest"]).ok();
+    scene.shipway(&["cache", "prune", "-f"]).ok();
+    assert!(scene.shipway(&["cache", "verify"]).ok().out.contains("nothing is damaged"));
+    // A blob.
+    let blobs = std::fs::read_dir(scene.store().join("blobs-v1/sha256")).unwrap();
+    flip(&blobs.map(|blob| blob.unwrap().path()).next().unwrap());
+    assert!(scene.shipway(&["cache", "verify"]).fails(1, &[]).out.contains("blob "));
+}
+
 #[test]
 fn a_prune_waits_for_a_build_and_names_it() {
     let Some(scene) = Scene::with_busybox() else { return };
@@ -284,5 +341,6 @@ fn collectors_beside_builds_hurt_no_build() {
         let all = std::fs::read_to_string(scene.project().join(output).join("all")).unwrap();
         assert!(all.starts_with(&format!("{}\n1\n2\n", 5 + number % 2)) && all.ends_with("\n1000\n"));
     }
+    assert!(scene.shipway(&["cache", "verify"]).ok().out.contains("nothing is damaged"));
     assert_eq!(std::fs::read_dir(scene.store().join("tmp")).unwrap().count(), 0);
 }

@@ -21,7 +21,7 @@ use crate::oci::{
     self, History, ImageConfig, LayerOptions, LayerTar, OciError, Reference, Times, is_later, timestamp,
 };
 use crate::sandbox::Layers;
-use crate::store::{Bucket, Held, Snapshot, Stamp};
+use crate::store::{Bucket, Held, Snapshot, Stamp, Store};
 
 /// What BuildKit writes beside each history line of a Dockerfile.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -147,10 +147,15 @@ pub(super) fn below(
     chain: &[Snapshot],
     index: usize,
 ) -> Result<Option<RootDir>, OciError> {
-    match builder.store.note(chain[index].id, ALONE) {
-        Some(_) => Ok(None),
-        None => merged(builder, &chain[..index]),
+    match stands_alone(builder.store, chain[index].id) {
+        true => Ok(None),
+        false => merged(builder, &chain[..index]),
     }
+}
+
+/// Whether a snapshot's layer is written without a look at what lies below it.
+pub(super) fn stands_alone(store: &Store, id: ResultId) -> bool {
+    store.note(id, ALONE).is_some()
 }
 
 /// The merged view of a chain; `None` for an empty one.

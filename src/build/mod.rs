@@ -7,10 +7,11 @@
 //!
 //! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
 //! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
-//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries. `owners` says who
-//! needs what of a store.
+//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries. `owners` and
+//! `damage` look at a store as a whole.
 
 mod checks;
+mod damage;
 mod deliver;
 mod elsewhere;
 mod error;
@@ -36,6 +37,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 pub use checks::{Checked, check, parsed, reached};
+pub use damage::damage;
 pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, deliver, save};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;

@@ -771,6 +771,8 @@ pub(super) enum Cache {
     Du(CacheDu),
     /// Remove what no image name holds and no service's last build needs
     Prune(CachePrune),
+    /// Look for damage: digest again what is in the store
+    Verify(CacheVerify),
 }
 
 /// `cache du`.
@@ -799,6 +801,17 @@ pub(super) struct CachePrune {
     /// Do not ask
     #[arg(short, long)]
     pub(super) force: bool,
+    /// How long to wait for other shipways that use the store
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub(super) wait: Wait,
+}
+
+/// `cache verify`.
+#[derive(Debug, Args, Default)]
+pub(super) struct CacheVerify {
+    /// Remove what is damaged, so that it is made again when it is needed
+    #[arg(long)]
+    pub(super) remove: bool,
     /// How long to wait for other shipways that use the store
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub(super) wait: Wait,

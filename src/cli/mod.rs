@@ -86,6 +86,7 @@ fn call(context: &mut Context<'_>, command: Command) -> Result<ExitCode, Failure
     match command {
         Command::Cache(args::Cache::Du(flags)) => commands::cache_du(context, &flags),
         Command::Cache(args::Cache::Prune(flags)) => commands::cache_prune(context, &flags),
+        Command::Cache(args::Cache::Verify(flags)) => commands::cache_verify(context, &flags),
         Command::Completion(flags) => commands::completion(context, &flags),
         Command::Version(flags) => commands::version(context, &flags),
         Command::Build(flags) => commands::build_services(context, &flags),

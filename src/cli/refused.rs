@@ -74,7 +74,6 @@ const COMMANDS: &[&[&str]] = &[
     &["wait"],
     &["watch"],
     &["alpha"],
-    &["cache", "verify"],
 ];
 
 /// Flags that compose and buildx keep for old scripts and that do nothing there: accepted and without effect.
@@ -193,7 +192,6 @@ mod tests {
         );
         assert_eq!(refused("shipway --compatibility ps"), ["not supported yet: --compatibility"]);
         assert_eq!(refused("shipway exec -it web sh -c ls"), ["not supported yet: `shipway exec`"]);
-        assert_eq!(refused("shipway cache verify"), ["not supported yet: `shipway cache verify`"]);
         assert_eq!(refused("shipway build --builder=x"), ["not supported yet: --builder"]);
         assert_eq!(refused("shipway image build --cache-to x ."), ["not supported yet: --cache-to"]);
     }

@@ -46,5 +46,5 @@ pub use packed::{Packing, packed_layer};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
 pub use registry::{Document, Push, PushLayer, Pushed, Registry, RegistryOptions, Resolved};
-pub use snapshot::{known_layer, layer_blob, measured_layer, publish_layer};
+pub use snapshot::{changed_layer, known_layer, layer_blob, measured_layer, publish_layer};
 pub use tarball::DamagedTar;

@@ -63,6 +63,43 @@ pub fn measured_layer(
     Ok(layer)
 }
 
+/// The digest that the snapshot's plain tar has now, if it is another one than was noted. A layer that has a
+/// blob of its own is unpacked once more beside it, and the two trees are compared: its tar is another
+/// program's. `None` too where nothing was noted or the blob is gone.
+pub fn changed_layer(
+    store: &Store,
+    snapshot: &Snapshot,
+    lower: impl FnOnce() -> Result<Option<RootDir>, OciError>,
+) -> Result<Option<Digest>, OciError> {
+    let note = store.note(snapshot.id, TAR_NOTE).and_then(|note| serde_json::from_slice(&note).ok());
+    let Some(TarNote { times, diff_id, .. }) = note else { return Ok(None) };
+    let lower = lower()?;
+    let digest = |tree: &Path, times: Times| -> Result<DiffId, OciError> {
+        let options = LayerOptions { times };
+        Ok(write_layer(&RootDir::open(tree)?, lower.as_ref(), &mut io::sink(), &options)?.diff_id)
+    };
+    let mut compared = times;
+    let expected = match layer_blob(store, snapshot.id) {
+        None => diff_id,
+        Some(layer) => {
+            let Some(blob) = store.blob(BlobId(layer.digest)) else { return Ok(None) };
+            let staging = store.stage()?;
+            let (_, mut reader) = decompressed(blob)?;
+            let (tree, limits) = (RootDir::open(&staging.tree())?, UnpackLimits::default());
+            // Bytes that do not unpack are the blob's damage, which is found by its digest.
+            let Ok(tar) = unpack_layer(&mut reader, &tree, lower.as_ref(), &limits) else { return Ok(None) };
+            if tar.diff_id != diff_id {
+                return Ok(None);
+            }
+            // Folders that the tar does not name have the time at which they were made.
+            compared = Times::NoLater(0);
+            digest(&staging.tree(), compared)?
+        }
+    };
+    let found = digest(&snapshot.tree, compared)?;
+    Ok((found != expected).then_some(found.0))
+}
+
 fn note_tar(
     store: &Store,
     snapshot: ResultId,

@@ -23,7 +23,7 @@ const SIZE: &str = "disk-bytes";
 const MOUNT_SIZE: &str = "bytes";
 
 /// Before the name of what is only remembered; no image name has a blank.
-const PIN: &str = "pin of ";
+pub(super) const PIN: &str = "pin of ";
 
 /// How the size of a copy of a cache mount is found, from its folder and its last use.
 pub(super) type MountBytes<'a> = dyn FnMut(&Path, SystemTime) -> Result<u64> + 'a;

@@ -33,7 +33,7 @@
 //! used records go first), [`Store::prune`] does it, alone in the store: a build always has precedence, a
 //! collector waits or leaves it to who comes after. [`Store::trim`] keeps the store below a size: whoever
 //! published something looks at the running total in the end, and the last one out removes what is too
-//! much.
+//! much. [`Store::damage`] looks for what is damaged.
 //!
 //! The store knows no images, no recipes and no contexts: recipes are opaque text, and what a record
 //! keeps alive is listed in it.
@@ -56,6 +56,7 @@ mod shelves;
 mod size;
 mod snapshots;
 mod temporary;
+mod verify;
 
 pub use blobs::BlobWriter;
 pub use claims::{Claim, Key, Lookup};

@@ -64,6 +64,14 @@ impl Store {
         Ok(Some(Pruned { removals, remaining, named: inventory.named_bytes() }))
     }
 
+    /// Removes exactly this, as [`Store::prune`] does; false if others still use the store.
+    pub fn remove(&self, removals: &Removals, patience: Patience<'_>) -> Result<bool> {
+        let Some(alone) = self.alone(patience)? else { return Ok(false) };
+        self.carry_out(removals, alone)?;
+        self.forget_size()?;
+        Ok(true)
+    }
+
     /// The processes that hold the store open, this one not counted; none where the system does not say.
     pub fn users(&self) -> Vec<u32> {
         let Ok(lock) = std::fs::metadata(self.path(".lock")) else { return Vec::new() };

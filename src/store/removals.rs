@@ -1,14 +1,14 @@
 //! What goes from a store, as values: one [`Removal`] a piece, each with its reason, and the text that
 //! shows them.
 //!
-//! The collector decides what goes; whoever carries it out (`prune`) only follows the steps.
+//! The collector and `verify` decide what goes; whoever carries it out (`prune`) only follows the steps.
 //! Nothing here decides or touches the disk.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::digest::ResultId;
+use crate::base::digest::{Digest, ResultId};
 
 use super::{Held, KeptCache};
 
@@ -23,6 +23,8 @@ pub enum Why {
     Unreadable,
     /// Neither a name nor a remaining record holds it.
     Unheld,
+    /// Its content is not what it was; the digest that it has now.
+    Damaged(Digest),
 }
 
 /// One removal.
@@ -95,6 +97,7 @@ impl fmt::Display for Why {
             Self::Broken => formatter.write_str("a piece that it needs is missing"),
             Self::Unreadable => formatter.write_str("not readable as a record"),
             Self::Unheld => formatter.write_str("nothing holds it"),
+            Self::Damaged(found) => write!(formatter, "its content has the digest {} now", found.short()),
         }
     }
 }

@@ -434,3 +434,31 @@ fn a_store_that_names_keep_too_large_is_left_until_it_has_grown() {
     assert_eq!(pruned.removals.steps.len(), 4, "{}", pruned.removals);
     assert!(open(folder.path()).peek(definition("named")).is_some());
 }
+
+#[test]
+fn damage_is_found_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let base = publish(&store, "base", &[]);
+    let top = publish(&store, "top", &[(definition("base"), base)]);
+    let (good, bad) = (blob(&store, b"good"), blob(&store, b"bad"));
+    store.shelf(Bucket::Names).put("name", &serde_json::json!({"holds": [Held::Blob(bad)]})).unwrap();
+    let find = |store: &Store| store.damage(&store.inventory().unwrap(), &mut |_| {}).unwrap();
+    assert_eq!(find(&store).steps, []);
+    std::fs::write(store.blob_path(bad), "bat").unwrap();
+    std::fs::remove_dir_all(store.path("snapshots-v1").join(base.0.hex())).unwrap();
+    let before = listing(folder.path());
+    let found = find(&store);
+    assert_eq!(listing(folder.path()), before, "only read");
+    let mut kinds: Vec<_> =
+        found.to_string().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    kinds.sort();
+    assert_eq!(kinds, ["blob", "record", "record", "snapshot"], "{found}");
+    let inventory = store.inventory().unwrap();
+    assert_eq!((inventory.names_of(Held::Blob(bad)), inventory.incomplete_names()), (vec!["name"], vec![]));
+    assert!(store.remove(&found, Patience::NONE).unwrap());
+    let store = open(folder.path());
+    assert!(!store.has_blob(bad) && store.has_blob(good) && store.snapshot(top).is_none());
+    assert_eq!(find(&store).steps, []);
+    assert_eq!(store.inventory().unwrap().incomplete_names(), ["name"]);
+}

@@ -172,6 +172,8 @@ fn no_run_loses_what_it_met_to_a_collector() {
         assert!(child.wait().unwrap().success());
     }
     assert!(pruned > 0);
+    let store = Store::open(&root).unwrap();
+    assert_eq!(store.damage(&store.inventory().unwrap(), &mut |_| {}).unwrap().steps, []);
     // Whoever collects is in the way of no run: what went was made again.
     let runs = std::fs::read(counters.join("chain0-0")).unwrap().len();
     assert!(runs > 1, "{runs} runs beside {pruned} prunes");
@@ -189,6 +191,8 @@ fn death_at_any_point_of_a_prune_leaves_a_store_that_works() {
         let top = chain(&store, &counters, "fragile");
         assert_eq!(store.chain(top).unwrap().len(), 4);
         assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+        let found = store.damage(&store.inventory().unwrap(), &mut |_| {}).unwrap();
+        assert_eq!(found.steps, [], "{found}");
         if status.success() {
             assert!(points > 10, "the trial ended after {points} points");
             return;

@@ -1,17 +1,17 @@
-//! `cache du`, `cache prune`, and keeping the store small after a command that filled it.
+//! `cache du`, `cache prune`, `cache verify`, and keeping the store small after a command that filled it.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use crate::base::event::{Event, Events};
-use crate::build::owners;
-use crate::cli::args::{CacheDu, CachePrune, TableFormat};
+use crate::build::{OnDemand, damage, owners};
+use crate::cli::args::{CacheDu, CachePrune, CacheVerify, TableFormat};
 use crate::cli::failure::Failure;
 use crate::cli::quantity;
 use crate::cli::render::text::size;
-use crate::store::{Inventory, Limits, Patience, Pruned, Store, Trimmed};
+use crate::store::{Inventory, Limits, Patience, Pruned, Removal, Removals, Store, Trimmed};
 
-use super::cache_usage::{Shown, json, text};
+use super::cache_usage::{Shown, familiar, json, text};
 use super::{Context, Ended};
 
 /// Prints what the store takes, by kind and by service.
@@ -48,6 +48,43 @@ pub(in crate::cli) fn cache_prune(context: &Context<'_>, flags: &CachePrune) -> 
         return Err(in_use(&store, flags.wait.0));
     };
     context.screen.result(&summary(&pruned, "Freed"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Digests again what is in the store; fails if something is damaged and stays.
+pub(in crate::cli) fn cache_verify(context: &Context<'_>, flags: &CacheVerify) -> Ended {
+    context.needs_root()?;
+    let store = context.store()?;
+    let inventory = store.inventory()?;
+    let (all, mut done) = (inventory.bytes() - inventory.other_bytes, 0);
+    let what = || "verify".to_owned();
+    let mut seen = |bytes| {
+        done += bytes;
+        context.screen.emit(Event::Transfer { what: what(), done, total: Some(all) });
+    };
+    let found = damage(&store, &OnDemand::new(&store), &inventory, &mut seen)?;
+    context.screen.finish();
+    let incomplete = inventory.incomplete_names();
+    if found.steps.is_empty() && incomplete.is_empty() {
+        context.screen.result(&format!("{} digested: nothing is damaged\n", size(done)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = damage_text(&found, &inventory);
+    if found.steps.is_empty() {
+        context.screen.result(&text);
+        return Ok(ExitCode::FAILURE);
+    }
+    if !flags.remove || context.settings.dry_run {
+        let text = format!("{text}Damaged: {} (`--remove` takes it away)\n", found.steps.len());
+        context.screen.result(&text);
+        return Ok(ExitCode::FAILURE);
+    }
+    let waiting = |users: &[u32]| tell_wait(context, users);
+    if !store.remove(&found, Patience { limit: flags.wait.0, waiting: &waiting })? {
+        context.screen.result(&text);
+        return Err(in_use(&store, flags.wait.0));
+    }
+    context.screen.result(&format!("{text}Removed: {}\n", found.steps.len()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,6 +147,29 @@ fn summary(pruned: &Pruned, freed: &str) -> String {
     format!("{lines}{freed}: {bytes}\nRemaining: {remaining}, of which image names hold {named}\n")
 }
 
+fn damage_text(found: &Removals, inventory: &Inventory) -> String {
+    let mut text = found.text(&size);
+    let mut names: Vec<&str> = Vec::new();
+    for step in &found.steps {
+        if let Removal::Piece(held, ..) = step {
+            names.extend(inventory.names_of(*held));
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    let names: Vec<_> = names.into_iter().map(familiar).collect();
+    if !names.is_empty() {
+        text.push_str(&format!("It belongs to {}\n", names.join(", ")));
+    }
+    for name in inventory.incomplete_names() {
+        let name = familiar(name);
+        text.push_str(&format!(
+            "image {name}: a piece that it needs is missing; build, import or load it again\n"
+        ));
+    }
+    text
+}
+
 fn tell_wait(context: &Context<'_>, users: &[u32]) {
     let text = format!("waiting for {} to end: it uses the store", others(users));
     context.screen.emit(Event::Notice(text));
@@ -158,7 +218,6 @@ fn limits(flags: &CachePrune) -> Result<Limits, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Removals;
 
     #[test]
     fn limits_are_read_from_the_flags() {

@@ -86,7 +86,7 @@ fn pieces(shown: &Shown<'_>) -> String {
 }
 
 /// A name as users write it; what is none (a pin) stays.
-fn familiar(name: &str) -> String {
+pub(super) fn familiar(name: &str) -> String {
     Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.familiar())
 }
 

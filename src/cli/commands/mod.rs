@@ -34,7 +34,7 @@ use super::render::Screen;
 use super::settings::Settings;
 
 pub(super) use build::{build_services, image_build};
-pub(super) use cache::{cache_du, cache_prune};
+pub(super) use cache::{cache_du, cache_prune, cache_verify};
 pub(super) use config::config;
 pub(super) use down::down;
 pub(super) use image::{image_import, image_ls};
