@@ -228,16 +228,18 @@ fn users(folder: &Path) -> Vec<String> {
 
 const DOZEN: [&str; 8] = ["--engine", "none", "--parallel", "2", "image", "build", "-t", "made"];
 
-/// After a death: nothing runs or is mounted, the next build works and leaves nothing in `tmp`.
+/// After a death: nothing runs or is mounted, the next build works, and the next that writes leaves nothing
+/// in `tmp`. (Where all was published before the death, the next build finds nothing to do and writes
+/// nothing.)
 fn recovers(scene: &Scene, nonce: &str) {
     until("all is gone", || users(scene.store()).is_empty());
     assert_eq!(mounts(scene.store()), [""; 0]);
     scene.shipway(&[&DOZEN[..], &["."]].concat()).ok();
-    assert_eq!(std::fs::read_dir(scene.store().join("tmp")).unwrap().count(), 0);
     let before = trace(scene).len();
     // Nothing has to run for it again.
     check(scene, nonce);
     assert_eq!(trace(scene).len(), before);
+    assert_eq!(std::fs::read_dir(scene.store().join("tmp")).unwrap().count(), 0);
 }
 
 #[test]
