@@ -1,8 +1,9 @@
 //! The store: who needs what, what a prune takes, the cap, damage, and collectors beside builds.
 
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::scene::{Ran, Scene, ran, until};
+use crate::scene::{Ran, Scene, needs, ran, until};
 
 /// Builds the project without an engine.
 fn build(scene: &Scene, more: &[&str]) -> Ran {
@@ -96,6 +97,22 @@ fn what_was_pruned_is_built_again_and_says_so() {
     let again = build(&scene, &[]).ok();
     assert!(again.err.contains("because its result was evicted"), "{}", again.err);
     assert_eq!(scene.shipway(&["image", "ls", "-q"]).ok().out.lines().count(), 3);
+}
+
+#[test]
+fn a_pruned_store_needs_no_network_where_nothing_changed() {
+    let Some(registry) = needs("SHIPWAY_TEST_REGISTRY", "a registry (SHIPWAY_TEST_REGISTRY)") else { return };
+    let Some(scene) = Scene::as_root() else { return };
+    scene
+        .write("compose.yaml", "services:\n  one:\n    build: .\n")
+        .write("Dockerfile", &format!("FROM {registry}/library/busybox:latest\nRUN echo made > /made\n"))
+        .age(".");
+    build(&scene, &[]).ok();
+    scene.shipway(&["cache", "prune", "-f", "-a"]).ok();
+    let again = scene.shipway(&["--offline", "--engine", "none", "--progress", "plain", "build"]).ok();
+    assert!(again.err.contains("nothing changed"), "{}", again.err);
+    let held = scene.shipway(&["cache", "du", "-v"]).ok().out;
+    assert!(held.contains("pin of "), "{held}");
 }
 
 /// Makes the records that mention this look as if they had last been used so many hours ago.
@@ -205,6 +222,12 @@ fn a_flipped_byte_is_found_and_made_again() {
     // The base is unpacked again from its blob, and everything above it is made again.
     build(&scene, &[]).ok();
     assert_eq!(std::fs::read(in_snapshots(&scene, "made")).unwrap(), right);
+    // The name of the base still means what was taken away.
+    let incomplete = scene.shipway(&["cache", "verify"]).fails(1, &[]);
+    assert!(incomplete.out.contains("image busybox:latest: a piece that it needs is missing"));
+    scene.shipway(&["image", "save", "-o", "b.tar", "busybox"]).fails(1, &[]);
+    let tar = needs("SHIPWAY_TEST_BUSYBOX_TAR", "SHIPWAY_TEST_BUSYBOX_TAR").unwrap();
+    scene.shipway(&["image", "import", &tar, "busybox:latest"]).ok();
     scene.shipway(&["cache", "prune", "-f"]).ok();
     assert!(scene.shipway(&["cache", "verify"]).ok().out.contains("nothing is damaged"));
     // A blob.
@@ -237,6 +260,33 @@ fn a_prune_waits_for_a_build_and_names_it() {
     let waited = ran(&waiting.wait_with_output().unwrap()).ok();
     assert!(waited.out.contains("cache mount ") && waited.out.contains("Remaining:"), "{}", waited.out);
     assert!(build(&scene, &[]).ok().err.contains("nothing changed"));
+}
+
+#[test]
+fn an_attached_project_is_in_no_collectors_way_and_keeps_the_cap() {
+    let Some(scene) = Scene::with_engine("collect") else { return };
+    scene
+        .write("compose.yaml", "services:\n  one:\n    build: .\n    command: sleep 1000\n")
+        .write("Dockerfile", "FROM busybox AS made\nRUN head -c 4000000 /dev/urandom > /made\nFROM busybox\nCOPY --from=made /bin/busybox /made\n")
+        .age(".");
+    let mut command = scene.command(&["up", "-t", "1"]);
+    command.env("SHIPWAY_CACHE_LIMIT", "7MB").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    until("it runs", || {
+        let id = scene.container("one");
+        id.is_some_and(|id| scene.docker(&["inspect", "-f", "{{.State.Running}}", &id]).out.trim() == "true")
+    });
+    // The stage went when the build was done; an image's own pieces stay whatever is pruned.
+    until("the store is released", || {
+        scene.shipway(&["cache", "prune", "-f", "-a", "--wait", "0s"]).code == Some(0)
+    });
+    assert_eq!(du(&scene)["all_reclaimable_bytes"], 0);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    let ended = ran(&child.wait_with_output().unwrap());
+    assert!(ended.err.contains("above its limit of 7.34MB: removed 4.0"), "{}", ended.err);
+    let again = scene.shipway(&["up", "-d"]).ok();
+    assert!(again.err.contains("nothing changed"), "{}", again.err);
 }
 
 #[test]

@@ -106,6 +106,10 @@ impl NamedImage {
             Held::Blob(_) => None,
         });
         let top = snapshots.max_by_key(Vec::len).and_then(|chain| Some(chain.last()?.id));
+        let has_layers = self.stored.holds.iter().any(|held| matches!(held, Held::Snapshot(_)));
+        if has_layers && top.is_none() {
+            return None;
+        }
         let (id, names) = (self.stored.config, vec![self.name.clone()]);
         Some(Exported { id, names, result: top, epoch: self.stored.epoch })
     }

@@ -112,8 +112,10 @@ impl Inventory {
                 }
             }
         }
-        let unheld = self.pieces.iter().filter(|(held, _)| !holders.contains_key(held));
-        steps.extend(unheld.map(|(held, piece)| Removal::Piece(*held, piece.bytes, Why::Unheld)));
+        let mut unheld: Vec<_> = self.pieces.iter().filter(|(held, _)| !holders.contains_key(held)).collect();
+        // Whoever is killed on the way leaves no snapshot without what it stands on.
+        unheld.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.chain.len()));
+        steps.extend(unheld.into_iter().map(|(held, piece)| Removal::Piece(*held, piece.bytes, Why::Unheld)));
         Removals { steps }
     }
 

@@ -1,6 +1,6 @@
-//! Where a publish can be cut off. In tests a point may kill the process; otherwise it is nothing.
+//! Where a publish or a prune can be cut off. In tests a point may kill the process; otherwise it is nothing.
 
-/// A moment between two steps of a publish.
+/// A moment between two steps.
 #[cfg(not(test))]
 pub(super) const fn point() {}
 

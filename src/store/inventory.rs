@@ -22,6 +22,9 @@ const SIZE: &str = "disk-bytes";
 /// The file that remembers the size of a copy of a cache mount.
 const MOUNT_SIZE: &str = "bytes";
 
+/// Before the name of what is only remembered; no image name has a blank.
+pub(super) const PIN: &str = "pin of ";
+
 /// How the size of a copy of a cache mount is found, from its folder and its last use.
 pub(super) type MountBytes<'a> = dyn FnMut(&Path, SystemTime) -> Result<u64> + 'a;
 
@@ -90,7 +93,7 @@ impl Store {
         // Without what a pin holds, a build in which nothing changed would have to ask the network.
         let pins = self.shelf(Bucket::Pins).list::<Rooted>().into_iter();
         let pins = pins.filter(|(_, value)| !value.holds.is_empty());
-        inventory.names.extend(pins.map(|(name, value)| (format!("pin of {name}"), value.holds)));
+        inventory.names.extend(pins.map(|(name, value)| (format!("{PIN}{name}"), value.holds)));
         for bucket in
             ["records-v1", "canonical-v1", "names-v1", "pins-v1", "history-v1", "handover-v1", "trees-v1"]
         {
@@ -116,7 +119,8 @@ impl Store {
             let chain = self.chain(id).unwrap_or_default();
             let mut chain: Vec<_> = chain.into_iter().map(|snapshot| snapshot.id).collect();
             let whole = chain.pop().is_some();
-            let bytes = if whole { self.snapshot_bytes(id)? } else { 0 };
+            let bytes =
+                if whole { self.snapshot_bytes(id)? } else { disk_bytes(&snapshots::folder(self, id)) };
             inventory.pieces.insert(Held::Snapshot(id), Piece { bytes, chain });
         }
         Ok(())

@@ -14,7 +14,7 @@
 //! records-v1/ab/HEX.json       definition key → record
 //! canonical-v1/ab/HEX.json     canonical key → record
 //! names-v1 pins-v1 history-v1 handover-v1    shelves of small named values
-//! .size                        the running total
+//! .size  .size-lock            the running total
 //! trees-v1/                    stat caches; `context` owns their format
 //! mounts-v1/IDENTITY/N/        what steps share from build to build, each copy with its lock
 //! ```
@@ -70,6 +70,7 @@ pub use removals::{Removal, Removals, Why};
 pub use root::Store;
 pub use shares::{OwnedStep, Owner, PieceKind, PieceLine, Share, Shares};
 pub use shelves::{Bucket, Shelf};
+pub use size::Trimmed;
 pub use snapshots::{Snapshot, Staging};
 
 /// What an operation of the store gives.

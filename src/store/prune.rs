@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::base::fs::FileLock;
 
 use super::collect::Limits;
-use super::{Held, Owner, Removal, Removals, Result, Store, remove, snapshots, temporary};
+use super::{Held, Owner, Removal, Removals, Result, Store, fault, remove, snapshots, temporary};
 
-/// How often a waiting remover looks.
-const POLL: Duration = Duration::from_millis(50);
+/// How often a waiting remover looks: often enough to find the moment between two short runs.
+const POLL: Duration = Duration::from_millis(5);
 
 /// How long to wait for others who use the store.
 #[derive(Clone, Copy)]
@@ -105,11 +105,13 @@ impl Store {
         let (away, _lock) = temporary::make_folder(&self.path("tmp"))?;
         let mut moved = Ok(());
         for (number, removal) in removals.steps.iter().enumerate() {
+            fault::point();
             moved = self.set_aside(removal, &away.join(number.to_string()));
             if moved.is_err() {
                 break;
             }
         }
+        fault::point();
         drop(alone);
         // What cannot be removed now is removed by the next writer's sweep.
         let removed = remove::remove_tree(&away);

@@ -40,7 +40,8 @@ pub enum Removal {
     Cache(KeptCache, Why),
 }
 
-/// What is to go, in order: records before what they hold. Its text form has a line a step.
+/// What is to go, in order: records before what they hold, snapshots before what they stand
+/// on. Its text form has a line a step.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Removals {
     /// The steps.

@@ -15,6 +15,17 @@ use crate::base::fs::{AtPath, FileLock};
 use super::collect::Limits;
 use super::{Held, Patience, Pruned, Result, Store};
 
+/// What [`Store::trim`] came to; the cap in bytes is beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trimmed {
+    /// There was nothing to do.
+    Fits,
+    /// The store takes so many bytes, and others use it: who ends after us trims it.
+    InUse(u64, u64),
+    /// It was trimmed.
+    Done(Pruned, u64),
+}
+
 /// A total that is older is counted afresh.
 const DAY: u64 = 24 * 60 * 60;
 
@@ -46,31 +57,31 @@ const fn target(most: u64) -> u64 {
 impl Store {
     /// Ends a run whose store is to stay below a cap, which `most` gives for a file system of that size: if
     /// the run has published something and the store is too large by now, the least recently used goes,
-    /// whatever services need it, until a tenth of the cap is free. What went, and the cap; `None` if there
-    /// was nothing to do, or somebody else uses the store: who ends after us does it. The shared lock is
+    /// whatever services need it, until a tenth of the cap is free. Nobody is waited for. The shared lock is
     /// given up if it has to be.
-    pub fn trim(&self, most: &dyn Fn(u64) -> Option<u64>) -> Result<Option<(Pruned, u64)>> {
+    pub fn trim(&self, most: &dyn Fn(u64) -> Option<u64>) -> Result<Trimmed> {
         let made = self.take_made();
         if made.is_empty() {
-            return Ok(None);
+            return Ok(Trimmed::Fits);
         }
         let (capacity, taken) = self.capacity()?;
         let Some(most) = most(capacity).filter(|most| taken > *most) else {
             // Nobody counts what this run made.
             self.forget_size()?;
-            return Ok(None);
+            return Ok(Trimmed::Fits);
         };
-        if !self.grown(&made)?.is_too_much(most) {
-            return Ok(None);
+        let size = self.grown(&made)?;
+        if !size.is_too_much(most) {
+            return Ok(Trimmed::Fits);
         }
         let limits = Limits { keep_bytes: Some(target(most)), unused_for: None, all: true };
-        let pruned = self.prune(&limits, &Vec::new, Patience::NONE)?;
-        if let Some(pruned) = &pruned
-            && pruned.remaining > target(most)
-        {
+        let Some(pruned) = self.prune(&limits, &Vec::new, Patience::NONE)? else {
+            return Ok(Trimmed::InUse(size.bytes, most));
+        };
+        if pruned.remaining > target(most) {
             self.put_size(Size { bytes: pruned.remaining, stuck: pruned.remaining, counted: now() })?;
         }
-        Ok(pruned.map(|pruned| (pruned, most)))
+        Ok(Trimmed::Done(pruned, most))
     }
 
     /// The bytes of the store's file system, and those of them that are taken.

@@ -377,6 +377,7 @@ fn who_published_keeps_the_store_below_its_cap() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let trim = |store: &Store, most: u64| store.trim(&|_| Some(most)).unwrap();
+    let fits = |store: &Store, most: u64| trim(store, most) == Trimmed::Fits;
     let age = |name: &str, hours: u64| {
         let before = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
         for path in [
@@ -390,20 +391,23 @@ fn who_published_keeps_the_store_below_its_cap() {
         large(&store, name, 1 << 20);
         age(name, hours);
     }
-    assert!(trim(&store, 4 * MB).is_none(), "it fits");
-    assert!(trim(&store, 0).is_none(), "this run has published nothing since");
+    assert!(fits(&store, 4 * MB));
+    assert!(fits(&store, 0), "this run has published nothing since");
     // A run of its own: 3 MB are known from the total, its own comes on top.
     let next = open(folder.path());
     large(&next, "four", 1 << 20);
-    assert!(next.trim(&|_| None).unwrap().is_none());
+    assert_eq!(next.trim(&|_| None).unwrap(), Trimmed::Fits);
     drop(next);
     let next = open(folder.path());
     large(&next, "five", 1 << 20);
-    assert!(trim(&next, 4 * MB).is_none(), "`store` is still in use");
+    assert!(
+        matches!(trim(&next, 4 * MB), Trimmed::InUse(bytes, _) if bytes > 5 * MB),
+        "`store` is still there"
+    );
     drop((store, next));
     let last = open(folder.path());
     large(&last, "six", 1 << 10);
-    let (pruned, most) = trim(&last, 4 * MB).unwrap();
+    let Trimmed::Done(pruned, most) = trim(&last, 4 * MB) else { panic!("not trimmed") };
     assert_eq!(most, 4 * MB);
     let gone = |name: &str| open(folder.path()).peek(definition(name)).is_none();
     assert!(gone("one") && gone("three") && !gone("two"), "{}", pruned.removals);
@@ -417,16 +421,17 @@ fn a_store_that_names_keep_too_large_is_left_until_it_has_grown() {
     let named = large(&store, "named", 1 << 20);
     store.shelf(Bucket::Names).put("name", &serde_json::json!({"holds": [Held::Snapshot(named)]})).unwrap();
     let trim = |store: &Store| store.trim(&|_| Some(1000 * 1000)).unwrap();
-    let (pruned, most) = trim(&store).unwrap();
+    let Trimmed::Done(pruned, most) = trim(&store) else { panic!("not trimmed") };
     assert!(pruned.removals.steps.is_empty() && pruned.remaining > most && pruned.named > most);
     let (again, grown) = (open(folder.path()), open(folder.path()));
     large(&again, "small", 1 << 10);
     drop(grown);
-    assert!(trim(&again).is_none());
+    assert_eq!(trim(&again), Trimmed::Fits);
     let grown = open(folder.path());
     drop(again);
     large(&grown, "large", 1 << 20);
-    assert_eq!(trim(&grown).unwrap().0.removals.steps.len(), 4);
+    let Trimmed::Done(pruned, _) = trim(&grown) else { panic!("not trimmed") };
+    assert_eq!(pruned.removals.steps.len(), 4, "{}", pruned.removals);
     assert!(open(folder.path()).peek(definition("named")).is_some());
 }
 
@@ -449,9 +454,11 @@ fn damage_is_found_and_removed() {
         found.to_string().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     kinds.sort();
     assert_eq!(kinds, ["blob", "record", "record", "snapshot"], "{found}");
-    assert_eq!(store.inventory().unwrap().names_of(Held::Blob(bad)), ["name"]);
+    let inventory = store.inventory().unwrap();
+    assert_eq!((inventory.names_of(Held::Blob(bad)), inventory.incomplete_names()), (vec!["name"], vec![]));
     assert!(store.remove(&found, Patience::NONE).unwrap());
     let store = open(folder.path());
     assert!(!store.has_blob(bad) && store.has_blob(good) && store.snapshot(top).is_none());
     assert_eq!(find(&store).steps, []);
+    assert_eq!(store.inventory().unwrap().incomplete_names(), ["name"]);
 }

@@ -77,6 +77,30 @@ fn hammer(root: &Path, counters: &Path) {
     store.sync().unwrap();
 }
 
+/// Everything that no name holds goes.
+const ALL: Limits = Limits { keep_bytes: None, unused_for: None, all: true };
+
+/// Short runs, each of which must keep everything that it met or made until it ends, and trims the store
+/// then.
+fn visit(root: &Path, counters: &Path) {
+    for turn in 0..60_u64 {
+        let store = Store::open(root).unwrap();
+        let name = format!("chain{}", turn % 3);
+        let top = chain(&store, counters, &name);
+        std::thread::yield_now();
+        let found = store.chain(top).unwrap();
+        for (depth, snapshot) in found.iter().enumerate() {
+            let content = std::fs::read_to_string(snapshot.tree.join("file")).unwrap();
+            assert_eq!(content, format!("{name}-{depth}"));
+        }
+        assert_eq!((found.len(), chain(&store, counters, &name)), (4, top));
+        store.sync().unwrap();
+        store.trim(&|_| Some(40_000)).unwrap();
+        drop(store);
+        std::thread::sleep(std::time::Duration::from_millis(turn % 7 * 3));
+    }
+}
+
 /// Starts this binary again in the given role.
 fn start(role: &str, folder: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -91,7 +115,15 @@ fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (role, folder) = role.split_once(' ').unwrap();
     let (root, counters) = folders(Path::new(folder));
-    if let Some(count) = role.strip_prefix("die-after-") {
+    if let Some(count) = role.strip_prefix("prune-") {
+        let store = Store::open(&root).unwrap();
+        chain(&store, &counters, "fragile");
+        store.sync().unwrap();
+        fault::arm(count.parse().unwrap());
+        store.prune(&ALL, &Vec::new, Patience::NONE).unwrap().unwrap();
+    } else if role == "visit" {
+        visit(&root, &counters);
+    } else if let Some(count) = role.strip_prefix("die-after-") {
         let store = Store::open(&root).unwrap();
         fault::arm(count.parse().unwrap());
         chain(&store, &counters, "fragile");
@@ -122,6 +154,51 @@ fn equal_work_is_done_once_by_all_threads_and_processes() {
         assert_eq!(std::fs::read_to_string(&counter).unwrap(), "x", "{}", counter.display());
     }
     assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn no_run_loses_what_it_met_to_a_collector() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, counters) = folders(folder.path());
+    let mut children: Vec<_> = (0..3).map(|_| start("visit", folder.path())).collect();
+    let patience = Patience { limit: std::time::Duration::from_millis(200), waiting: &|_| {} };
+    let (mut pruned, mut running) = (0, true);
+    while running {
+        let store = Store::open(&root).unwrap();
+        pruned += usize::from(store.prune(&ALL, &Vec::new, patience).unwrap().is_some());
+        running = children.iter_mut().any(|child| child.try_wait().unwrap().is_none());
+    }
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(pruned > 0);
+    let store = Store::open(&root).unwrap();
+    assert_eq!(store.damage(&store.inventory().unwrap(), &mut |_| {}).unwrap().steps, []);
+    // Whoever collects is in the way of no run: what went was made again.
+    let runs = std::fs::read(counters.join("chain0-0")).unwrap().len();
+    assert!(runs > 1, "{runs} runs beside {pruned} prunes");
+}
+
+#[test]
+fn death_at_any_point_of_a_prune_leaves_a_store_that_works() {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = tempfile::tempdir().unwrap();
+    for points in 0.. {
+        let (root, counters) = folders(&folder.path().join(points.to_string()));
+        let status = start(&format!("prune-{points}"), root.parent().unwrap()).wait().unwrap();
+        check_survivors(&root);
+        let store = Store::open(&root).unwrap();
+        let top = chain(&store, &counters, "fragile");
+        assert_eq!(store.chain(top).unwrap().len(), 4);
+        assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+        let found = store.damage(&store.inventory().unwrap(), &mut |_| {}).unwrap();
+        assert_eq!(found.steps, [], "{found}");
+        if status.success() {
+            assert!(points > 10, "the trial ended after {points} points");
+            return;
+        }
+        assert_eq!(status.signal(), Some(9));
+    }
 }
 
 #[test]

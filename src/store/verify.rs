@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::fs::AtPath;
 
+use super::inventory::PIN;
 use super::{Held, Inventory, Removal, Removals, Result, Store, Why};
 
 impl Store {
@@ -59,6 +60,13 @@ impl Store {
 }
 
 impl Inventory {
+    /// The image names that need a piece which is missing: what stands under them cannot be given away.
+    pub fn incomplete_names(&self) -> Vec<&str> {
+        let missing = |held: &Held| !self.pieces.contains_key(held);
+        let incomplete = self.names.iter().filter(|(_, holds)| self.reach(holds).iter().any(missing));
+        incomplete.filter(|(name, _)| !name.starts_with(PIN)).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// The names that hold this snapshot or something that stands on it, or this blob.
     pub fn names_of(&self, held: Held) -> Vec<&str> {
         let holding = self.names.iter().filter(|(_, holds)| self.reach(holds).contains(&held));

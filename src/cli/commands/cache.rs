@@ -9,7 +9,7 @@ use crate::cli::args::{CacheDu, CachePrune, CacheVerify, TableFormat};
 use crate::cli::failure::Failure;
 use crate::cli::quantity;
 use crate::cli::render::text::size;
-use crate::store::{Inventory, Limits, Patience, Pruned, Removal, Removals, Store};
+use crate::store::{Inventory, Limits, Patience, Pruned, Removal, Removals, Store, Trimmed};
 
 use super::cache_usage::{Shown, familiar, json, text};
 use super::{Context, Ended};
@@ -64,11 +64,16 @@ pub(in crate::cli) fn cache_verify(context: &Context<'_>, flags: &CacheVerify) -
     };
     let found = damage(&store, &OnDemand::new(&store), &inventory, &mut seen)?;
     context.screen.finish();
-    if found.steps.is_empty() {
+    let incomplete = inventory.incomplete_names();
+    if found.steps.is_empty() && incomplete.is_empty() {
         context.screen.result(&format!("{} digested: nothing is damaged\n", size(done)));
         return Ok(ExitCode::SUCCESS);
     }
     let text = damage_text(&found, &inventory);
+    if found.steps.is_empty() {
+        context.screen.result(&text);
+        return Ok(ExitCode::FAILURE);
+    }
     if !flags.remove || context.settings.dry_run {
         let text = format!("{text}Damaged: {} (`--remove` takes it away)\n", found.steps.len());
         context.screen.result(&text);
@@ -87,8 +92,14 @@ pub(in crate::cli) fn cache_verify(context: &Context<'_>, flags: &CacheVerify) -
 /// what goes wrong here is only said.
 pub(super) fn keep_small(context: &Context<'_>, store: &Store) {
     let event = match store.trim(&|capacity| context.settings.cache_limit.bytes(capacity)) {
-        Ok(None) => return,
-        Ok(Some((pruned, most))) => trimmed(&pruned, most),
+        Ok(Trimmed::Fits) => return,
+        Ok(Trimmed::InUse(bytes, most)) => Event::Notice(format!(
+            "the store takes {}, more than its limit of {}: it is trimmed after {} has ended",
+            size(bytes),
+            size(most),
+            others(&store.users())
+        )),
+        Ok(Trimmed::Done(pruned, most)) => trimmed(&pruned, most),
         Err(error) => Event::Warning(format!("cannot keep the store below its limit: {error}")),
     };
     context.screen.emit(event);
@@ -149,6 +160,12 @@ fn damage_text(found: &Removals, inventory: &Inventory) -> String {
     let names: Vec<_> = names.into_iter().map(familiar).collect();
     if !names.is_empty() {
         text.push_str(&format!("It belongs to {}\n", names.join(", ")));
+    }
+    for name in inventory.incomplete_names() {
+        let name = familiar(name);
+        text.push_str(&format!(
+            "image {name}: a piece that it needs is missing; build, import or load it again\n"
+        ));
     }
     text
 }
