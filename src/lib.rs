@@ -32,7 +32,7 @@
 //! | L2 | [`context`] | ignore files, stat cache, selection digests, copying | what a COPY selects or writes |
 //! | L2 | [`oci`] | references, images, layers, archives, registries | formats and protocols of images |
 //! | L2 | [`remote`] | files behind URLs, git repositories | protocols, how a repository is named |
-//! | L1 | [`store`] | blobs, snapshots, records, shelves, the collector; knows no OCI | the disk |
+//! | L1 | [`store`] | blobs, snapshots, records, shelves, the collector; knows no OCI | the disk; what goes when it is full: `store::collect` |
 //! | L1 | [`compose`] | the compose language; pure | a compose key: a row of the attribute table `compose::attrs` |
 //! | L1 | [`dockerfile`] | the Dockerfile language; pure | grammar, words, build checks |
 //! | L0 | [`base`] | digests, diagnostics, file system primitives, events, cancelling | |
