@@ -42,6 +42,7 @@ packages=(
   busybox-static           # the busybox root file system
   openssh-client           # an ssh agent to pass on to a step
   skopeo                   # reads the image archives that we write, and writes some for us to read
+  strace                   # sees what a no-op does, and kills the program at calls of its own
   e2fsprogs                # the Engine wants ext4; where the disk is something else, one is made
 )
 

@@ -25,6 +25,15 @@ pub(crate) fn skip(what: &str) {
     assert!(std::env::var_os("SHIPWAY_TEST_ALL").is_none(), "needs {what}");
 }
 
+/// Whether strace is there; says so if it is not.
+pub(crate) fn has_strace() -> bool {
+    let there = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    if !there {
+        skip("strace");
+    }
+    there
+}
+
 /// A project folder and a store.
 pub(crate) struct Scene {
     folder: tempfile::TempDir,
@@ -172,6 +181,16 @@ impl Scene {
     /// Starts `shipway` in the project, its output kept.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs `shipway` in the project under strace with these options.
+    pub(crate) fn under_strace(&self, options: &[&str], arguments: &[&str]) -> Ran {
+        let plain = self.command(arguments);
+        let mut command = Command::new("strace");
+        command.args(options).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(self.project()).env_clear().stdin(Stdio::null());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        ran(&command.output().unwrap())
     }
 
     /// Runs the docker client against the scene's engine.

@@ -46,15 +46,18 @@ pub(crate) const COMMAND: &str = "find . -type f | sort | xargs cat | sha256sum 
 pub(crate) const FIRST_COMMAND: &str = "cat deps.txt | sha256sum > /deps.lock";
 
 impl Workload {
-    /// Writes the project into `folder`, in the place of what is there.
-    pub(crate) fn write(folder: &Path, shape: Shape, prefix: &'static str) -> Self {
+    /// Writes the project into `folder`, in the place of what is there. `build` is added to what each service
+    /// says of its build.
+    pub(crate) fn write(folder: &Path, shape: Shape, prefix: &'static str, build: &str) -> Self {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
         let mut compose = String::from("services:\n");
         for service in 0..shape.services {
             let name = format!("svc-{service:02}");
             context(&folder.join(&name), &name, shape);
-            compose.push_str(&format!("  {name}:\n    image: {prefix}/{name}:latest\n    build: ./{name}\n"));
+            compose.push_str(&format!(
+                "  {name}:\n    image: {prefix}/{name}:latest\n    build: {{context: ./{name}{build}}}\n"
+            ));
         }
         fs::write(folder.join("compose.yaml"), compose).unwrap();
         Self { folder: folder.to_owned(), shape, prefix }
@@ -186,12 +189,17 @@ pub(crate) fn copies(folder: &Path, steps: usize) {
     }
 }
 
+/// The compose file of [`equal_services`] for the peer.
+pub(crate) const PEER_FILE: &str = "compose.peer.yaml";
+
 /// A project of `services` services with the same build.
 pub(crate) fn equal_services(folder: &Path, services: usize) {
     one_image(folder, "COPY Dockerfile /a\nRUN sha256sum /a > /b\n".to_owned());
-    let service = |number| format!("  s{number}:\n    build: .\n");
-    let compose: String = (0..services).map(service).collect();
-    fs::write(folder.join("compose.yaml"), format!("services:\n{compose}")).unwrap();
+    for (name, build) in [("compose.yaml", ""), (PEER_FILE, ", network: host")] {
+        let service = |number| format!("  s{number}:\n    build: {{context: .{build}}}\n");
+        let compose: String = (0..services).map(service).collect();
+        fs::write(folder.join(name), format!("services:\n{compose}")).unwrap();
+    }
 }
 
 fn one_image(folder: &Path, steps: String) {

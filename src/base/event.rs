@@ -3,7 +3,7 @@
 //! Layers 2 to 4 emit [`Event`]s; `cli::render` alone turns them into text, a live view or JSON. An
 //! event says what happened, never how it should look. Nothing here prints.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::diag::Diagnostic;
 
@@ -22,14 +22,66 @@ pub enum Outcome {
         reason: String,
     },
     /// It ran and failed; the error itself is the command's result.
-    Failed,
+    Failed {
+        /// Why no result served, in one line.
+        reason: String,
+    },
     /// Something that it needs failed, or the user stopped the command.
     Cancelled,
+}
+
+/// A part of a build, in the order in which builds go through them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Dockerfiles and ignore files are read.
+    ReadFiles,
+    /// Instructions become one graph; base images are found for their names.
+    ResolveNames,
+    /// What COPYs select from their contexts is digested.
+    WalkContexts,
+    /// Results are looked up.
+    LookUpKeys,
+    /// What has no result is compared with the last build.
+    Explain,
+    /// What has no result runs.
+    RunSteps,
+    /// Results become images with names in the store.
+    Export,
+    /// Images go to the engine.
+    HandOver,
+    /// The store is made durable.
+    Sync,
+}
+
+impl Phase {
+    /// Its name, in kebab case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReadFiles => "read-files",
+            Self::ResolveNames => "resolve-names",
+            Self::WalkContexts => "walk-contexts",
+            Self::LookUpKeys => "look-up-keys",
+            Self::Explain => "explain",
+            Self::RunSteps => "run-steps",
+            Self::Export => "export",
+            Self::HandOver => "hand-over",
+            Self::Sync => "sync",
+        }
+    }
 }
 
 /// What a running command reports.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
+    /// A part of a build began. Parts follow each other; a build that starts over goes through them again.
+    PhaseStarted(Phase),
+    /// It ended, well or not.
+    PhaseFinished {
+        /// Which part.
+        phase: Phase,
+        /// How long it took.
+        took: Duration,
+    },
     /// The build graph is known: how many steps it has.
     Planned {
         /// Steps in the graph, those that will be hits included.
@@ -45,6 +97,8 @@ pub enum Event {
         name: String,
         /// Why it has to run, in one line.
         reason: String,
+        /// The first digits of its definition key.
+        key: String,
     },
     /// A running step wrote to its standard output or error stream.
     StepOutput {
@@ -103,6 +157,15 @@ pub enum Event {
 pub trait Events: Sync {
     /// Takes one event.
     fn emit(&self, event: Event);
+}
+
+/// Does a part of a build, and says when it begins and when it ends.
+pub fn during<T>(events: &dyn Events, phase: Phase, act: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    events.emit(Event::PhaseStarted(phase));
+    let done = act();
+    events.emit(Event::PhaseFinished { phase, took: begun.elapsed() });
+    done
 }
 
 /// Drops every event.

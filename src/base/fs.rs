@@ -181,6 +181,21 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     })
 }
 
+/// Fails where [`write_atomic`] could not replace the file at `path`: its folder is missing or does not take
+/// files, or something else than a file is there. Leaves nothing behind.
+pub fn may_write(path: &Path) -> Result<(), PathError> {
+    let refused = |errno| PathError::new("write", path, io::Error::from(errno));
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => return Err(refused(Errno::ISDIR)),
+        // Renaming over a device or a link would take its place.
+        Ok(found) if !found.is_file() => return Err(refused(Errno::INVAL)),
+        _ => {}
+    }
+    let temporary = temporary_name(path);
+    let made = File::create_new(&temporary).and_then(|_| std::fs::remove_file(&temporary));
+    made.map_err(|error| PathError::new("write", path, error))
+}
+
 /// A name beside `path` that no other process or thread uses.
 fn temporary_name(path: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -228,7 +243,14 @@ impl FileLock {
     }
 
     fn lock(path: &Path, operation: FlockOperation) -> Result<Self, PathError> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let make = || File::options().read(true).write(true).create(true).truncate(false).open(path);
+        // Whoever shares it need not be able to write: what is only read stays as it is.
+        let file = match operation {
+            FlockOperation::LockShared | FlockOperation::NonBlockingLockShared => {
+                File::open(path).or_else(|_| make())
+            }
+            _ => make(),
+        };
         let file = file.at_path("open", path)?;
         loop {
             match rustix::fs::flock(&file, operation) {

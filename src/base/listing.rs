@@ -110,22 +110,30 @@ pub struct InvalidListing {
     pub text: String,
 }
 
-/// How an entry differs from what it was.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// In what an entry differs from what it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum What {
     /// It was not there.
     Added,
     /// It is gone.
     Removed,
-    /// Its bytes, link target, device number, attributes or hard-link group.
+    /// The bytes of a file; the values are their digests.
     Content,
-    /// Its permission bits: before and after.
-    Mode(u32, u32),
-    /// Owner and group: before and after.
-    Owner((u32, u32), (u32, u32)),
-    /// A file became a folder, say.
-    Kind(Kind, Kind),
+    /// Permission bits, octal.
+    Mode,
+    /// Owner and group: `0:0`.
+    Owner,
+    /// A file became a folder, say; the values are the words for them.
+    Type,
+    /// Where a symbolic link points.
+    Target,
+    /// Major and minor number of a device: `1:3`.
+    Device,
+    /// Extended attributes; the values are digests over all of them.
+    Attributes,
+    /// Of which file it is a further hard link.
+    HardLink,
 }
 
 /// One difference between two listings.
@@ -134,25 +142,35 @@ pub struct Change {
     /// Path of the entry, escaped.
     pub path: String,
     /// What differs.
-    #[serde(flatten)]
     pub what: What,
+    /// The value before, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The value now, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 impl fmt::Display for Change {
     /// One clause without a full stop: `` `app.py` modified ``.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "`{}` ", self.path)?;
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let (before, after) = (value(&self.before), value(&self.after));
         match self.what {
             What::Added => formatter.write_str("added"),
             What::Removed => formatter.write_str("removed"),
             What::Content => formatter.write_str("modified"),
-            What::Mode(before, after) => write!(formatter, "mode changed from {before:04o} to {after:04o}"),
-            What::Owner(before, after) => {
-                write!(formatter, "owner changed from {}:{} to {}:{}", before.0, before.1, after.0, after.1)
-            }
-            What::Kind(before, after) => {
-                write!(formatter, "changed from a {} to a {}", before.word(), after.word())
-            }
+            What::Mode => write!(formatter, "mode changed from {before} to {after}"),
+            What::Owner => write!(formatter, "owner changed from {before} to {after}"),
+            What::Type => write!(formatter, "changed from a {before} to a {after}"),
+            What::Target => write!(formatter, "points to `{after}`, not to `{before}`"),
+            What::Device => write!(formatter, "is device {after}, not {before}"),
+            What::Attributes => formatter.write_str("extended attributes changed"),
+            What::HardLink => match (&self.before, &self.after) {
+                (_, Some(first)) => write!(formatter, "is a hard link to `{first}` now"),
+                (_, None) => write!(formatter, "is no hard link to `{before}` any more"),
+            },
         }
     }
 }
@@ -188,28 +206,61 @@ impl Listing {
             let come = if order.is_ge() { new.next() } else { None };
             match (gone, come) {
                 (Some(old), Some(new)) => compare(old, new, &mut changes),
-                (Some(old), None) => changes.push(Change { path: old.path.clone(), what: What::Removed }),
-                (None, Some(new)) => changes.push(Change { path: new.path.clone(), what: What::Added }),
+                (Some(old), None) => changes.push(whole(old, What::Removed)),
+                (None, Some(new)) => changes.push(whole(new, What::Added)),
                 (None, None) => return changes,
             }
         }
     }
 }
 
+/// An entry that came or went.
+fn whole(item: &Item, what: What) -> Change {
+    Change { path: item.path.clone(), what, before: None, after: None }
+}
+
 fn compare(old: &Item, new: &Item, changes: &mut Vec<Change>) {
-    let mut push = |what| changes.push(Change { path: new.path.clone(), what });
+    let mut push = |what, before: Option<String>, after: Option<String>| {
+        if before != after {
+            changes.push(Change { path: new.path.clone(), what, before, after });
+        }
+    };
     if old.kind != new.kind {
-        return push(What::Kind(old.kind, new.kind));
+        return push(What::Type, Some(old.kind.word().to_owned()), Some(new.kind.word().to_owned()));
     }
-    let content = |item: &Item| (item.size, item.content.clone(), item.attributes, item.same_as.clone());
-    if content(old) != content(new) {
-        push(What::Content);
+    if (old.size, &old.content) != (new.size, &new.content) {
+        let what = match new.content {
+            Content::Target(_) => What::Target,
+            Content::Device(..) => What::Device,
+            Content::Nothing | Content::Bytes(_) => What::Content,
+        };
+        push(what, value(old), value(new));
+    }
+    if old.attributes != new.attributes {
+        let text = |item: &Item| item.attributes.map(|digest| digest.to_string());
+        push(What::Attributes, text(old), text(new));
+    }
+    if old.same_as != new.same_as {
+        push(What::HardLink, old.same_as.clone(), new.same_as.clone());
     }
     if old.mode != new.mode {
-        push(What::Mode(old.mode, new.mode));
+        let text = |item: &Item| Some(format!("{:04o}", item.mode));
+        push(What::Mode, text(old), text(new));
     }
     if (old.uid, old.gid) != (new.uid, new.gid) {
-        push(What::Owner((old.uid, old.gid), (new.uid, new.gid)));
+        let text = |item: &Item| Some(format!("{}:{}", item.uid, item.gid));
+        push(What::Owner, text(old), text(new));
+    }
+}
+
+/// What an entry holds, as text.
+fn value(item: &Item) -> Option<String> {
+    match &item.content {
+        // Only a size that is not of the content's making can differ then.
+        Content::Nothing => Some(format!("{} bytes", item.size)),
+        Content::Bytes(digest) => Some(digest.to_string()),
+        Content::Target(target) => Some(target.clone()),
+        Content::Device(major, minor) => Some(format!("{major}:{minor}")),
     }
 }
 
@@ -338,8 +389,16 @@ mod tests {
         let mut mode = file("x", "");
         mode.mode = 0o4755;
         mode.uid = 33;
-        let link = Item { kind: Kind::Link, content: Content::Target("a".into()), ..file("kept", "") };
-        let after = Listing::new(vec![mode, link, file("lock", "2"), file("new", "")]);
+        let link = |path, target: &str| Item {
+            kind: Kind::Link,
+            content: Content::Target(target.into()),
+            ..file(path, "")
+        };
+        let before = Listing::new([before.items, vec![link("to", "a"), file("twin", "")]].concat());
+        let twin = Item { same_as: Some("new".into()), attributes: Some(Digest::of("")), ..file("twin", "") };
+        let rest = vec![link("to", "b"), twin];
+        let after = vec![mode, link("kept", "a"), file("lock", "2"), file("new", "")];
+        let after = Listing::new([after, rest].concat());
         let said: Vec<_> = Listing::diff(&before, &after).iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
@@ -348,11 +407,29 @@ mod tests {
                 "`kept` changed from a file to a symbolic link",
                 "`lock` modified",
                 "`new` added",
+                "`to` points to `b`, not to `a`",
+                "`twin` extended attributes changed",
+                "`twin` is a hard link to `new` now",
                 "`x` mode changed from 0644 to 4755",
                 "`x` owner changed from 0:0 to 33:0",
             ]
         );
         assert_eq!(Listing::diff(&after, &after), []);
+    }
+
+    #[test]
+    fn differences_have_a_form_for_programs() {
+        let before = Listing::new(vec![file("a", "1"), file("b", "")]);
+        let after = Listing::new(vec![file("a", "2"), Item { mode: 0o755, ..file("b", "") }, file("c", "")]);
+        let changes = Listing::diff(&before, &after);
+        let digests = [Digest::of("1"), Digest::of("2")].map(|digest| digest.to_string());
+        let expected = serde_json::json!([
+            {"path": "a", "what": "content", "before": digests[0], "after": digests[1]},
+            {"path": "b", "what": "mode", "before": "0644", "after": "0755"},
+            {"path": "c", "what": "added"},
+        ]);
+        assert_eq!(serde_json::to_value(&changes).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<Vec<Change>>(expected).unwrap(), changes);
     }
 
     #[test]

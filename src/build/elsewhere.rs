@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Builder;
 use super::error::{BuildError, StepError};
-use super::exec::{CREATED, read_secret};
+use super::exec::{note_creation, read_secret};
 use super::solve::Produced;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest};
@@ -335,9 +335,8 @@ pub(super) fn make(
             oci::unpack_archive(blob, &tree, None, &UnpackLimits::default())?;
         }
     }
+    note_creation(&staging)?;
     let snapshot = builder.store.publish_snapshot(staging, None)?;
-    let created = serde_json::to_vec(&Stamp::now()).map_err(StepError::Recipe)?;
-    builder.store.set_note(snapshot.id, CREATED, &created)?;
     Ok(Produced { result: snapshot.id, holds, listings: Vec::new() })
 }
 

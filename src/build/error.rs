@@ -183,6 +183,11 @@ impl StepError {
                 | Self::Moved(_)
         )
     }
+
+    /// Whether the step itself failed: nobody stopped it, and nothing changed under it.
+    pub(super) fn is_failure(&self) -> bool {
+        !self.is_change() && !matches!(self, Self::Cancelled)
+    }
 }
 
 fn joined(mistakes: &[Diagnostic]) -> String {

@@ -1,23 +1,23 @@
 //! What the last build that ran something did, and why a step has to run now.
 //!
-//! The store keeps one [`ServiceHistory`] a service: for each step, under its stable name, the recipe
-//! and, if it ran, why. [`explain`] compares the recipes of steps that have no result with it. The history
-//! only explains and predicts durations; nothing is ever hit or missed because of it.
+//! The store keeps one [`ServiceHistory`] a service: for each step, under its stable name, the recipe,
+//! how it ended and, if it ran, why. `explain` compares the recipes of steps that have no result with it;
+//! which step of the last build a step of today was, `align` finds out. A step that the last build did not
+//! come to keeps what was known of it before. The history only explains and predicts durations; nothing is
+//! ever hit or missed because of it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::solve::{Demand, Keyed, Solution};
-use crate::base::digest::{BlobId, Digest};
-use crate::base::listing::Listing;
-use crate::graph::{Graph, MissReason, NodeId, Recipe, Role, first_cause};
+use super::align::align;
+use super::solve::{Keyed, Solution};
+use crate::graph::{Cause, Graph, MissReason, Node, NodeId, Origin, Reasons, Recipe};
 use crate::store::{Bucket, Stamp, Store, StoreError};
 
-/// A listing that is larger is not read to explain something.
-const LIMIT: u64 = 64 << 20;
+/// So many changed files are kept by name for each reason.
+const FILES_KEPT: usize = 100;
 
 /// What the last build that ran something did for one service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,83 +38,111 @@ pub struct StepHistory {
     pub name: String,
     /// The instruction as the user wrote it.
     pub text: String,
-    /// What the step was.
+    /// What the step was when it was last tried.
     pub recipe: Recipe,
     /// If it ran in that build: why.
     pub ran: Option<String>,
     /// How long it took when it ran last, in milliseconds.
     pub took_ms: u64,
+    /// How it ended in that build.
+    #[serde(default)]
+    pub end: End,
+    /// If it ran in that build: everything that differed, its own differences first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misses: Vec<MissReason>,
+    /// If it ran in that build: the step that made it run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_cause: Option<Cause>,
 }
+
+/// How a step of a build ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// It has a result: it ran, or it was a hit.
+    #[default]
+    Done,
+    /// It ran and failed.
+    Failed,
+    /// Something before it failed, or the build was stopped. Its recipe is that of an earlier build.
+    NotReached,
+    /// The same, and no earlier build reached it.
+    NeverReached,
+}
+
+/// Histories by service, where there is one.
+type Services = BTreeMap<String, Option<ServiceHistory>>;
 
 /// The histories of a project's services.
 pub(super) struct History<'s> {
     store: &'s Store,
     project: String,
-    services: HashMap<String, Option<ServiceHistory>>,
+    services: Services,
+    /// The step of the last build that a node was: its service and its place there.
+    known: HashMap<NodeId, (String, usize)>,
+}
+
+/// What the last build had for a node.
+pub(super) enum Before<'h> {
+    /// This step.
+    Step(&'h StepHistory),
+    /// The stage, without the instruction.
+    Stage,
+    /// Nothing.
+    Nothing,
 }
 
 impl<'s> History<'s> {
     /// The histories of the services that are in `graph`.
     pub(super) fn read(store: &'s Store, project: &str, graph: &Graph) -> Self {
         let shelf = store.shelf(Bucket::History(project));
-        let mut services = HashMap::new();
+        let mut services = Services::new();
         for (_, node) in graph.nodes() {
-            for service in node.services() {
-                let entry = services.entry(service);
-                entry.or_insert_with_key(|service| shelf.get(service));
+            for origin in node.origins.iter() {
+                if !services.contains_key(&origin.service) {
+                    services.insert(origin.service.clone(), shelf.get(&origin.service));
+                }
             }
         }
-        Self { store, project: project.to_owned(), services }
+        let known = known(&services, graph);
+        Self { store, project: project.to_owned(), services, known }
     }
 
-    fn step(&self, graph: &Graph, id: NodeId) -> Option<&StepHistory> {
-        graph.node(id).origins.iter().find_map(|origin| {
-            let name = format!("{}/{}", origin.stage, origin.ordinal);
-            let service = self.services.get(&origin.service)?.as_ref()?;
-            service.steps.iter().find(|step| step.name == name)
-        })
+    fn step(&self, id: NodeId) -> Option<&StepHistory> {
+        let (service, index) = self.known.get(&id)?;
+        self.services.get(service)?.as_ref()?.steps.get(*index)
+    }
+
+    /// The instruction of a node as it stands in the Dockerfile that its step of the last build was in.
+    pub(super) fn text_now<'n>(&self, id: NodeId, node: &'n Node) -> &'n str {
+        let service = self.known.get(&id).map(|(service, _)| service);
+        let origin = node.origins.iter().find(|origin| Some(&origin.service) == service);
+        origin.map_or_else(|| node.text(), |origin| &origin.text)
+    }
+
+    /// What the last build had for a node.
+    pub(super) fn before(&self, id: NodeId, node: &Node) -> Before<'_> {
+        if let Some(step) = self.step(id) {
+            return Before::Step(step);
+        }
+        let had_stage = |origin: &Origin| {
+            let history = self.services.get(&origin.service).and_then(Option::as_ref);
+            history.is_some_and(|history| history.steps.iter().any(|step| step.stage() == origin.stage))
+        };
+        if node.origins.iter().any(had_stage) { Before::Stage } else { Before::Nothing }
+    }
+
+    /// The instruction of the step whose definition key this was.
+    pub(super) fn text_of(&self, definition: crate::base::digest::Digest) -> Option<String> {
+        let steps = self.services.values().flatten().flat_map(|history| &history.steps);
+        let found = steps.into_iter().find(|step| step.recipe.definition_key().0 == definition);
+        found.map(|step| step.text.clone())
     }
 
     /// How long a step took when it ran last.
-    pub(super) fn expected(&self, graph: &Graph, id: NodeId) -> Duration {
-        self.step(graph, id).map_or(Duration::from_millis(100), |step| Duration::from_millis(step.took_ms))
-    }
-
-    /// Why each step that is needed has no result. `now` lists what a step selects from one of its sources,
-    /// by that source's number, if it is a context.
-    pub(super) fn explain(
-        &self,
-        keyed: &Keyed<'_>,
-        demand: &Demand,
-        forced: &dyn Fn(NodeId) -> bool,
-        now: &dyn Fn(NodeId, usize) -> Option<Listing>,
-    ) -> BTreeMap<NodeId, Vec<MissReason>> {
-        let mut reasons = BTreeMap::new();
-        for &id in &demand.needed {
-            let Some(mut recipe) = keyed.recipes[id.0].clone() else { continue };
-            let mut current: BTreeMap<BlobId, Listing> = BTreeMap::new();
-            let parents = usize::from(keyed.graph.node(id).parent.is_some());
-            for (index, input) in recipe.inputs.iter_mut().skip(parents).enumerate() {
-                if let Some(listing) = now(id, index).filter(|_| input.role == Role::Context) {
-                    let blob = BlobId(Digest::of(listing.to_string()));
-                    input.listing = Some(blob);
-                    current.insert(blob, listing);
-                }
-            }
-            let listing =
-                |blob: BlobId| current.get(&blob).cloned().or_else(|| stored_listing(self.store, blob));
-            let before = self.step(keyed.graph, id).map(|step| &step.recipe);
-            let mut why = match before {
-                _ if forced(id) => vec![MissReason::Forced],
-                None => vec![MissReason::NeverBuilt],
-                Some(before) => recipe.diff(before, &listing),
-            };
-            if why.is_empty() {
-                why = inherited(keyed, demand, id);
-            }
-            reasons.insert(id, why);
-        }
-        reasons
+    pub(super) fn expected(&self, id: NodeId) -> Duration {
+        let known = self.step(id).filter(|step| step.end != End::NeverReached);
+        known.map_or(Duration::from_millis(100), |step| Duration::from_millis(step.took_ms))
     }
 
     /// Writes what a build did for every service of which a step ran, or that has no history yet.
@@ -122,25 +150,31 @@ impl<'s> History<'s> {
         &self,
         keyed: &Keyed<'_>,
         solution: &Solution,
-        reasons: &BTreeMap<NodeId, Vec<MissReason>>,
+        reasons: &Reasons,
     ) -> Result<(), StoreError> {
         let mut services: BTreeMap<&str, (Vec<StepHistory>, bool)> = BTreeMap::new();
         for (id, node) in keyed.graph.nodes() {
             let first = keyed.first[id.0];
-            let Some(recipe) = self.recipe(keyed, solution, first) else { continue };
-            let ran = solution.ran.get(&first);
-            let before = self.step(keyed.graph, id).map_or(0, |step| step.took_ms);
-            let took_ms = ran.map_or(before, |(_, took)| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            let end = self.end(solution, reasons, id, first);
+            let ran = end == End::Failed || solution.ran.contains_key(&first);
+            let Some(step) = self.step_now(keyed, solution, id, end) else { continue };
             for origin in &node.origins {
                 let (steps, wanted) = services.entry(&origin.service).or_default();
-                *wanted |= ran.is_some() || self.services.get(&origin.service).is_none_or(Option::is_none);
-                steps.push(StepHistory {
-                    name: format!("{}/{}", origin.stage, origin.ordinal),
-                    text: origin.text.clone(),
-                    recipe: recipe.clone(),
-                    ran: ran.map(|_| first_cause(keyed.graph, reasons, first)),
-                    took_ms,
-                });
+                *wanted |= ran || self.services.get(&origin.service).is_none_or(Option::is_none);
+                let (name, text) = (origin.place(), origin.text.clone());
+                let mut step = StepHistory { name, text, ..step.clone() };
+                if ran {
+                    step.ran = Some(reasons.line(keyed.graph, first));
+                    step.misses = reasons.of(first).iter().cloned().map(short).collect();
+                    let cause = reasons.cause(keyed.graph, first, Some(&origin.service));
+                    step.first_cause = cause.map(|cause| Cause { reason: short(cause.reason), ..cause });
+                }
+                if end == End::NotReached
+                    && let Some(before) = self.step(id)
+                {
+                    step.text.clone_from(&before.text);
+                }
+                steps.push(step);
             }
         }
         let shelf = self.store.shelf(Bucket::History(&self.project));
@@ -151,33 +185,117 @@ impl<'s> History<'s> {
         Ok(())
     }
 
-    /// The recipe of a step as it was filed, with the listing of what it copied.
+    /// How a step ended in this build. Below a hit nothing is looked at: that is done.
+    fn end(&self, solution: &Solution, reasons: &Reasons, id: NodeId, first: NodeId) -> End {
+        let failure = solution.failed.iter().find(|(failed, _)| *failed == first);
+        if failure.is_some_and(|(_, error)| error.is_failure()) {
+            return End::Failed;
+        }
+        if solution.results.contains_key(&first) || !reasons.by_step.contains_key(&first) {
+            return End::Done;
+        }
+        let before = self.step(id).filter(|step| step.end != End::NeverReached);
+        if before.is_some() { End::NotReached } else { End::NeverReached }
+    }
+
+    /// A step as it is to be kept, without what its origins say and without why it ran. `None` for what has
+    /// no result of its own.
+    fn step_now(&self, keyed: &Keyed<'_>, solution: &Solution, id: NodeId, end: End) -> Option<StepHistory> {
+        let first = keyed.first[id.0];
+        let before = self.step(id);
+        let recipe = match end {
+            End::NotReached => before?.recipe.clone(),
+            End::Done | End::Failed | End::NeverReached => self.recipe(keyed, solution, first)?,
+        };
+        let took =
+            solution.ran.get(&first).map(|(_, took)| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        let took_ms = took.or(before.map(|step| step.took_ms)).unwrap_or(0);
+        let (name, text, ran, misses, first_cause) = Default::default();
+        Some(StepHistory { name, text, recipe, ran, took_ms, end, misses, first_cause })
+    }
+
+    /// The recipe of a step: its definition as it is now, with what its inputs were when it was filed.
     fn recipe(&self, keyed: &Keyed<'_>, solution: &Solution, id: NodeId) -> Option<Recipe> {
         if let Some((recipe, _)) = solution.ran.get(&id) {
             return Some(recipe.clone());
         }
+        let mut recipe = keyed.recipes[id.0].clone()?;
         let filed = self.store.recall(keyed.keys[id.0]);
-        let filed = filed.and_then(|record| serde_json::from_str(record.recipe.get()).ok());
-        filed.or_else(|| keyed.recipes[id.0].clone())
+        let filed: Option<Recipe> = filed.and_then(|record| serde_json::from_str(record.recipe.get()).ok());
+        // A result may have been filed by another way to it: only what that way selected is taken over.
+        for (input, filed) in recipe.inputs.iter_mut().zip(filed.into_iter().flat_map(|filed| filed.inputs)) {
+            if input.role == filed.role {
+                input.canonical = input.canonical.or(filed.canonical);
+                input.listing = filed.listing;
+            }
+        }
+        Some(recipe)
     }
 }
 
-/// Nothing in the step itself differs: what it stands on has to run, or its result is gone.
-fn inherited(keyed: &Keyed<'_>, demand: &Demand, id: NodeId) -> Vec<MissReason> {
-    let node = keyed.graph.node(id);
-    let needed = |input: &NodeId| demand.needed.contains(&keyed.first[input.0]);
-    if node.sources.iter().any(needed) {
-        return vec![MissReason::Stage];
+/// Which step of the last build each node was: its service and its place in that service's history.
+fn known(services: &Services, graph: &Graph) -> HashMap<NodeId, (String, usize)> {
+    type Of<'g> = (&'g str, &'g str, Part);
+    let mut parts: BTreeMap<Of<'_>, Vec<(NodeId, &str)>> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        for origin in &node.origins {
+            let part = Part::of(origin.ordinal == 0, &origin.text);
+            let of = (origin.service.as_str(), origin.stage.as_str(), part);
+            parts.entry(of).or_default().push((id, &origin.text));
+        }
     }
-    if node.parent.as_ref().is_some_and(needed) {
-        return vec![MissReason::Parent];
+    let mut known = HashMap::new();
+    for ((service, stage, part), nodes) in parts {
+        let Some(Some(history)) = services.get(service) else { continue };
+        let same_part = |step: &StepHistory| step.stage() == stage && step.part() == part;
+        let before = history.steps.iter().enumerate().filter(|(_, step)| same_part(step));
+        let (places, old): (Vec<usize>, Vec<&str>) =
+            before.map(|(place, step)| (place, step.text.as_str())).unzip();
+        let new: Vec<&str> = nodes.iter().map(|(_, text)| *text).collect();
+        for ((id, text), was) in nodes.into_iter().zip(align(&old, &new)) {
+            let same = |was: &usize| part != Part::Fetched || old[*was] == text;
+            if let Some(was) = was.filter(same) {
+                known.entry(id).or_insert_with(|| (service.to_owned(), places[was]));
+            }
+        }
     }
-    vec![MissReason::Evicted]
+    known
 }
 
-/// The listing that a blob of the store holds.
-fn stored_listing(store: &Store, blob: BlobId) -> Option<Listing> {
-    let mut text = String::new();
-    store.blob(blob)?.take(LIMIT).read_to_string(&mut text).ok()?;
-    text.parse().ok()
+/// What is compared with what in a stage.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// The base.
+    Base,
+    /// Images and files that instructions fetch: the same only where the instruction is.
+    Fetched,
+    /// The instructions in their order.
+    Instructions,
+}
+
+impl Part {
+    /// `fetched`: whether it is no instruction's own step.
+    fn of(fetched: bool, text: &str) -> Self {
+        let from = text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("FROM"));
+        match (fetched, from) {
+            (false, _) => Self::Instructions,
+            (true, true) => Self::Base,
+            (true, false) => Self::Fetched,
+        }
+    }
+}
+
+impl StepHistory {
+    fn part(&self) -> Part {
+        Part::of(self.name.ends_with("/0"), &self.text)
+    }
+
+    /// The stage that it belongs to.
+    fn stage(&self) -> &str {
+        self.name.rsplit_once('/').map_or("", |(stage, _)| stage)
+    }
+}
+
+fn short(reason: MissReason) -> MissReason {
+    reason.with_files(FILES_KEPT)
 }

@@ -6,16 +6,18 @@
 //! runs and says what would, and why. `build` knows neither compose files nor containers.
 //!
 //! The pieces: `sources` reads files, `resolve` finds images, `selection` walks contexts, `solve`
-//! schedules (and knows nothing else), `exec` and `pull` carry out, `history` explains, `export` and
-//! `hand_over` make images of results, `deliver` gives them away: files, archives, registries. `owners` and
-//! `damage` look at a store as a whole.
+//! schedules (and knows nothing else), `exec` and `pull` carry out, `history` remembers, `explain` compares
+//! with it (`align` finds what was what), `export` and `hand_over` make images of results, `deliver` gives
+//! them away: files, archives, registries. `owners` and `damage` look at a store as a whole.
 
+mod align;
 mod checks;
 mod damage;
 mod deliver;
 mod elsewhere;
 mod error;
 mod exec;
+mod explain;
 mod export;
 mod hand_over;
 mod history;
@@ -34,6 +36,7 @@ mod users;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 pub use checks::{Checked, check, parsed, reached};
@@ -42,7 +45,7 @@ pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, de
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
-pub use history::{ServiceHistory, StepHistory};
+pub use history::{End, ServiceHistory, StepHistory};
 pub use image::{ListedImage, LoadedImage, NamedImage, find, import, list, load, remove};
 pub use on_demand::OnDemand;
 pub use owners::owners;
@@ -52,11 +55,12 @@ pub use resolve::{Origin, StoredImage};
 use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{Digest, ResultId};
-use crate::base::event::{Event, Events, Outcome};
+use crate::base::event::{Event, Events, Outcome, Phase, during};
+use crate::context::Selection;
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
-    BaseImage, BuildRequest, Extent, Facts, Graph, ImageName, Known, Lowered, MissReason, Node, NodeId, Op,
-    Origin as StepOrigin, RunNetwork, Source, first_cause, lower,
+    BaseImage, BuildRequest, Cause, Extent, Facts, Graph, ImageName, Known, Lowered, MissReason, Node,
+    NodeId, Op, Origin as StepOrigin, Reasons, RunNetwork, Source, lower,
 };
 use crate::oci::Platform;
 use crate::remote::GitSource;
@@ -65,6 +69,7 @@ use crate::store::{Bucket, Stamp, Store};
 
 use elsewhere::Asked;
 use exec::Executor;
+use explain::Explained;
 use history::History;
 use selection::Selections;
 use solve::{Demand, Keyed, Settings, Solution, demand};
@@ -170,6 +175,20 @@ pub struct PlannedStep {
     pub reason: Option<String>,
     /// Everything that differs.
     pub reasons: Vec<String>,
+    /// The same as values.
+    pub misses: Vec<MissReason>,
+    /// The step that makes it run, which may be itself.
+    pub first_cause: Option<PlannedCause>,
+}
+
+/// The step of a plan that makes another one run.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PlannedCause {
+    /// Its number in the graph.
+    pub number: usize,
+    /// What it is and why it runs itself.
+    #[serde(flatten)]
+    pub cause: Cause,
 }
 
 /// Builds what is requested. `requests` are all that the command knows (one may stand on another's
@@ -207,11 +226,15 @@ pub fn plan(
     let prepared = prepare(builder, requests, wanted)?;
     let keyed = prepared.keyed();
     let demand = demand_of(builder, &prepared, &keyed);
-    let reasons = explain(builder, &prepared, &keyed, &demand);
+    let mut reasons = Reasons::default();
+    if !demand.needed.is_empty() {
+        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        reasons = explain(builder, &prepared, &history, &keyed, &demand);
+    }
     let mut steps = Vec::new();
     for (id, node) in prepared.graph.nodes().filter(|(_, node)| !matches!(node.op, Op::Local(_))) {
         let first = keyed.first[id.0];
-        let why = reasons.get(&first);
+        let why = reasons.by_step.get(&first);
         steps.push(PlannedStep {
             number: id.0,
             inputs: node
@@ -220,17 +243,21 @@ pub fn plan(
                 .map(|input| input.0)
                 .collect(),
             services: node.services(),
-            step: node
-                .origins
-                .first()
-                .map_or_else(String::new, |origin| format!("{}/{}", origin.stage, origin.ordinal)),
+            step: node.origins.first().map_or_else(String::new, StepOrigin::place),
             text: node.text().to_owned(),
             key: keyed.keys[id.0].0.short(),
-            reason: why.map(|_| first_cause(&prepared.graph, &reasons, first)),
+            reason: why.map(|_| reasons.line(&prepared.graph, first)),
             reasons: why.into_iter().flatten().map(ToString::to_string).collect(),
+            misses: why.cloned().unwrap_or_default(),
+            first_cause: why.and_then(|_| planned_cause(&prepared.graph, &reasons, first)),
         });
     }
     Ok(BuildPlan { steps, warnings: prepared.warnings })
+}
+
+fn planned_cause(graph: &Graph, reasons: &Reasons, id: NodeId) -> Option<PlannedCause> {
+    let (at, _) = reasons.first_cause(graph, id)?;
+    Some(PlannedCause { number: at.0, cause: reasons.cause(graph, id, None)? })
 }
 
 /// What the last build of a service that ran something did.
@@ -266,10 +293,11 @@ fn prepare(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<Prepared, BuildError> {
-    let sources = read(builder, requests, wanted)?;
+    let sources = during(builder.events, Phase::ReadFiles, || read(builder, requests, wanted))?;
     let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
     let mut known = Known::default();
-    let (graph, mut warnings, facts) = lowered(builder, &sources, &mut known, Extent::Target)?;
+    let resolve = || lowered(builder, &sources, &mut known, Extent::Target);
+    let (graph, mut warnings, facts) = during(builder.events, Phase::ResolveNames, resolve)?;
     warnings.extend(checks::findings(&sources, &facts));
     if checks::stops(&warnings) {
         return Err(BuildError::Mistakes(warnings));
@@ -283,7 +311,8 @@ fn prepare(
     let layouts = known.layouts.into_values().map(|image| (None, image));
     let bases =
         layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
-    let selections = Selections::read(&graph, builder.store)?;
+    let walk = || Selections::read(&graph, builder.store);
+    let selections = during(builder.events, Phase::WalkContexts, walk)?;
     Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
 }
 
@@ -359,14 +388,16 @@ fn demand_of(builder: &Builder<'_>, prepared: &Prepared, keyed: &Keyed<'_>) -> D
 fn explain(
     builder: &Builder<'_>,
     prepared: &Prepared,
+    history: &History<'_>,
     keyed: &Keyed<'_>,
     demand: &Demand,
-) -> BTreeMap<NodeId, Vec<MissReason>> {
-    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+) -> Reasons {
     let forced = forced(builder, prepared);
-    history.explain(keyed, demand, &|id| forced.contains(&id), &|id, source| {
-        prepared.selections.selections.get(&(id, source)).map(crate::context::Selection::listing)
-    })
+    let listing = |id, source| prepared.selections.selections.get(&(id, source)).map(Selection::listing);
+    let image = |chain| prepared.bases.get(&chain)?.0.as_ref().map(|image| image.name.familiar());
+    let forced = |id| forced.contains(&id);
+    let (listing, image, store) = (&listing, &image, builder.store);
+    Explained { history, keyed, demand, store, forced: &forced, listing, image }.reasons()
 }
 
 fn finish(
@@ -417,7 +448,8 @@ fn attempt(
     let keyed = prepared.keyed();
     let forced = forced(builder, prepared);
     let is_forced = |id: NodeId| forced.contains(&id);
-    let demand = demand(&keyed, builder.store, &is_forced);
+    let look_up = || demand(&keyed, builder.store, &is_forced);
+    let demand = during(builder.events, Phase::LookUpKeys, look_up);
     // Something has to run: a good moment to see whether base images, files and branches have moved.
     if !demand.needed.is_empty() {
         let secrets = elsewhere::secrets(prepared.sources.iter().map(|source| &source.request));
@@ -440,8 +472,11 @@ fn attempt(
     if demand.needed.iter().any(|id| uses_network(prepared.graph.node(*id))) {
         builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
     }
-    let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-    let reasons = explain(builder, prepared, &keyed, &demand);
+    let (history, reasons) = during(builder.events, Phase::Explain, || {
+        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        let reasons = explain(builder, prepared, &history, &keyed, &demand);
+        (history, reasons)
+    });
     let executor = Executor {
         builder,
         graph: &prepared.graph,
@@ -456,12 +491,20 @@ fn attempt(
     let settings = Settings {
         parallel: builder.options.parallel,
         forced: &is_forced,
-        expected: &|id| history.expected(&prepared.graph, id),
-        reason: &|id| first_cause(&prepared.graph, &reasons, id),
+        expected: &|id| history.expected(id),
+        reason: &|id| reasons.line(&prepared.graph, id),
     };
-    let solution =
-        solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel);
-    if !solution.ran.is_empty() {
+    let runs = demand.needed.iter().any(|id| matches!(prepared.graph.node(*id).op, Op::Run(_)));
+    let run = || {
+        std::thread::scope(|scope| {
+            if runs {
+                scope.spawn(|| builder.sandbox.prepare());
+            }
+            solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel)
+        })
+    };
+    let solution = during(builder.events, Phase::RunSteps, run);
+    if !solution.ran.is_empty() || solution.failed.iter().any(|(_, error)| error.is_failure()) {
         history.write(&keyed, &solution, &reasons)?;
     }
     outcome(builder, prepared, &keyed, solution)
@@ -518,8 +561,10 @@ fn failure(graph: &Graph, id: NodeId, error: StepError) -> StepFailure {
 }
 
 fn sync(builder: &Builder<'_>) -> Result<(), BuildError> {
-    builder.store.stamp_use();
-    Ok(builder.store.sync()?)
+    during(builder.events, Phase::Sync, || {
+        builder.store.stamp_use();
+        Ok(builder.store.sync()?)
+    })
 }
 
 /// Makes every root's image, names it, and hands it to the engine.
@@ -530,7 +575,72 @@ fn export_all(
     mut summary: Summary,
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
+    let engine = builder.engine.filter(|_| builder.options.hand_over).zip(listed);
+    let (exported, handed) = std::thread::scope(|scope| {
+        let exported = exported(builder, &prepared, results)?;
+        let handed = match engine {
+            None => {
+                sync(builder)?;
+                HashMap::new()
+            }
+            Some((engine, listed)) => {
+                // The disk and the engine are waited for at the same time.
+                let syncing = (summary.ran > 0).then(|| scope.spawn(|| sync(builder)));
+                let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
+                let hand_over = || hand_over::hand_over(builder, engine, &images, listed);
+                let handed = during(builder.events, Phase::HandOver, hand_over)?;
+                match syncing {
+                    Some(syncing) => joined(syncing)?,
+                    None => sync(builder)?,
+                }
+                handed
+            }
+        };
+        Ok::<_, BuildError>((exported, handed))
+    })?;
+    summary.handed_over = handed.values().filter(|handed| handed.sent).count();
+    let images = exported
+        .into_iter()
+        .map(|(service, image)| {
+            let engine = handed.get(&image.id).cloned();
+            (service, BuiltImage { image, engine })
+        })
+        .collect();
+    // What was seen of the contexts is large: it is freed beside what follows, or with the process.
+    rayon::spawn(move || drop(prepared));
+    Ok(Built { images, summary })
+}
+
+/// What a thread gave; its panic goes on here.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The image of every root in the store, by service.
+fn exported(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    results: &BTreeMap<NodeId, ResultId>,
+) -> Result<Vec<(String, Exported)>, BuildError> {
     let keyed = prepared.keyed();
+    let export = || export_roots(builder, prepared, &keyed, results);
+    let exported = during(builder.events, Phase::Export, export)?;
+    let histories = builder.store.shelf(Bucket::History(&builder.options.project));
+    if exported.iter().any(|(service, _)| !histories.has(service)) {
+        // All of it was built elsewhere: the next miss is to be explained all the same.
+        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        history.write(&keyed, &Solution::default(), &Reasons::default())?;
+    }
+    Ok(exported)
+}
+
+/// The image of every root, under its service.
+fn export_roots(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    keyed: &Keyed<'_>,
+    results: &BTreeMap<NodeId, ResultId>,
+) -> Result<Vec<(String, Exported)>, BuildError> {
     let mut exported = Vec::new();
     for root in &prepared.graph.roots {
         let request = &prepared.sources[root.source].request;
@@ -544,27 +654,5 @@ fn export_all(
         let image = export::export(builder, &root.draft, &request.names, result, root.epoch)?;
         exported.push((request.service.clone(), image));
     }
-    let histories = builder.store.shelf(Bucket::History(&builder.options.project));
-    if exported.iter().any(|(service, _)| !histories.has(service)) {
-        // All of it was built elsewhere: the next miss is to be explained all the same.
-        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-        history.write(&keyed, &Solution::default(), &BTreeMap::new())?;
-    }
-    let handed = match (builder.engine, listed) {
-        (Some(engine), Some(listed)) if builder.options.hand_over => {
-            let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
-            hand_over::hand_over(builder, engine, &images, listed)?
-        }
-        _ => HashMap::new(),
-    };
-    summary.handed_over = handed.values().filter(|handed| handed.sent).count();
-    sync(builder)?;
-    let images = exported
-        .into_iter()
-        .map(|(service, image)| {
-            let engine = handed.get(&image.id).cloned();
-            (service, BuiltImage { image, engine })
-        })
-        .collect();
-    Ok(Built { images, summary })
+    Ok(exported)
 }

@@ -48,6 +48,12 @@ impl Sandbox for OnDemand<'_> {
         self.sandbox()?.run(spec, output, cancel)
     }
 
+    fn prepare(&self) {
+        if let Ok(sandbox) = self.sandbox() {
+            sandbox.prepare();
+        }
+    }
+
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError> {
         self.sandbox()?.root(layers)
     }

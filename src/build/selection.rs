@@ -12,7 +12,7 @@ use super::error::{BuildError, StepError};
 use super::exec::request;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::context::{Context, ContextError, Ignore, Selection};
-use crate::graph::{Copy, Graph, Node, NodeId, Op, Selected};
+use crate::graph::{ContextSpec, Copy, Graph, Node, NodeId, Op, Selected};
 use crate::store::Store;
 
 /// A node and the number of one of its sources.
@@ -60,31 +60,37 @@ impl Selections {
 
     /// Writes the stat caches that learned something.
     pub(super) fn save(&self) -> Result<(), BuildError> {
-        self.contexts.iter().try_for_each(Context::save_cache)?;
+        self.contexts.par_iter().try_for_each(Context::save_cache)?;
         Ok(())
     }
 }
 
+/// Opens the contexts, several at a time: each has a stat cache to read.
 fn open(graph: &Graph, store: &Store) -> Result<Vec<Context>, BuildError> {
     let (mut contexts, mut mistakes) = (Vec::new(), Vec::new());
-    for spec in &graph.contexts {
-        let ignore = match &spec.ignore {
-            Some((name, text)) => {
-                let file: Arc<SourceFile> = SourceFile::new(name.as_str(), text.as_str());
-                Ignore::parse(&file).unwrap_or_else(|more| {
-                    mistakes.extend(more);
-                    Ignore::default()
-                })
-            }
-            None => Ignore::default(),
-        };
-        match Context::open(&spec.folder, ignore, Some(store.trees_folder())) {
+    let opened: Vec<_> = graph.contexts.par_iter().map(|spec| open_one(spec, store)).collect();
+    for opened in opened {
+        match opened {
             Ok(context) => contexts.push(context),
-            Err(ContextError::Path(error)) => return Err(error.into()),
-            Err(error) => mistakes.push(Diagnostic::error(error.to_string())),
+            Err(BuildError::Mistakes(more)) => mistakes.extend(more),
+            Err(error) => return Err(error),
         }
     }
     if mistakes.is_empty() { Ok(contexts) } else { Err(BuildError::Mistakes(mistakes)) }
+}
+
+fn open_one(spec: &ContextSpec, store: &Store) -> Result<Context, BuildError> {
+    let ignore = match &spec.ignore {
+        Some((name, text)) => {
+            let file: Arc<SourceFile> = SourceFile::new(name.as_str(), text.as_str());
+            Ignore::parse(&file).map_err(BuildError::Mistakes)?
+        }
+        None => Ignore::default(),
+    };
+    Context::open(&spec.folder, ignore, Some(store.trees_folder())).map_err(|error| match error {
+        ContextError::Path(error) => error.into(),
+        error => BuildError::Mistakes(vec![Diagnostic::error(error.to_string())]),
+    })
 }
 
 /// What a node takes from contexts: which of its sources, and the number of the context.

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use super::error::StepError;
 use crate::base::cancel::Cancel;
 use crate::base::digest::{BlobId, DefinitionKey, ResultId};
@@ -76,7 +78,7 @@ impl<'g> Keyed<'g> {
     }
 
     /// The nodes whose results a node needs, equal ones replaced by the first of them.
-    fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn inputs(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let inputs = self.graph.node(id).inputs().map(|input| self.first[input.0]);
         inputs.filter(|input| self.recipes[input.0].is_some())
     }
@@ -107,22 +109,26 @@ pub(super) fn demand(keyed: &Keyed<'_>, store: &Store, forced: &dyn Fn(NodeId) -
             moved.insert(id);
         }
     }
-    let mut open: Vec<NodeId> =
-        keyed.graph.roots.iter().filter_map(|root| root.node).map(|node| keyed.first[node.0]).collect();
-    while let Some(id) = open.pop() {
-        if demand.hits.contains_key(&id) || demand.needed.contains(&id) {
-            continue;
-        }
-        let record = if moved.contains(&id) { None } else { store.peek(keyed.keys[id.0]) };
-        match record {
-            Some(record) => {
-                demand.hits.insert(id, record.result);
+    let roots = keyed.graph.roots.iter().filter_map(|root| root.node);
+    let mut open: BTreeSet<NodeId> = roots.map(|node| keyed.first[node.0]).collect();
+    while !open.is_empty() {
+        let look = |&id: &NodeId| {
+            let record = if moved.contains(&id) { None } else { store.peek(keyed.keys[id.0]) };
+            (id, record.map(|record| record.result))
+        };
+        // Each look reads a few small files: several at a time.
+        let looked: Vec<_> = open.par_iter().map(look).collect();
+        open.clear();
+        for (id, result) in looked {
+            match result {
+                Some(result) => drop(demand.hits.insert(id, result)),
+                None => {
+                    demand.needed.insert(id);
+                    open.extend(keyed.inputs(id));
+                }
             }
-            None => {
-                demand.needed.insert(id);
-                open.extend(keyed.inputs(id));
-            }
         }
+        open.retain(|id| !demand.hits.contains_key(id) && !demand.needed.contains(id));
     }
     demand
 }
@@ -199,6 +205,8 @@ struct Board {
     path: HashMap<NodeId, Duration>,
     /// Steps that hold a slot.
     running: usize,
+    /// Steps that gave their slot back and wait for one again: they come before new ones.
+    returning: usize,
     /// Threads, those that wait for another process included.
     alive: usize,
 }
@@ -222,7 +230,8 @@ impl Board {
         }
         let solution = Solution { results: demand.hits, ..Solution::default() };
         let ready = BinaryHeap::new();
-        let mut board = Self { solution, remaining, dependents, ready, path, running: 0, alive: 0 };
+        let mut board =
+            Self { solution, remaining, dependents, ready, path, running: 0, returning: 0, alive: 0 };
         let free: Vec<NodeId> =
             board.remaining.iter().filter(|(_, open)| **open == 0).map(|(id, _)| *id).collect();
         free.into_iter().for_each(|id| board.push(id));
@@ -235,7 +244,7 @@ impl Board {
 
     /// The next step to start, if there is one and a slot for it.
     fn next(&mut self, parallel: usize, cancelled: bool) -> Option<NodeId> {
-        if cancelled || self.running >= parallel.max(1) {
+        if cancelled || self.running + self.returning >= parallel.max(1) {
             return None;
         }
         let (_, std::cmp::Reverse(id)) = self.ready.pop()?;
@@ -307,7 +316,7 @@ impl Solver<'_, '_> {
             Err(error) => {
                 let outcome = match error {
                     StepError::Cancelled => Outcome::Cancelled,
-                    _ => Outcome::Failed,
+                    _ => Outcome::Failed { reason: (self.settings.reason)(id) },
                 };
                 self.events.emit(finished(self.keyed.graph, id, outcome, begun.elapsed()));
                 board.solution.failed.push((id, error));
@@ -333,12 +342,12 @@ impl Solver<'_, '_> {
             Lookup::Hit(record) => return Ok(Ended { result: record.result, ran: None }),
             Lookup::Miss(claim) => claim,
         };
+        self.reserve(id)?;
         if self.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
-        self.reserve(id)?;
         let reason = (self.settings.reason)(id);
-        self.events.emit(started(self.keyed.graph, id, reason.clone()));
+        self.events.emit(started(self.keyed, id, reason.clone()));
         let begun = Instant::now();
         let produced = self.work.run(id, parent, &sources)?;
         let took = begun.elapsed();
@@ -367,25 +376,38 @@ impl Solver<'_, '_> {
 
     /// Looks a key up. While somebody else makes it, this step's slot is given to another one.
     fn look(&self, id: NodeId, key: &Key<'_>) -> Result<Lookup<'_>, StepError> {
-        if (self.settings.forced)(id) {
-            return Ok(Lookup::Miss(self.store.claim(key)?));
-        }
-        self.without_slot(|| Ok(self.store.try_lookup(key)?))
+        let forced = (self.settings.forced)(id);
+        let attempt = || match forced {
+            true => Ok(self.store.try_claim(key)?.map(Lookup::Miss)),
+            false => Ok(self.store.try_lookup(key)?),
+        };
+        self.without_slot(attempt, |found| matches!(found, Lookup::Miss(_)))
     }
 
     fn reserve(&self, id: NodeId) -> Result<(), StepError> {
-        self.without_slot(|| Ok(self.work.reserve(id)?.then_some(())))
+        self.without_slot(|| Ok(self.work.reserve(id)?.then_some(())), |()| true)
     }
 
-    /// What `attempt` gives at once, or else later, while another step has the slot.
-    fn without_slot<T>(&self, attempt: impl Fn() -> Result<Option<T>, StepError>) -> Result<T, StepError> {
+    /// What `attempt` gives at once, or else later, while another step has the slot. If there is something
+    /// to work on then, this waits for a slot: nobody who has one waits for what was found.
+    fn without_slot<T>(
+        &self,
+        attempt: impl Fn() -> Result<Option<T>, StepError>,
+        works: impl Fn(&T) -> bool,
+    ) -> Result<T, StepError> {
         if let Some(found) = attempt()? {
             return Ok(found);
         }
         self.board().running -= 1;
         self.changed.notify_all();
         let found = self.wait_for(attempt);
-        self.board().running += 1;
+        let mut board = self.board();
+        board.returning += 1;
+        while found.as_ref().is_ok_and(&works) && board.running >= self.settings.parallel.max(1) {
+            board = self.changed.wait(board).unwrap_or_else(PoisonError::into_inner);
+        }
+        board.returning -= 1;
+        board.running += 1;
         found
     }
 
@@ -416,10 +438,10 @@ fn raw_of(recipe: &Recipe) -> Result<Box<serde_json::value::RawValue>, StepError
     serde_json::value::to_raw_value(recipe).map_err(StepError::Recipe)
 }
 
-fn started(graph: &Graph, id: NodeId, reason: String) -> Event {
-    let node = graph.node(id);
+fn started(keyed: &Keyed<'_>, id: NodeId, reason: String) -> Event {
+    let node = keyed.graph.node(id);
     let (services, name) = (node.services(), node.text().to_owned());
-    Event::StepStarted { step: StepNumber(id.0), services, name, reason }
+    Event::StepStarted { step: StepNumber(id.0), services, name, reason, key: keyed.keys[id.0].0.short() }
 }
 
 /// The event of a step's end.

@@ -140,6 +140,9 @@ pub(super) enum Command {
 /// `build`.
 #[derive(Debug, Args, Default)]
 pub(super) struct Build {
+    /// Write a timeline that chrome://tracing and Perfetto open (shipway's own)
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     /// Set build-time variables for services
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(super) build_args: Vec<String>,
@@ -178,6 +181,9 @@ pub(super) struct Build {
 /// `up`.
 #[derive(Debug, Args, Default)]
 pub(super) struct Up {
+    /// Write a timeline that chrome://tracing and Perfetto open (shipway's own)
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     /// Run containers in the background
     #[arg(short, long)]
     pub(super) detach: bool,
@@ -500,9 +506,22 @@ pub(super) enum PlanFormat {
 /// `why`.
 #[derive(Debug, Args, Default)]
 pub(super) struct Why {
+    /// Form of the output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: WhyFormat,
     /// Services to explain (default: all)
     #[arg(value_name = "SERVICE")]
     pub(super) services: Vec<String>,
+}
+
+/// Forms of `why`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum WhyFormat {
+    /// The steps that ran, with their reasons
+    #[default]
+    Text,
+    /// A JSON object a service, with all steps
+    Json,
 }
 
 /// `image …`.
@@ -529,6 +548,9 @@ pub(super) enum Image {
 /// `image build`.
 #[derive(Debug, Args, Default)]
 pub(super) struct ImageBuild {
+    /// Write a timeline that chrome://tracing and Perfetto open (shipway's own)
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     /// The Dockerfile (default: DIR/Dockerfile)
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Option<PathBuf>,

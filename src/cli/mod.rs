@@ -76,9 +76,10 @@ fn run(arguments: Arguments) -> ExitCode {
     let mut context = Context { global: arguments.global, settings, environment, folder, screen: &screen };
     let ended = call(&mut context, arguments.command);
     screen.finish();
-    match ended {
-        Ok(code) => code,
-        Err(failure) => failure.report(&screen),
+    let traced = screen.write_trace().map_err(|error| Failure::from(error).report(&screen));
+    match (ended, traced) {
+        (Ok(code), Ok(())) | (Ok(_), Err(code)) => code,
+        (Err(failure), _) => failure.report(&screen),
     }
 }
 

@@ -8,7 +8,6 @@
 //! of its entries in bytes, stamp, whether the names are complete, path, entries. An entry is: length of
 //! its name, type, whether a digest follows, name, stamp, digest.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -34,7 +33,7 @@ struct FolderAt {
     entries: Range<usize>,
 }
 
-/// One folder of a cache.
+/// One folder of a cache: its entries, sorted by name.
 pub(super) struct Known<'a> {
     /// Of the folder when its names were read.
     pub(super) stamp: Stamp,
@@ -44,31 +43,13 @@ pub(super) struct Known<'a> {
 }
 
 /// One name of a folder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct KnownEntry<'a> {
     pub(super) name: &'a [u8],
     /// `DT_…`
     pub(super) kind: u8,
     pub(super) content: Option<(Stamp, Digest)>,
 }
-
-/// A folder as it is written.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
-    pub(super) stamp: Stamp,
-    pub(super) complete: bool,
-    pub(super) entries: BTreeMap<Vec<u8>, RecordEntry>,
-}
-
-/// An entry as it is written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RecordEntry {
-    pub(super) kind: u8,
-    pub(super) content: Option<(Stamp, Digest)>,
-}
-
-/// All folders by their paths.
-pub(super) type Records = BTreeMap<Vec<u8>, Record>;
 
 impl Cache {
     /// The cache at `path`; empty if there is none that can be used.
@@ -104,48 +85,60 @@ impl Cache {
         Known { stamp: at.stamp, complete: at.complete, rest: &self.bytes[at.entries.clone()] }
     }
 
-    /// Everything, to be changed and written again.
-    pub(super) fn records(&self) -> Records {
-        let record = |at: &FolderAt| {
-            let entries = self.known(at);
-            let (stamp, complete) = (entries.stamp, entries.complete);
-            let entries = entries
-                .map(|entry| (entry.name.to_vec(), RecordEntry { kind: entry.kind, content: entry.content }));
-            (self.bytes[at.path.clone()].to_vec(), Record { stamp, complete, entries: entries.collect() })
-        };
-        self.folders.iter().map(record).collect()
+    /// All folders with their paths, sorted.
+    pub(super) fn folders(&self) -> impl Iterator<Item = (&[u8], Known<'_>)> {
+        self.folders.iter().map(|at| (&self.bytes[at.path.clone()], self.known(at)))
     }
 }
 
-/// Replaces the cache at `path`.
-pub(super) fn save(path: &Path, records: &Records) -> Result<(), PathError> {
-    let mut bytes = MAGIC.to_vec();
-    for (folder, record) in records {
-        let entries = encode(record);
-        bytes.extend((folder.len() as u32).to_le_bytes());
-        bytes.extend((entries.len() as u32).to_le_bytes());
-        put_stamp(&mut bytes, &record.stamp);
-        bytes.push(u8::from(record.complete));
-        bytes.extend(folder);
-        bytes.extend(entries);
-    }
-    let digest = Digest::of(&bytes);
-    bytes.extend(digest.as_bytes());
-    write_atomic(path, &bytes)
+/// A cache in the making.
+pub(super) struct Writer {
+    bytes: Vec<u8>,
 }
 
-fn encode(record: &Record) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, entry) in &record.entries {
-        bytes.extend((name.len() as u32).to_le_bytes());
-        bytes.extend([entry.kind, u8::from(entry.content.is_some())]);
-        bytes.extend(name);
+impl Writer {
+    /// A cache of no folders; about `size` bytes will follow.
+    pub(super) fn new(size: usize) -> Self {
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend_from_slice(MAGIC);
+        Self { bytes }
+    }
+
+    /// Adds a folder. Folders come in the order of their paths, entries in that of their names.
+    pub(super) fn folder<'e>(
+        &mut self,
+        path: &[u8],
+        (stamp, complete): (&Stamp, bool),
+        entries: impl Iterator<Item = KnownEntry<'e>>,
+    ) {
+        let start = self.bytes.len();
+        self.bytes.extend((path.len() as u32).to_le_bytes());
+        self.bytes.extend([0; 4]);
+        put_stamp(&mut self.bytes, stamp);
+        self.bytes.push(u8::from(complete));
+        self.bytes.extend(path);
+        let first = self.bytes.len();
+        entries.for_each(|entry| self.entry(&entry));
+        let length = (self.bytes.len() - first) as u32;
+        self.bytes[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn entry(&mut self, entry: &KnownEntry<'_>) {
+        self.bytes.extend((entry.name.len() as u32).to_le_bytes());
+        self.bytes.extend([entry.kind, u8::from(entry.content.is_some())]);
+        self.bytes.extend(entry.name);
         if let Some((stamp, digest)) = &entry.content {
-            put_stamp(&mut bytes, stamp);
-            bytes.extend(digest.as_bytes());
+            put_stamp(&mut self.bytes, stamp);
+            self.bytes.extend(digest.as_bytes());
         }
     }
-    bytes
+
+    /// Replaces the cache at `path`.
+    pub(super) fn finish(mut self, path: &Path) -> Result<(), PathError> {
+        let digest = Digest::of(&self.bytes);
+        self.bytes.extend(digest.as_bytes());
+        write_atomic(path, &self.bytes)
+    }
 }
 
 fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
@@ -220,27 +213,35 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    fn records() -> Records {
+    fn entries() -> [KnownEntry<'static>; 2] {
         let stamp = Stamp { dev: 1, ino: 2, size: 3, mtime: (-4, 5), ctime: (6, 7) };
-        let file = RecordEntry { kind: 8, content: Some((stamp, Digest::of("x"))) };
-        let other = RecordEntry { kind: 4, content: None };
-        let entries = BTreeMap::from([(b"a\n".to_vec(), file), (b"b".to_vec(), other)]);
-        let record = Record { stamp, complete: true, entries };
-        let empty = Record { complete: false, entries: BTreeMap::new(), ..record.clone() };
-        BTreeMap::from([(b"".to_vec(), record), (b"b/\xff".to_vec(), empty)])
+        [
+            KnownEntry { name: b"a\n", kind: 8, content: Some((stamp, Digest::of("x"))) },
+            KnownEntry { name: b"b", kind: 4, content: None },
+        ]
+    }
+
+    fn write(path: &Path) {
+        let stamp = Stamp { dev: 9, ino: 8, size: 7, mtime: (6, 5), ctime: (4, 3) };
+        let mut writer = Writer::new(0);
+        writer.folder(b"", (&stamp, true), entries().into_iter());
+        writer.folder(b"b/\xff", (&stamp, false), std::iter::empty());
+        writer.finish(path).unwrap();
     }
 
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tree");
-        save(&path, &records()).unwrap();
+        write(&path);
         let cache = Cache::load(&path);
-        assert_eq!(format!("{:?}", cache.records()), format!("{:?}", records()));
+        let root = cache.folder(b"").unwrap();
+        assert!(root.complete && root.stamp.ino == 8);
+        assert_eq!(root.collect::<Vec<_>>(), entries());
         assert!(cache.folder(b"b").is_none());
         assert!(!cache.folder(b"b/\xff").unwrap().complete);
-        let names: Vec<_> = cache.folder(b"").unwrap().map(|entry| entry.name.to_vec()).collect();
-        assert_eq!(names, [b"a\n".to_vec(), b"b".to_vec()]);
+        let paths: Vec<_> = cache.folders().map(|(path, _)| path.to_vec()).collect();
+        assert_eq!(paths, [b"".to_vec(), b"b/\xff".to_vec()]);
     }
 
     #[test]
@@ -248,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tree");
         assert!(Cache::load(&path).folders.is_empty());
-        save(&path, &records()).unwrap();
+        write(&path);
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut damaged = good.clone();

@@ -7,8 +7,13 @@
 //! folder's; folders below it take all of the source's.
 //! Everything but the bytes of files comes from the selection, so only those need to be verified
 //! (`transfer`). A failed copy leaves its target half written: the caller throws that away.
+//!
+//! An overlay makes every new file dear. [`Context::begin_copy`] therefore writes through the merged tree
+//! only what meets something there: the way to the destination, what lies in folders that were there, and
+//! the topmost of the folders that are new. What is in new folders meets nothing of the layers below, so
+//! [`Rest::write`] puts it into the bare upper, once the overlay over it is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
@@ -42,39 +47,56 @@ impl Context {
         into: &RootDir,
         placement: &Placement,
     ) -> Result<(), CopyError> {
-        let transfer = Transfer::new(self);
         selection.parts.iter().try_for_each(|part| {
-            let destination = Destination::of(into, placement);
-            let copier = match part.is_folder() {
-                true => {
-                    let (folder, shown) = destination.folder()?;
-                    Copier {
-                        context: self,
-                        transfer: &transfer,
-                        part,
-                        placement,
-                        folder,
-                        shown,
-                        renamed: None,
-                    }
-                }
-                false => {
-                    let name = part.entries.first().map_or(b"".as_slice(), |entry| &entry.relative);
-                    let (folder, shown, name) = destination.file(name)?;
-                    Copier {
-                        context: self,
-                        transfer: &transfer,
-                        part,
-                        placement,
-                        folder,
-                        shown,
-                        renamed: Some(name),
-                    }
-                }
-            };
-            copier.run()
+            let mut copier = Copier::new(self, part, into, placement)?;
+            copier.make_folders(false)?;
+            copier.write_half(Half::Merged)
         })
     }
+
+    /// Begins [`Context::copy`] into `into`, the merged tree over an upper. When that tree is no longer
+    /// mounted, [`Rest::write`] has to end it.
+    pub fn begin_copy<'a>(
+        &'a self,
+        selection: &'a Selection,
+        into: &RootDir,
+        placement: &'a Placement,
+    ) -> Result<Rest<'a>, CopyError> {
+        let [part] = selection.parts.as_slice() else {
+            // Of several parts each may meet what the last one made.
+            self.copy(selection, into, placement)?;
+            return Ok(Rest { copier: None });
+        };
+        let mut copier = Copier::new(self, part, into, placement)?;
+        copier.make_folders(part.is_folder() && part.entries.iter().all(is_plain))?;
+        copier.write_half(Half::Merged)?;
+        Ok(Rest { copier: copier.has_rest().then_some(copier) })
+    }
+}
+
+/// What a copy still has to write: the content of the folders that it made.
+#[must_use]
+pub struct Rest<'a> {
+    copier: Option<Copier<'a>>,
+}
+
+impl Rest<'_> {
+    /// Writes it into `upper`, which lay under the tree that the copy began in, and over which nothing is
+    /// mounted any more.
+    pub fn write(self, upper: &RootDir) -> Result<(), CopyError> {
+        let Some(mut copier) = self.copier else { return Ok(()) };
+        let path = copier.shown.strip_prefix("/").unwrap_or(&copier.shown).as_os_str().as_bytes();
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        copier.folder = open_beneath(upper, path, flags).at_path("open", &copier.shown)?;
+        copier.make_folders_inside()?;
+        copier.write_half(Half::Bare)
+    }
+}
+
+/// Whether an entry is written into a bare upper as into a merged tree. A device may mean something else to
+/// an overlay, and hard links may lead from one half of a copy into the other.
+fn is_plain(entry: &Picked) -> bool {
+    matches!(entry.kind, Kind::File | Kind::Directory | Kind::Link) && entry.same_as.is_none()
 }
 
 /// The folder that a destination means to whoever fills it otherwise (ADD of an archive), made where it is
@@ -111,10 +133,19 @@ pub fn write_file(
     Ok(dressed.at_path("set the attributes of", shown)?)
 }
 
+/// The halves of a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// Through the merged tree: what meets something there.
+    Merged,
+    /// What is in new folders.
+    Bare,
+}
+
 /// Writing one part.
 struct Copier<'a> {
     context: &'a Context,
-    transfer: &'a Transfer<'a>,
+    transfer: Transfer<'a>,
     part: &'a Part,
     placement: &'a Placement,
     /// In the target.
@@ -122,15 +153,73 @@ struct Copier<'a> {
     shown: PathBuf,
     /// The name that a single file gets.
     renamed: Option<Vec<u8>>,
+    /// Whether the folder in the target is new.
+    made: bool,
+    /// The folders below it whose content is left to the second half.
+    new: HashSet<&'a [u8]>,
 }
 
-impl Copier<'_> {
-    fn run(&self) -> Result<(), CopyError> {
-        let folders = || self.part.entries.iter().filter(|entry| entry.kind == Kind::Directory);
-        folders().try_for_each(|entry| self.make_folder(entry))?;
+impl<'a> Copier<'a> {
+    /// Finds the destination, making what is missing on the way.
+    fn new(
+        context: &'a Context,
+        part: &'a Part,
+        into: &RootDir,
+        placement: &'a Placement,
+    ) -> Result<Self, CopyError> {
+        let destination = Destination::of(into, placement);
+        let (folder, shown, renamed, made) = match part.is_folder() {
+            true => {
+                let (folder, shown, made) = destination.folder()?;
+                (folder, shown, None, made)
+            }
+            false => {
+                let name = part.entries.first().map_or(b"".as_slice(), |entry| part.relative(entry));
+                let (folder, shown, name) = destination.file(name)?;
+                (folder, shown, Some(name), false)
+            }
+        };
+        let (transfer, new) = (Transfer::new(context), HashSet::new());
+        Ok(Self { context, transfer, part, placement, folder, shown, renamed, made, new })
+    }
+
+    fn folders(&self) -> impl DoubleEndedIterator<Item = &'a Picked> + use<'a> {
+        self.part.entries.iter().filter(|entry| entry.kind == Kind::Directory)
+    }
+
+    /// Makes the folders, from the top down; if `in_halves`, of those that are new only the topmost.
+    fn make_folders(&mut self, in_halves: bool) -> Result<(), CopyError> {
+        self.made &= in_halves;
+        for entry in self.folders() {
+            if self.half(entry) == Half::Bare || (self.make_folder(entry)? && in_halves) {
+                self.new.insert(self.part.relative(entry));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the folders in new folders.
+    fn make_folders_inside(&self) -> Result<(), CopyError> {
+        let mut inside = self.folders().filter(|entry| self.half(entry) == Half::Bare);
+        inside.try_for_each(|entry| self.make_folder(entry).map(drop))
+    }
+
+    /// The half that writes `entry`: the second one if it lies in a new folder.
+    fn half(&self, entry: &Picked) -> Half {
+        let folder = split(self.relative(entry)).0;
+        let bare = if folder.is_empty() { self.made } else { self.new.contains(folder) };
+        if bare { Half::Bare } else { Half::Merged }
+    }
+
+    fn has_rest(&self) -> bool {
+        self.made || !self.new.is_empty()
+    }
+
+    /// Writes what is no folder, and gives folders their attributes: new ones in the second half.
+    fn write_half(&self, half: Half) -> Result<(), CopyError> {
         let mut groups: BTreeMap<&[u8], Vec<&Picked>> = BTreeMap::new();
         for entry in &self.part.entries {
-            if entry.kind != Kind::Directory && entry.same_as.is_none() {
+            if entry.kind != Kind::Directory && entry.same_as.is_none() && self.half(entry) == half {
                 groups.entry(split(self.relative(entry)).0).or_default().push(entry);
             }
         }
@@ -139,11 +228,13 @@ impl Copier<'_> {
             [single] => self.write(single)?,
             many => many.par_iter().try_for_each(|group| self.write(group))?,
         }
-        self.part.entries.iter().try_for_each(|entry| self.link(entry))?;
-        let mut folders: Vec<&Picked> = folders().collect();
-        folders.reverse();
-        folders.into_iter().try_for_each(|entry| self.finish_folder(entry))?;
-        self.date_folder()
+        if half == Half::Merged {
+            self.part.entries.iter().try_for_each(|entry| self.link(entry))?;
+        }
+        let is_new = |entry: &Picked| self.new.contains(self.relative(entry));
+        let mut folders = self.folders().rev().filter(|entry| is_new(entry) == (half == Half::Bare));
+        folders.try_for_each(|entry| self.finish_folder(entry))?;
+        if self.made == (half == Half::Bare) { self.date_folder() } else { Ok(()) }
     }
 
     /// Gives the folder that took a folder's content that folder's time.
@@ -155,7 +246,7 @@ impl Copier<'_> {
 
     /// Where `entry` comes to lie below the target folder.
     fn relative<'e>(&'e self, entry: &'e Picked) -> &'e [u8] {
-        self.renamed.as_deref().unwrap_or(&entry.relative)
+        self.renamed.as_deref().unwrap_or_else(|| self.part.relative(entry))
     }
 
     fn shown(&self, entry: &Picked) -> PathBuf {
@@ -170,11 +261,12 @@ impl Copier<'_> {
         Ok((folder, name))
     }
 
-    fn make_folder(&self, entry: &Picked) -> Result<(), CopyError> {
+    /// Makes a folder; whether it was missing.
+    fn make_folder(&self, entry: &Picked) -> Result<bool, CopyError> {
         let (parent, name) = self.place(entry)?;
         match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) if is_folder(&parent, name) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) if is_folder(&parent, name) => Ok(false),
             Err(Errno::EXIST) => Err(CopyError::NotAFolder { path: self.shown(entry) }),
             Err(error) => Err(PathError::new("create", self.shown(entry), error).into()),
         }
@@ -237,20 +329,34 @@ impl Copier<'_> {
         let name = split(self.relative(entry)).1;
         let made = std::cell::RefCell::new(None);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
         self.create(target, entry, &|| {
-            let file = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
+            let file = rustix::fs::openat(target, name, flags, mode)?;
             made.replace(Some(File::from(file)));
             Ok(())
         })?;
         let Some(file) = made.into_inner() else { return Ok(()) };
         let shown = self.shown(entry);
         self.transfer.file(source, entry, &file, &shown)?;
-        let (uid, gid) = self.owner(entry);
-        let dressed = rustix::fs::fchown(&file, Some(uid), Some(gid))
-            .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)))
+        let dressed = self
+            .own(&file, entry)
             .and_then(|()| attributes::write(target, name, &entry.attributes))
-            .and_then(|()| rustix::fs::futimens(&file, &times(&entry.meta)));
-        Ok(dressed.at_path("set the attributes of", shown)?)
+            .and_then(|()| rustix::fs::futimens(&file, &times(entry.meta())));
+        dressed.map_err(|error| PathError::new("set the attributes of", shown, error).into())
+    }
+
+    /// Gives a new file its owner and mode. Most have them by being made, and setting them costs a write.
+    fn own(&self, file: &File, entry: &Picked) -> Result<(), Errno> {
+        let (uid, gid) = self.owner(entry);
+        let is = rustix::fs::fstat(file)?;
+        let owned = is.st_uid == uid.as_raw() && is.st_gid == gid.as_raw();
+        if !owned {
+            rustix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        if !owned || Meta::from(&is).permissions() != entry.mode {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+        }
+        Ok(())
     }
 
     fn link(&self, entry: &Picked) -> Result<(), CopyError> {
@@ -279,7 +385,7 @@ impl Copier<'_> {
             rustix::fs::chmodat(folder, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
         }
         attributes::write(folder, name, &entry.attributes)?;
-        rustix::fs::utimensat(folder, name, &times(&entry.meta), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(folder, name, &times(entry.meta()), AtFlags::SYMLINK_NOFOLLOW)
     }
 }
 

@@ -29,10 +29,12 @@ impl<'a> Destination<'a> {
         Self { into, placement }
     }
 
-    /// The folder that the content of a folder goes to, made if it is missing, and its path.
-    pub(super) fn folder(&self) -> Result<(OwnedFd, PathBuf), CopyError> {
+    /// The folder that the content of a folder goes to, made if it is missing, its path (free of links),
+    /// and whether it was missing.
+    pub(super) fn folder(&self) -> Result<(OwnedFd, PathBuf, bool), CopyError> {
         let path = self.resolve(Path::new(&self.placement.destination))?;
-        Ok((self.make(&path)?, path))
+        let (folder, made) = self.make(&path)?;
+        Ok((folder, path, made))
     }
 
     /// The folder that a file called `name` goes to, its path, and the name that the file gets there.
@@ -41,13 +43,13 @@ impl<'a> Destination<'a> {
         let path = self.resolve(Path::new(written))?;
         let as_folder = written.is_empty() || written.ends_with('/') || written.ends_with("/.");
         if as_folder || self.kind(&path)? == Some(FileType::Directory) {
-            return Ok((self.make(&path)?, path, name.to_vec()));
+            return Ok((self.make(&path)?.0, path, name.to_vec()));
         }
         match (path.parent(), path.file_name()) {
             (Some(parent), Some(last)) => {
-                Ok((self.make(parent)?, parent.to_owned(), last.as_bytes().to_vec()))
+                Ok((self.make(parent)?.0, parent.to_owned(), last.as_bytes().to_vec()))
             }
-            _ => Ok((self.make(&path)?, path, name.to_vec())),
+            _ => Ok((self.make(&path)?.0, path, name.to_vec())),
         }
     }
 
@@ -56,15 +58,15 @@ impl<'a> Destination<'a> {
         Ok(stat.map(|stat| FileType::from_raw_mode(stat.st_mode)))
     }
 
-    /// The folder `path`, free of links, made where it is missing.
-    fn make(&self, path: &Path) -> Result<OwnedFd, CopyError> {
+    /// The folder `path`, free of links, and whether it was missing and had to be made.
+    fn make(&self, path: &Path) -> Result<(OwnedFd, bool), CopyError> {
         match self.into.open_at(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(folder) => Ok(folder),
+            Ok(folder) => Ok((folder, false)),
             Err(_) if self.blocked(path)? => Err(CopyError::NotAFolder { path: path.to_owned() }),
             Err(_) => {
                 let mode = self.placement.chmod.as_ref().and_then(super::Chmod::octal).unwrap_or(0o755);
                 let owner = self.placement.owner.unwrap_or((0, 0));
-                Ok(self.into.create_directories(path, Mode::from_raw_mode(mode), owner)?)
+                Ok((self.into.create_directories(path, Mode::from_raw_mode(mode), owner)?, true))
             }
         }
     }

@@ -5,18 +5,24 @@
 //! time one wins, which costs the next run some reading. Folders that are gone are dropped, folders that
 //! this run had no reason to look at are kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::FileType;
 
 use super::Context;
-use super::cache::{self, Cache, Record, RecordEntry, Records};
+use super::cache::{Cache, Known, KnownEntry, Writer};
 use super::stamp::Stamp;
-use super::tree::{Folder, Node, split, to_raw};
+use super::tree::{Folder, Node, Single, split, to_raw};
 use crate::base::digest::Digest;
 use crate::base::fs::PathError;
+
+/// About what an entry with its digest takes in the file.
+const ENTRY: usize = 128;
+
+/// What is known of single files, by the folder that they are in.
+type Singles<'a> = BTreeMap<&'a [u8], BTreeMap<&'a [u8], KnownEntry<'a>>>;
 
 impl Context {
     /// Writes the stat cache, if something worth keeping was learned since it was read. A build in which
@@ -26,50 +32,83 @@ impl Context {
         if !self.tree.learned.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let mut records = Cache::load(path).records();
+        let before = Cache::load(path);
         let (folders, single) = self.tree.all_seen();
-        for folder in &folders {
-            let record = record(folder, records.get(&folder.path));
-            records.insert(folder.path.clone(), record);
-        }
-        for (path, node) in &single {
-            add(&mut records, path, node);
-        }
         let seen: HashMap<&[u8], &Arc<Folder>> =
             folders.iter().map(|folder| (&*folder.path, folder)).collect();
-        records.retain(|path, _| !is_gone(&seen, path));
-        cache::save(path, &records)
+        let singles = singles(&single);
+        let kept = before.folders().map(|(path, _)| path);
+        let kept = kept.chain(singles.keys().copied()).filter(|path| !is_gone(&seen, path));
+        let paths: BTreeSet<&[u8]> = kept.chain(seen.keys().copied()).collect();
+        let entries: usize = folders.iter().map(|folder| folder.entries.len()).sum();
+        let mut writer = Writer::new(entries * ENTRY);
+        for path in paths {
+            let (before, singles) = (before.folder(path), singles.get(path));
+            match (seen.get(path), before) {
+                (Some(folder), before) => write_seen(&mut writer, folder, before, singles),
+                (None, before) => write_unseen(&mut writer, path, before, singles),
+            }
+        }
+        writer.finish(path)
     }
 }
 
 /// The digest of a node, where it can be believed later.
 fn kept(node: &Node) -> Option<(Stamp, Digest)> {
     let content = node.content.get().filter(|content| content.settled)?;
-    Some((content.meta.stamp, content.digest))
+    Some((content.meta(&node.meta).stamp, content.digest))
 }
 
-fn record(folder: &Folder, before: Option<&Record>) -> Record {
-    let entry = |entry: &super::tree::Entry| {
-        let new = entry.node.as_deref().and_then(kept);
-        let old = || before.and_then(|before| before.entries.get(&*entry.name)).and_then(|old| old.content);
-        let content = new.or_else(old);
-        (entry.name.to_vec(), RecordEntry { kind: to_raw(entry.kind), content })
-    };
-    let entries = folder.entries.iter().map(entry).collect();
-    Record { stamp: folder.meta.stamp, complete: folder.settled, entries }
-}
-
-/// Adds a path that was looked at without its folder.
-fn add(records: &mut Records, path: &[u8], node: &Node) {
-    let Some(content) = kept(node) else { return };
-    let (parent, name) = split(path);
-    // The stamp means nothing while the names are not complete.
-    let fresh = || Record { stamp: node.meta.stamp, complete: false, entries: BTreeMap::new() };
-    let record = records.entry(parent.to_vec()).or_insert_with(fresh);
-    let entry = RecordEntry { kind: to_raw(FileType::RegularFile), content: Some(content) };
-    if !record.complete || record.entries.contains_key(name) {
-        record.entries.insert(name.to_vec(), entry);
+fn singles(single: &[Single]) -> Singles<'_> {
+    let mut singles = Singles::new();
+    for (path, node) in single {
+        let Some(content) = kept(node) else { continue };
+        let (folder, name) = split(path);
+        let entry = KnownEntry { name, kind: to_raw(FileType::RegularFile), content: Some(content) };
+        singles.entry(folder).or_default().insert(name, entry);
     }
+    singles
+}
+
+/// A folder that was looked at: its names, with what was found out now, else with what was known.
+fn write_seen(
+    writer: &mut Writer,
+    folder: &Folder,
+    before: Option<Known<'_>>,
+    singles: Option<&BTreeMap<&[u8], KnownEntry<'_>>>,
+) {
+    let mut before = before.into_iter().flatten().peekable();
+    let entries = folder.entries.iter().map(|entry| {
+        let name = &*entry.name;
+        while before.next_if(|before| before.name < name).is_some() {}
+        let before = before.next_if(|before| before.name == name).and_then(|before| before.content);
+        let alone = singles.and_then(|singles| singles.get(name)).and_then(|single| single.content);
+        let now = alone.or_else(|| entry.node.as_deref().and_then(kept));
+        KnownEntry { name, kind: to_raw(entry.kind), content: now.or(before) }
+    });
+    writer.folder(&folder.path, (&folder.meta.stamp, folder.settled), entries);
+}
+
+/// A folder that only single files were looked at in, if any. Where its names are complete no name is added.
+fn write_unseen(
+    writer: &mut Writer,
+    path: &[u8],
+    before: Option<Known<'_>>,
+    singles: Option<&BTreeMap<&[u8], KnownEntry<'_>>>,
+) {
+    let complete = before.as_ref().is_some_and(|before| before.complete);
+    let alone = || singles.into_iter().flat_map(BTreeMap::values);
+    let first = alone().find_map(|entry| entry.content).map(|(stamp, _)| stamp);
+    // The stamp means nothing while the names are not complete.
+    let Some(stamp) = before.as_ref().map(|before| before.stamp).or(first) else { return };
+    let mut entries: BTreeMap<&[u8], KnownEntry<'_>> =
+        before.into_iter().flatten().map(|entry| (entry.name, entry)).collect();
+    for entry in alone() {
+        if !complete || entries.contains_key(entry.name) {
+            entries.insert(entry.name, *entry);
+        }
+    }
+    writer.folder(path, (&stamp, complete), entries.into_values());
 }
 
 /// Whether a folder above `path` was looked at and leads to it no more.

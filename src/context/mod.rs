@@ -28,7 +28,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 pub use chmod::{Chmod, InvalidChmod};
-pub use copy::{destination_folder, write_file};
+pub use copy::{Rest, destination_folder, write_file};
 pub use ignore::{Ignore, Rule, ignore_file};
 pub use select::{Selection, Source};
 pub use transfer::Verified;

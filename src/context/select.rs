@@ -12,18 +12,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use rustix::fs::{FileType, major, minor};
+use rustix::io::Errno;
 
 use super::attributes::{self, Attributes};
 use super::chmod::Chmod;
-use super::content::{self, Content};
+use super::content;
 use super::ignore::Ignore;
 use super::locate::Located;
 use super::stamp::Meta;
 use super::tree::{Branch, Node, Tree, join, split};
 use super::{Context, ContextError, Request};
 use crate::base::digest::{Digest, FieldHasher};
+use crate::base::fs::PathError;
 use crate::base::listing::{self, Item, Kind, Listing, escape};
 
 /// What one instruction will write.
@@ -46,6 +47,10 @@ pub struct Source {
 #[derive(Debug)]
 pub(super) struct Part {
     source: Source,
+    /// What a single file is called at the destination.
+    name: Option<Vec<u8>>,
+    /// How long the path is that the entries of a folder are relative to.
+    base: usize,
     /// The source itself if it is a folder below the root of its tree: the folder that takes its content
     /// takes its time too.
     pub(super) folder: Option<Meta>,
@@ -57,19 +62,16 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Picked {
     /// Below the root of the tree.
-    pub(super) path: Vec<u8>,
-    /// Below the destination folder, or the name of a single file.
-    pub(super) relative: Vec<u8>,
+    pub(super) path: Box<[u8]>,
     pub(super) kind: Kind,
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Of a file: under which it was digested.
-    pub(super) meta: Meta,
     pub(super) held: Held,
     pub(super) attributes: Attributes,
     /// The first entry of its hard-link group, if it is a further one.
     pub(super) same_as: Option<usize>,
+    node: Arc<Node>,
 }
 
 /// What an entry holds.
@@ -77,14 +79,13 @@ pub(super) struct Picked {
 pub(super) enum Held {
     Nothing,
     Bytes { digest: Digest, settled: bool },
-    Target(Vec<u8>),
+    Target(Box<[u8]>),
     Device(u64),
 }
 
 /// An entry that counts, before its content is known.
 struct Candidate {
-    path: Vec<u8>,
-    relative: Vec<u8>,
+    path: Box<[u8]>,
     node: Arc<Node>,
 }
 
@@ -117,25 +118,26 @@ impl Context {
     ) -> Result<Part, ContextError> {
         let folder = located.node.meta.is_folder();
         let source = Source { path: PathBuf::from(OsStr::from_bytes(&located.path)), folder };
-        let mut candidates = Vec::new();
+        let (mut candidates, mut name) = (Vec::new(), None);
+        let base = start_below(&located.real);
         if folder {
-            let skip = |path: &[u8]| filter.skips(below(path, &located.real));
+            let skip = |path: &[u8]| filter.skips(path.get(base..).unwrap_or_default());
             let branch = self.tree.below(&located.real, &located.node.matched, &skip)?;
-            flatten(&branch, b"", filter, &mut candidates);
+            flatten(&branch, base, filter, &mut candidates);
             if candidates.is_empty() && located.node.excluded {
                 return Err(self.tree.missing(&located.real, pattern));
             }
         } else {
-            let relative = split(&located.path).1.to_vec();
-            let node = Arc::clone(&located.node);
-            candidates.push(Candidate { path: located.real.clone(), relative, node });
+            name = Some(split(&located.path).1.to_vec());
+            let (path, node) = (located.real.clone().into_boxed_slice(), Arc::clone(&located.node));
+            candidates.push(Candidate { path, node });
         }
         let entries = pick(&self.tree, candidates, request)?;
         if entries.is_empty() && !folder {
             return Err(self.tree.missing(&located.real, pattern));
         }
         let folder = (folder && !located.real.is_empty()).then_some(located.node.meta);
-        Ok(Part { source, folder, entries })
+        Ok(Part { source, name, base, folder, entries })
     }
 
     /// `--parents`: what the pattern matches below the pivot, with the folders above it.
@@ -151,17 +153,19 @@ impl Context {
             return Err(self.tree.missing(&join(&located.real, pattern.as_bytes()), source));
         }
         let filter = Filter { include, exclude: filter.exclude.clone() };
-        let skip = |path: &[u8]| filter.skips(below(path, &located.real));
+        let base = start_below(&located.real);
+        let skip = |path: &[u8]| filter.skips(path.get(base..).unwrap_or_default());
         let branch = self.tree.below(&located.real, &located.node.matched, &skip)?;
         let mut candidates = Vec::new();
-        flatten(&branch, b"", &filter, &mut candidates);
+        flatten(&branch, base, &filter, &mut candidates);
         if candidates.is_empty() && !super::pattern::has_wildcard(pattern) {
             return Err(self
                 .tree
                 .missing(&join(&located.real, cleaned.trim_start_matches('/').as_bytes()), source));
         }
         let source = Source { path: PathBuf::from(source.trim_start_matches('/')), folder: true };
-        Ok(Part { source, folder: None, entries: pick(&self.tree, candidates, request)? })
+        let entries = pick(&self.tree, candidates, request)?;
+        Ok(Part { source, name: None, base, folder: None, entries })
     }
 }
 
@@ -169,10 +173,9 @@ fn invalid((pattern, reason): (String, &'static str)) -> ContextError {
     ContextError::Pattern { pattern, reason }
 }
 
-/// `path` relative to the folder `base`, in which it lies.
-fn below<'a>(path: &'a [u8], base: &[u8]) -> &'a [u8] {
-    let start = if base.is_empty() { 0 } else { base.len() + 1 };
-    path.get(start..).unwrap_or_default()
+/// Where the paths of what lies in `folder` go on below it.
+fn start_below(folder: &[u8]) -> usize {
+    if folder.is_empty() { 0 } else { folder.len() + 1 }
 }
 
 /// `--exclude` and `--parents`, over paths relative to a source.
@@ -203,23 +206,23 @@ impl Filter {
     }
 }
 
-/// Adds what counts of `branch`, whose folder is `relative` below the source. A folder that does not count
+/// Adds what counts of `branch`; the source's own path is `base` bytes of each. A folder that does not count
 /// itself is there only for what does in it.
-fn flatten(branch: &Branch, relative: &[u8], filter: &Filter, found: &mut Vec<Candidate>) {
+fn flatten(branch: &Branch, base: usize, filter: &Filter, found: &mut Vec<Candidate>) {
     let mut below = branch.below.iter().peekable();
+    found.reserve(branch.folder.entries.len());
     for (index, entry) in branch.folder.entries.iter().enumerate() {
         let inner = below.next_if(|(at, _)| *at == index);
         let Some(node) = &entry.node else { continue };
-        let relative = join(relative, &entry.name);
-        let counts = !node.excluded && filter.shows(&relative);
+        let path = join(&branch.folder.path, &entry.name).into_boxed_slice();
+        let counts = !node.excluded && filter.shows(&path[base..]);
         if !counts && inner.is_none() {
             continue;
         }
-        let path = join(&branch.folder.path, &entry.name);
         let before = found.len();
-        found.push(Candidate { path, relative: relative.clone(), node: Arc::clone(node) });
+        found.push(Candidate { path, node: Arc::clone(node) });
         if let Some((_, inner)) = inner {
-            flatten(inner, &relative, filter, found);
+            flatten(inner, base, filter, found);
         }
         if !counts && found.len() == before + 1 {
             found.pop();
@@ -229,25 +232,23 @@ fn flatten(branch: &Branch, relative: &[u8], filter: &Filter, found: &mut Vec<Ca
 
 /// Reads what has to be read, in parallel, and makes the entries. What vanished meanwhile is left out.
 fn pick(tree: &Tree, candidates: Vec<Candidate>, request: &Request) -> Result<Vec<Picked>, ContextError> {
-    let unread: Vec<&Candidate> = candidates
-        .iter()
-        .filter(|candidate| candidate.node.meta.kind() == FileType::RegularFile)
-        .filter(|candidate| candidate.node.content.get().is_none())
-        .collect();
-    unread
-        .par_iter()
-        .try_for_each(|candidate| content::content(tree, &candidate.path, &candidate.node).map(drop))?;
+    let unread = |candidate: &&Candidate| {
+        candidate.node.meta.kind() == FileType::RegularFile && candidate.node.content.get().is_none()
+    };
+    let unread = candidates.iter().filter(unread);
+    let unread: Vec<_> = unread.map(|candidate| (&*candidate.path, &*candidate.node)).collect();
+    content::read_all(tree, &unread)?;
     let mut picked: Vec<Picked> = Vec::with_capacity(candidates.len());
     let mut groups: HashMap<(u64, u64), usize> = HashMap::new();
     for candidate in candidates {
         let Some(mut entry) = picked_entry(tree, candidate, request)? else { continue };
-        if entry.kind == Kind::File && entry.meta.links > 1 {
-            let inode = (entry.meta.stamp.dev, entry.meta.stamp.ino);
+        if entry.kind == Kind::File && entry.meta().links > 1 {
+            let inode = (entry.meta().stamp.dev, entry.meta().stamp.ino);
             let first = *groups.entry(inode).or_insert(picked.len());
             if first != picked.len() {
                 entry.same_as = Some(first);
                 entry.held = picked[first].held.clone();
-                entry.meta = picked[first].meta;
+                entry.node = Arc::clone(&picked[first].node);
             }
         }
         picked.push(entry);
@@ -260,29 +261,31 @@ fn picked_entry(
     candidate: Candidate,
     request: &Request,
 ) -> Result<Option<Picked>, ContextError> {
-    let Candidate { path, relative, node } = candidate;
-    let mut meta = node.meta;
+    let Candidate { path, node } = candidate;
+    let mut meta = &node.meta;
     let (kind, held) = match meta.kind() {
         FileType::Directory => (Kind::Directory, Held::Nothing),
         FileType::Fifo => (Kind::Fifo, Held::Nothing),
         FileType::CharacterDevice => (Kind::CharacterDevice, Held::Device(meta.device)),
         FileType::BlockDevice => (Kind::BlockDevice, Held::Device(meta.device)),
         FileType::Symlink => match tree.read_link(&path) {
-            Ok(target) => (Kind::Link, Held::Target(target)),
-            Err(_) => return Ok(None),
+            Ok(target) => (Kind::Link, Held::Target(target.into_boxed_slice())),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            // Something else lies there now: it cannot be left out.
+            Err(Errno::INVAL) => return Err(ContextError::Unstable { path: tree.shown(&path) }),
+            Err(error) => return Err(PathError::new("read the link", tree.shown(&path), error).into()),
         },
         FileType::RegularFile => {
             let Some(content) = content::content(tree, &path, &node)? else { return Ok(None) };
-            let Content { digest, settled, .. } = content;
-            meta = content.meta;
-            (Kind::File, Held::Bytes { digest, settled })
+            meta = content.meta(&node.meta);
+            (Kind::File, Held::Bytes { digest: content.digest, settled: content.settled })
         }
         FileType::Socket | FileType::Unknown => return Ok(None),
     };
-    let mode = effective_mode(&meta, kind, request.chmod.as_ref());
+    let mode = effective_mode(meta, kind, request.chmod.as_ref());
     let (uid, gid) = if tree.rootfs && !request.chown { (meta.uid, meta.gid) } else { (0, 0) };
     let attributes = if tree.rootfs { attributes::read(tree, &path)? } else { Attributes::default() };
-    Ok(Some(Picked { path, relative, kind, mode, uid, gid, meta, held, attributes, same_as: None }))
+    Ok(Some(Picked { path, kind, mode, uid, gid, held, attributes, same_as: None, node }))
 }
 
 /// Links have no mode of their own.
@@ -300,6 +303,7 @@ impl Selection {
         let mut bytes = Vec::new();
         for part in &parts {
             bytes.clear();
+            bytes.reserve(part.entries.len() * 128);
             part.entries.iter().for_each(|entry| entry.encode(part, &mut bytes));
             hasher.number(u64::from(part.source.folder)).field(&bytes);
         }
@@ -331,10 +335,7 @@ impl Selection {
     /// Bytes in its files.
     pub fn size(&self) -> u64 {
         let entries = self.parts.iter().flat_map(|part| &part.entries);
-        entries
-            .filter(|entry| entry.kind == Kind::File && entry.same_as.is_none())
-            .map(|entry| entry.meta.stamp.size)
-            .sum()
+        entries.filter(|entry| entry.kind == Kind::File && entry.same_as.is_none()).map(Picked::size).sum()
     }
 }
 
@@ -345,6 +346,14 @@ impl Part {
         (first.kind == Kind::File).then_some(first)
     }
 
+    /// Where `entry` comes to lie below the destination folder, or the name of a single file.
+    pub(super) fn relative<'e>(&'e self, entry: &'e Picked) -> &'e [u8] {
+        match &self.name {
+            Some(name) => name,
+            None => &entry.path[self.base..],
+        }
+    }
+
     /// Whether it is the content of a folder.
     pub(super) fn is_folder(&self) -> bool {
         self.source.folder
@@ -352,8 +361,13 @@ impl Part {
 }
 
 impl Picked {
+    /// Its state: of a file, the one under which it was digested.
+    pub(super) fn meta(&self) -> &Meta {
+        self.node.content.get().map_or(&self.node.meta, |content| content.meta(&self.node.meta))
+    }
+
     fn size(&self) -> u64 {
-        if self.kind == Kind::File { self.meta.stamp.size } else { 0 }
+        if self.kind == Kind::File { self.meta().stamp.size } else { 0 }
     }
 
     /// Its canonical bytes: every field with its length or of fixed length.
@@ -362,12 +376,12 @@ impl Picked {
             bytes.extend((value.len() as u64).to_le_bytes());
             bytes.extend(value);
         }
-        field(bytes, &self.relative);
+        field(bytes, part.relative(self));
         bytes.push(self.kind.letter() as u8);
         [self.mode, self.uid, self.gid].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
         if let Some(first) = self.same_as {
             bytes.push(b'=');
-            return field(bytes, &part.entries[first].relative);
+            return field(bytes, part.relative(&part.entries[first]));
         }
         bytes.push(b' ');
         match &self.held {

@@ -4,8 +4,10 @@
 //! stamps with. So a digest taken at T stands for the stamp that it was taken under if that stamp's ctime
 //! lies before T: then every later write gives another stamp, also one that puts size and mtime back, for
 //! nothing sets a ctime. A ctime at T or later is *young*, and proves nothing. File systems whose ctimes
-//! are not kept by this kernel (network, FUSE, FAT) prove nothing either. The one thing that no stamp shows
-//! is a program that goes on writing through a shared mapping into a page that was dirty already.
+//! are not kept by this kernel (network, FUSE, FAT) prove nothing either, and the stamp of an overlay's
+//! folder proves nothing about its names: it is that of the topmost layer's folder, whatever lies below.
+//! What no stamp shows is a program that goes on writing through a shared mapping into a page that was
+//! dirty already, and a clock set back so that one tick stamps two states.
 
 use std::os::fd::AsFd;
 
@@ -26,7 +28,7 @@ pub(super) struct Stamp {
 }
 
 /// A stamp with the rest that a copy needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Meta {
     pub(super) stamp: Stamp,
     /// Type and permissions.
@@ -92,8 +94,19 @@ pub(super) fn now() -> Time {
     (time.tv_sec, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Whether ctimes of the file system that `file` lies on are made by this kernel for every change.
-pub(super) fn keeps_change_times(file: impl AsFd) -> bool {
+/// What it proves that a stamp stands, by the file system that it is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trust {
+    /// Nothing: its ctimes are not made by this kernel for every change.
+    Nothing,
+    /// That a file holds the same.
+    Contents,
+    /// That too, and that a folder has the same names.
+    Names,
+}
+
+/// What stamps prove on the file system that `file` lies on.
+pub(super) fn trust(file: impl AsFd) -> Trust {
     const EXT: u64 = 0xef53;
     const XFS: u64 = 0x5846_5342;
     const BTRFS: u64 = 0x9123_683e;
@@ -102,8 +115,11 @@ pub(super) fn keeps_change_times(file: impl AsFd) -> bool {
     const ZFS: u64 = 0x2fc1_2fc1;
     const F2FS: u64 = 0xf2f5_2010;
     const BCACHEFS: u64 = 0xca45_1a4e;
-    let magic = rustix::fs::fstatfs(file).map_or(0, |stat| stat.f_type as u64 & 0xffff_ffff);
-    [EXT, XFS, BTRFS, TMPFS, OVERLAY, ZFS, F2FS, BCACHEFS].contains(&magic)
+    match rustix::fs::fstatfs(file).map_or(0, |stat| stat.f_type as u64 & 0xffff_ffff) {
+        EXT | XFS | BTRFS | TMPFS | ZFS | F2FS | BCACHEFS => Trust::Names,
+        OVERLAY => Trust::Contents,
+        _ => Trust::Nothing,
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +140,8 @@ mod tests {
 
     #[test]
     fn kernel_made_file_systems_are_told_from_others() {
-        assert!(!keeps_change_times(std::fs::File::open("/proc/version").unwrap()));
+        let trust = |path: &str| trust(std::fs::File::open(path).unwrap());
+        assert_eq!(trust("/proc/version"), Trust::Nothing);
+        assert_eq!(trust("/dev/shm"), Trust::Names);
     }
 }

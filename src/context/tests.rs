@@ -272,7 +272,7 @@ fn excludes_and_parents_filter() {
         selection
             .parts
             .iter()
-            .flat_map(|part| part.entries.iter().map(|entry| escape(&entry.relative)))
+            .flat_map(|part| part.entries.iter().map(|entry| escape(part.relative(entry))))
             .collect()
     };
     assert_eq!(shown(&select(&["hom*"], &["*.txt"], false)), ["hom.txt", "home"], "not what is named itself");
@@ -325,8 +325,8 @@ fn folders_that_are_gone_leave_the_cache() {
         let context = place.context(ignore);
         context.select(&request(&["."])).unwrap();
         context.save_cache().unwrap();
-        let records = cache::Cache::load(context.cache_file.as_ref().unwrap()).records();
-        records.keys().map(|path| escape(path)).collect::<Vec<_>>()
+        let cache = cache::Cache::load(context.cache_file.as_ref().unwrap());
+        cache.folders().map(|(path, _)| escape(path)).collect::<Vec<_>>()
     };
     assert_eq!(run(""), ["", "dir", "dir/sub", "skip"]);
     fs::remove_dir_all(place.path("context/dir")).unwrap();

@@ -1,9 +1,10 @@
 //! Moving the bytes of one file, and making sure that they are the ones that were digested.
 //!
-//! `copy_file_range` first (it shares blocks where the file system can), reading and writing where the
-//! kernel refuses it between two file systems. Before and after, the source must have the stamp under which
-//! it was digested; if it has not, or that stamp was too young to prove anything, the bytes that arrived are
-//! digested themselves, and only another digest is a change. Modes, owners and times are `copy`'s matter.
+//! `copy_file_range` for large files (it shares blocks where the file system can), reading and writing for
+//! small ones and where the kernel refuses it between two file systems. Afterwards the source must have the
+//! stamp under which it was digested; if it has not, or that stamp was too young to prove anything, the
+//! bytes that arrived are digested themselves, and only another digest is a change. Modes, owners and times
+//! are `copy`'s matter.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -21,6 +22,9 @@ use super::tree::split;
 use super::{Context, CopyError, Selection};
 use crate::base::digest::{Digest, DigestWriter};
 use crate::base::fs::{AtPath, PathError};
+
+/// Up to so many bytes go through a buffer: that is faster than what the kernel does for a range.
+const SMALL: u64 = 16 << 10;
 
 /// What is being moved, and what was found out on the way.
 pub(super) struct Transfer<'a> {
@@ -52,25 +56,27 @@ impl<'a> Transfer<'a> {
             Err(error) => return Err(PathError::new("open", tree.shown(&entry.path), error).into()),
         };
         let stat = || {
-            rustix::fs::fstat(&source).at_path("stat", tree.shown(&entry.path)).map(|stat| Meta::from(&stat))
+            rustix::fs::fstat(&source).map(|stat| Meta::from(&stat)).at_path("stat", tree.shown(&entry.path))
         };
-        let before = stat()?;
-        if before.kind() != FileType::RegularFile {
+        let digested = &entry.meta().stamp;
+        let moved = self.bytes(&source, target, digested.size);
+        let after = stat()?;
+        if after.kind() != FileType::RegularFile {
             return Err(changed());
         }
-        self.bytes(&source, target, before.stamp.size).at_path("copy to", shown)?;
-        if *settled && before.stamp == entry.meta.stamp && stat()?.stamp == before.stamp {
+        moved.at_path("copy to", shown)?;
+        if *settled && after.stamp == *digested {
             return Ok(());
         }
         let mut written = target;
         written.rewind().at_path("read", shown)?;
-        let (arrived, _) = content::digest(target, before.stamp.size).at_path("read", shown)?;
+        let (arrived, _) = content::digest(target, digested.size, &mut Vec::new()).at_path("read", shown)?;
         if arrived == *digest { Ok(()) } else { Err(changed()) }
     }
 
     /// Everything in `source`, about `size` bytes, into the empty `target`.
     fn bytes(&self, source: &File, target: &File, size: u64) -> io::Result<()> {
-        if !self.plain.load(Ordering::Relaxed) && size > 0 {
+        if size > SMALL && !self.plain.load(Ordering::Relaxed) {
             match ranges(source, target, size) {
                 Ok(()) => return Ok(()),
                 Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
@@ -101,12 +107,19 @@ fn ranges(source: &File, target: &File, size: u64) -> Result<(), Errno> {
 
 fn plain(mut source: &File, mut target: &File, size: u64) -> io::Result<()> {
     const LARGEST: u64 = 128 << 10;
-    let length = size.saturating_add(1).min(LARGEST);
-    let mut buffer = vec![0; usize::try_from(length).unwrap_or(1)];
+    let length = usize::try_from(size.saturating_add(1).min(LARGEST)).unwrap_or(1);
+    let (mut buffer, mut moved) = (vec![0; length], 0);
     loop {
         match source.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(count) => target.write_all(&buffer[..count])?,
+            Ok(count) => {
+                target.write_all(&buffer[..count])?;
+                moved += count as u64;
+                // Less than was asked for, and all that there should be: the end needs no read of its own.
+                if count < length && moved == size {
+                    return Ok(());
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

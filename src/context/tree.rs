@@ -21,10 +21,10 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
-use super::cache::{Cache, KnownEntry};
+use super::cache::{Cache, Known, KnownEntry};
 use super::content::Content;
 use super::ignore::{Ignore, Matched};
-use super::stamp::{self, Meta};
+use super::stamp::{self, Meta, Trust};
 use crate::base::fs::{AtPath, PathError, RootDir};
 
 /// A tree and what was seen of it.
@@ -38,7 +38,7 @@ pub(super) struct Tree {
     pub(super) rootfs: bool,
     pub(super) cache: Cache,
     folders: Mutex<HashMap<Vec<u8>, Slot>>,
-    devices: Mutex<HashMap<u64, bool>>,
+    devices: Mutex<HashMap<u64, Trust>>,
     single: Mutex<HashMap<Vec<u8>, Arc<Node>>>,
     /// Whether something was seen that the stat cache did not know and can keep.
     pub(super) learned: AtomicBool,
@@ -138,10 +138,10 @@ impl Tree {
         rustix::fs::readlinkat(&self.root, path, Vec::new()).map(std::ffi::CString::into_bytes)
     }
 
-    /// Whether stamps of `meta`'s file system mean anything; `file` lies on it.
-    pub(super) fn keeps_change_times(&self, meta: &Meta, file: BorrowedFd<'_>) -> bool {
+    /// What stamps of `meta`'s file system prove; `file` lies on it.
+    pub(super) fn trust(&self, meta: &Meta, file: BorrowedFd<'_>) -> Trust {
         let mut devices = lock(&self.devices);
-        *devices.entry(meta.stamp.dev).or_insert_with(|| stamp::keeps_change_times(file))
+        *devices.entry(meta.stamp.dev).or_insert_with(|| stamp::trust(file))
     }
 
     /// The node of one path, looked at alone unless its folder was looked at already. Links are not
@@ -174,7 +174,7 @@ impl Tree {
             known.and_then(|known| known.content.filter(|(at, _)| *at == node.meta.stamp))
         {
             // What the cache holds was settled, on a file system that keeps change times.
-            node.content.get_or_init(|| Content { digest, meta: node.meta, settled: true });
+            node.content.get_or_init(|| Content::known(digest));
         }
     }
 
@@ -223,32 +223,32 @@ impl Tree {
     fn look(&self, file: &OwnedFd, path: &[u8], matched: &[bool]) -> Result<Folder, PathError> {
         let moment = stamp::now();
         let meta = Meta::from(&rustix::fs::fstat(file).at_path("stat", self.shown(path))?);
-        let trusted = self.keeps_change_times(&meta, file.as_fd());
-        let known = if trusted { self.cache.folder(path) } else { None };
-        let names = known.as_ref().is_some_and(|known| known.complete && known.stamp == meta.stamp);
-        let known: Vec<KnownEntry<'_>> = known.map(Iterator::collect).unwrap_or_default();
-        let look = Look {
+        let trust = self.trust(&meta, file.as_fd());
+        let known = if trust == Trust::Nothing { None } else { self.cache.folder(path) };
+        let stands = |known: &Known<'_>| known.complete && known.stamp == meta.stamp;
+        let names = trust == Trust::Names && known.as_ref().is_some_and(stands);
+        let mut known = known.into_iter().flatten().peekable();
+        let mut look = Look {
             tree: self,
             file,
-            path,
+            path: path.to_vec(),
             above: (!path.is_empty()).then_some(matched),
             dev: meta.stamp.dev,
         };
         if names {
             let entries =
-                known.iter().map(|entry| look.entry(entry.name.into(), from_raw(entry.kind), Some(entry)));
+                known.map(|entry| look.entry(entry.name.into(), from_raw(entry.kind), Some(&entry)));
             let entries = entries.collect::<Result<_, _>>()?;
             // They were complete and settled when they were kept.
             return Ok(Folder { path: path.to_vec(), meta, settled: true, entries });
         }
         let listed = list(file).at_path("read", self.shown(path))?;
-        let mut known = known.iter().peekable();
         let entries = listed.into_iter().map(|(name, kind)| {
             while known.next_if(|entry| entry.name < &*name).is_some() {}
             let entry = known.next_if(|entry| entry.name == &*name);
-            look.entry(name, kind, entry)
+            look.entry(name, kind, entry.as_ref())
         });
-        let settled = trusted && meta.stamp.settled(moment);
+        let settled = trust == Trust::Names && meta.stamp.settled(moment);
         self.learned.fetch_or(settled, Ordering::Relaxed);
         Ok(Folder { path: path.to_vec(), meta, settled, entries: entries.collect::<Result<_, _>>()? })
     }
@@ -304,14 +304,15 @@ impl Folder {
 struct Look<'a> {
     tree: &'a Tree,
     file: &'a OwnedFd,
-    path: &'a [u8],
+    /// The folder's path; while an entry is looked at, the entry's.
+    path: Vec<u8>,
     above: Option<&'a [bool]>,
     dev: u64,
 }
 
 impl Look<'_> {
     fn entry(
-        &self,
+        &mut self,
         name: Box<[u8]>,
         kind: FileType,
         known: Option<&KnownEntry<'_>>,
@@ -319,25 +320,42 @@ impl Look<'_> {
         if name.starts_with(b".wh.") {
             return Ok(Entry { name, kind, node: None });
         }
-        let path = join(self.path, &name);
+        let length = self.path.len();
+        if length > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(&name);
+        let entry = self.shown_entry(name, kind, known);
+        self.path.truncate(length);
+        entry
+    }
+
+    /// The entry `name` at `path`, as the rules show it.
+    fn shown_entry(
+        &self,
+        name: Box<[u8]>,
+        kind: FileType,
+        known: Option<&KnownEntry<'_>>,
+    ) -> Result<Entry, PathError> {
+        let (path, ignore) = (self.path.as_slice(), &self.tree.ignore);
         let (excluded, matched) = match kind {
             FileType::Directory | FileType::Unknown => {
-                let verdict = self.tree.ignore.verdict(&path, self.above);
+                let verdict = ignore.verdict(path, self.above);
                 (verdict.excluded, verdict.matched)
             }
-            _ => (self.tree.ignore.excludes_file(&path, self.above), Matched::default()),
+            _ => (ignore.excludes_file(path, self.above), Matched::default()),
         };
-        if excluded && (matched.is_empty() || !self.tree.ignore.may_reach_below(&path)) {
+        if excluded && (matched.is_empty() || !ignore.may_reach_below(path)) {
             return Ok(Entry { name, kind, node: None });
         }
         let meta = match rustix::fs::statat(self.file, &*name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Meta::from(&stat),
             Err(Errno::NOENT) => return Ok(Entry { name, kind, node: None }),
-            Err(error) => return Err(PathError::new("stat", self.tree.shown(&path), error)),
+            Err(error) => return Err(PathError::new("stat", self.tree.shown(path), error)),
         };
         let matched = match meta.is_folder() && matched.is_empty() {
             // It became a folder since its name was read.
-            true => self.tree.ignore.verdict(&path, self.above).matched,
+            true => ignore.verdict(path, self.above).matched,
             false => matched,
         };
         let kind = meta.kind();
@@ -349,7 +367,7 @@ impl Look<'_> {
             && stamp == meta.stamp
             && stamp.dev == self.dev
         {
-            content.get_or_init(|| Content { digest, meta, settled: true });
+            content.get_or_init(|| Content::known(digest));
         }
         let node = Node { meta, excluded, matched, content };
         Ok(Entry { name, kind, node: Some(Arc::new(node)) })

@@ -1,5 +1,7 @@
 //! Images as an engine sees them, and the engine's own identity. Plain data.
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::digest::{DiffId, Digest};
 
 /// Which engine this is.
@@ -18,7 +20,8 @@ pub struct Identity {
 }
 
 /// How an engine keeps images.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ImageStore {
     /// Docker's own store (overlay2 and other graph drivers): layers are looked up by chain id, so an
     /// archive may omit a prefix of the chain that is there. An image's id is its config's digest.

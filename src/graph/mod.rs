@@ -37,7 +37,7 @@ pub use op::{
     BaseImage, ContextSpec, Copy, Directory, Fetch, Graph, Local, Node, NodeId, Op, Origin, Pull, Run,
     RunNetwork, Take, WrittenFile, chain_id,
 };
-pub use reason::{MissReason, first_cause};
+pub use reason::{Cause, MissReason, Reasons, Untold};
 pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};
 pub use request::{BuildRequest, DockerfileSource, Entitlement, SecretSource, remote_context, requests_of};
 pub use stage::{HistoryStep, ImageDraft, Made};

@@ -186,7 +186,12 @@ pub struct Origin {
 impl Origin {
     /// The stable name under which the history keeps the step.
     pub fn step_name(&self) -> String {
-        format!("{}/{}/{}", self.service, self.stage, self.ordinal)
+        format!("{}/{}", self.service, self.place())
+    }
+
+    /// Stage and number: `build/3`.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.stage, self.ordinal)
     }
 }
 

@@ -75,6 +75,11 @@ impl Isolated {
         // Another thread may have been faster; then that copy serves.
         Ok(self.program.get_or_init(|| made))
     }
+
+    /// The group of commands that may not open the host's devices, where there are such groups.
+    fn group(&self) -> Option<&Group> {
+        self.group.get_or_init(Group::make).as_ref()
+    }
 }
 
 impl Sandbox for Isolated {
@@ -89,13 +94,16 @@ impl Sandbox for Isolated {
         if spec.insecure {
             permit(&root, NO_DEV).at_path("allow devices on", "/")?;
         }
-        let group = || self.group.get_or_init(Group::make).as_ref();
-        let group = if spec.insecure { None } else { group() };
+        let group = if spec.insecure { None } else { self.group() };
         let extras = extra::prepare(&self.stacks, &spec.mounts)?;
         let fixed = [root.as_fd(), folder.as_fd()];
         let running = running::start(self.program()?, spec, fixed, group, extras)?;
         drop((root, folder));
         running.finish(output, cancel)
+    }
+
+    fn prepare(&self) {
+        let _ = (self.program(), self.group());
     }
 
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError> {

@@ -56,6 +56,9 @@ pub trait Sandbox: Sync {
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError>;
 
+    /// Does beforehand what the first [`Sandbox::run`] would wait for. What fails here fails there again.
+    fn prepare(&self) {}
+
     /// The merged tree of `layers`, never attached to the file system: it is gone when the value is, also
     /// after `kill -9`. Without [`Layers::writable`] nothing can be written.
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError>;

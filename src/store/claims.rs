@@ -74,13 +74,23 @@ impl Store {
         self.look(key, false, false)
     }
 
-    /// A claim on `key` whatever is filed under it, for work that is forced. Waits like [`Store::lookup`].
+    /// A claim on `key` whatever is filed under it, for work that is forced. Waits like [`Store::lookup`];
+    /// [`Store::try_claim`] does not.
     pub fn claim(&self, key: &Key<'_>) -> Result<Claim<'_>> {
         match self.look(key, true, true)? {
             Some(Lookup::Miss(claim)) => Ok(claim),
             // A forced look is never a hit, and a waiting one always finds.
             _ => self.claim(key),
         }
+    }
+
+    /// [`Store::claim`], but `None` at once if somebody else holds a claim on the key.
+    pub fn try_claim(&self, key: &Key<'_>) -> Result<Option<Claim<'_>>> {
+        Ok(self.look(key, false, true)?.and_then(|found| match found {
+            Lookup::Miss(claim) => Some(claim),
+            // A forced look is never a hit.
+            Lookup::Hit(_) => None,
+        }))
     }
 
     fn look(&self, key: &Key<'_>, wait: bool, forced: bool) -> Result<Option<Lookup<'_>>> {

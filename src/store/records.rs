@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, ResultId};
 
-use super::root::{Provisional, is_durable};
+use super::root::{Provisional, is_marked};
 use super::snapshots::encode;
 use super::{Result, Store, fault};
 
@@ -77,6 +78,8 @@ pub(super) struct Found {
     pub(super) record: Record,
     boot: String,
     durable: bool,
+    /// When it was last of use, to a day.
+    used: Option<SystemTime>,
 }
 
 impl Store {
@@ -112,14 +115,14 @@ impl Store {
     fn usable(&self, path: &Path) -> Option<Record> {
         let found = read(path)?;
         self.survived(&found).then_some(())?;
-        let record = found.record;
+        let (record, used) = (found.record, found.used);
         self.chain(record.result)?;
         let there = |held: &Held| match *held {
             Held::Snapshot(id) => self.chain(id).is_some(),
             Held::Blob(id) => self.blob_lies_there(id),
         };
         record.holds.iter().all(there).then_some(())?;
-        self.met(path);
+        self.met(path, used);
         if !found.durable {
             self.met_provisional(Provisional::Record(path.to_owned(), record.result));
         }
@@ -145,7 +148,7 @@ impl Store {
             if found.record.result != result {
                 return false;
             }
-            self.met(&path);
+            self.met(&path, found.used);
             left.extend(found.record.inputs);
         }
         true
@@ -158,7 +161,9 @@ pub(super) fn read(path: &Path) -> Option<Found> {
     let mut text = Vec::new();
     file.read_to_end(&mut text).ok()?;
     let filed: Filed = serde_json::from_slice(&text).ok()?;
-    Some(Found { record: filed.record, boot: filed.boot, durable: is_durable(&file) })
+    let stat = file.metadata().ok()?;
+    let (durable, used) = (is_marked(stat.mode()), stat.modified().ok());
+    Some(Found { record: filed.record, boot: filed.boot, durable, used })
 }
 
 pub(super) fn definition_path(store: &Store, key: DefinitionKey) -> PathBuf {

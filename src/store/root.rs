@@ -139,13 +139,8 @@ impl Store {
         let met = std::mem::take(&mut self.run().used);
         let now = SystemTime::now();
         for path in met {
-            let Ok(file) = File::open(&path) else { continue };
-            let stamped = file.metadata().and_then(|metadata| metadata.modified());
-            let age = stamped.ok().and_then(|at| now.duration_since(at).ok());
-            if age.is_some_and(|age| age > STAMP_AFTER) {
-                // A stamp that could not be set makes the record look older than it is, nothing worse.
-                let _ = file.set_modified(now);
-            }
+            // A stamp that could not be set makes the record look older than it is, nothing worse.
+            let _ = File::open(&path).and_then(|file| file.set_modified(now));
         }
     }
 
@@ -218,9 +213,12 @@ impl Store {
         self.run().provisional.insert(file);
     }
 
-    /// Notes the use of the record at `path`.
-    pub(super) fn met(&self, path: &Path) {
-        self.run().used.insert(path.to_owned());
+    /// Notes the use of the record at `path`, which was stamped at `used`, unless that was today.
+    pub(super) fn met(&self, path: &Path, used: Option<SystemTime>) {
+        let age = used.and_then(|at| SystemTime::now().duration_since(at).ok());
+        if age.is_some_and(|age| age > STAMP_AFTER) {
+            self.run().used.insert(path.to_owned());
+        }
     }
 
     /// Whether this run has digested `blob`.
@@ -270,7 +268,12 @@ fn lay_out(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The descriptor's mode bits that carry the mark.
+/// Whether the file bears the mark.
 pub(super) fn is_durable(file: &impl AsFd) -> bool {
-    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_mode & 0o222 == 0)
+    rustix::fs::fstat(file).is_ok_and(|stat| is_marked(stat.st_mode))
+}
+
+/// The mode bits that carry the mark.
+pub(super) const fn is_marked(mode: u32) -> bool {
+    mode & 0o222 == 0
 }

@@ -5,6 +5,7 @@
 //! snapshot's place: from then on the tree is read-only by agreement. What the files mean is not known
 //! here.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -66,16 +67,23 @@ impl Staging {
         super::share::share_tree(&snapshot.tree, &self.tree())
     }
 
-    /// The folder itself, for files that are not to be published. Names beginning with `work-` are free.
+    /// Notes a small fact that will lie beside the snapshot, as [`Store::set_note`] does afterwards.
+    pub fn note(&self, name: &'static str, content: &[u8]) -> Result<()> {
+        let path = self.path.join(note_name(name));
+        Ok(std::fs::write(&path, note_bytes(content)).at_path("write", &path)?)
+    }
+
+    /// The folder itself, for files that are not to be published. Names that begin with `work-` or end with
+    /// `.note` are taken.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes everything but the tree.
+    /// Removes everything but the tree and the notes.
     fn clear(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.path).at_path("read", &self.path)? {
             let path = entry.at_path("read", &self.path)?.path();
-            if path != self.tree() {
+            if path != self.tree() && path.extension() != Some(OsStr::new("note")) {
                 remove::remove_tree(&path)?;
             }
         }
@@ -162,9 +170,7 @@ impl Store {
         if std::fs::symlink_metadata(meta_path(self, id)).is_err() {
             return Err(StoreError::Incomplete(id));
         }
-        let mut bytes = Digest::of(content).as_bytes().to_vec();
-        bytes.extend_from_slice(content);
-        self.put(&note_path(self, id, name), &bytes)
+        self.put(&note_path(self, id, name), &note_bytes(content))
     }
 
     /// The meta of a snapshot that can be relied upon.
@@ -192,7 +198,16 @@ pub(super) fn meta_path(store: &Store, id: ResultId) -> PathBuf {
 }
 
 fn note_path(store: &Store, id: ResultId, name: &str) -> PathBuf {
-    folder(store, id).join(format!("{name}.note"))
+    folder(store, id).join(note_name(name))
+}
+
+fn note_name(name: &str) -> String {
+    format!("{name}.note")
+}
+
+/// A note as it lies on the disk: what it says, behind its digest.
+fn note_bytes(content: &[u8]) -> Vec<u8> {
+    [Digest::of(content).as_bytes(), content].concat()
 }
 
 pub(super) fn folder(store: &Store, id: ResultId) -> PathBuf {

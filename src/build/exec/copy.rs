@@ -15,6 +15,23 @@ use crate::context::{Chmod, Context, Placement, Request, Selection, destination_
 use crate::graph::{Copy, NodeId, Op, Take};
 use crate::oci::{UnpackLimits, is_archive, unpack_archive};
 
+/// What one source of a copy gives.
+enum Found<'a> {
+    /// From a build context.
+    Context(&'a Context, &'a Selection),
+    /// From another stage.
+    Stage(Box<(Context, Selection)>),
+}
+
+impl Found<'_> {
+    fn both(&self) -> (&Context, &Selection) {
+        match self {
+            Self::Context(context, selection) => (context, selection),
+            Self::Stage(both) => (&both.0, &both.1),
+        }
+    }
+}
+
 impl Executor<'_> {
     /// Copies onto `parent` and publishes what came of it.
     pub(super) fn copy(
@@ -24,27 +41,37 @@ impl Executor<'_> {
         parent: Option<ResultId>,
         sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError> {
+        let found: Vec<Found<'_>> =
+            (0..copy.takes.len()).map(|source| self.found((id, source))).collect::<Result<_, _>>()?;
         let upper = self.stage(parent)?;
-        let mut listings = Vec::new();
-        {
-            let root = self.builder.sandbox.root(&upper.layers)?;
-            let owner = match (&copy.owner, sources.get(copy.takes.len())) {
-                (None, _) => None,
-                (Some(owner), None) => Some(self.owner(owner, &root, parent.is_none())?),
-                (Some(owner), Some(accounts)) => {
-                    let root = self.builder.sandbox.root(&self.layers(*accounts)?)?;
-                    Some(self.owner(owner, &root, false)?)
-                }
-            };
-            let chmod = chmod(copy.mode.as_deref())?;
-            let placement = Placement { destination: copy.destination.clone(), owner, chmod };
-            for (source, take) in copy.takes.iter().enumerate() {
-                listings.push(self.take((id, source), take, &root, &placement)?);
+        let root = self.builder.sandbox.root(&upper.layers)?;
+        let owner = match (&copy.owner, sources.get(copy.takes.len())) {
+            (None, _) => None,
+            (Some(owner), None) => Some(self.owner(owner, &root, parent.is_none())?),
+            (Some(owner), Some(accounts)) => {
+                let root = self.builder.sandbox.root(&self.layers(*accounts)?)?;
+                Some(self.owner(owner, &root, false)?)
             }
-            for file in &copy.files {
-                write_file(&root, &placement, &file.name, file.content.as_bytes())?;
+        };
+        let chmod = chmod(copy.mode.as_deref())?;
+        let placement = Placement { destination: copy.destination.clone(), owner, chmod };
+        let mut rest = None;
+        for (number, (found, take)) in found.iter().zip(&copy.takes).enumerate() {
+            let is_last = number + 1 == copy.takes.len() && copy.files.is_empty();
+            let (context, selection) = found.both();
+            match is_last && !take.unpack {
+                true => rest = Some(context.begin_copy(selection, &root, &placement)?),
+                false => place(context, selection, take, &root, &placement)?,
             }
         }
+        for file in &copy.files {
+            write_file(&root, &placement, &file.name, file.content.as_bytes())?;
+        }
+        drop(root);
+        if let Some(rest) = rest {
+            rest.write(&RootDir::open(&upper.staging.tree())?)?;
+        }
+        let listings = found.iter().map(|found| self.kept(found)).collect::<Result<_, _>>()?;
         self.publish(upper, parent, listings)
     }
 
@@ -73,37 +100,29 @@ impl Executor<'_> {
         let files = self.builder.store.snapshot(files).ok_or(StepError::Vanished)?;
         let upper = self.stage(parent)?;
         upper.staging.share(&files)?;
-        let produced = self.publish(upper, parent, Vec::new())?;
-        self.builder.store.set_note(produced.result, ALONE, b"")?;
-        Ok(produced)
+        upper.staging.note(ALONE, b"")?;
+        self.publish(upper, parent, Vec::new())
     }
 
-    /// Copies what is taken from one source. Returns the blob that lists it, if the source is a context.
-    fn take(
-        &self,
-        taken: Taken,
-        take: &Take,
-        root: &RootDir,
-        placement: &Placement,
-    ) -> Result<Option<BlobId>, StepError> {
+    /// What is taken from one source.
+    fn found(&self, taken: Taken) -> Result<Found<'_>, StepError> {
         let staged = self.stages.lock().unwrap_or_else(PoisonError::into_inner).remove(&taken);
         if let Some((context, selection)) = staged {
-            place(&context, &selection, take, root, placement)?;
-            return Ok(None);
+            return Ok(Found::Stage(Box::new((context, selection))));
         }
         let selection = self.selections.get(&taken).ok_or(StepError::NoResult)?;
         let number = self.context_number(taken).ok_or(StepError::NoResult)?;
         let context = self.contexts.get(number).ok_or(StepError::NoResult)?;
-        place(context, selection, take, root, placement)?;
-        self.keep(selection).map(Some)
+        Ok(Found::Context(context, selection))
     }
 
-    /// Keeps what was copied, to explain the next difference.
-    fn keep(&self, selection: &Selection) -> Result<BlobId, StepError> {
+    /// Keeps what was copied from a context as a blob, to explain the next difference.
+    fn kept(&self, found: &Found<'_>) -> Result<Option<BlobId>, StepError> {
+        let Found::Context(_, selection) = found else { return Ok(None) };
         let mut blob = self.builder.store.write_blob()?;
         blob.write_all(selection.listing().to_string().as_bytes())
             .at_path("write", "the listing of a copy")?;
-        Ok(blob.finish(None)?.0)
+        Ok(Some(blob.finish(None)?.0))
     }
 
     fn context_number(&self, (id, source): Taken) -> Option<usize> {

@@ -146,10 +146,15 @@ impl Executor<'_> {
         listings: Vec<Option<BlobId>>,
     ) -> Result<Produced, StepError> {
         self.builder.sandbox.finish(&upper.layers)?;
+        note_creation(&upper.staging)?;
         let snapshot = self.builder.store.publish_snapshot(upper.staging, parent)?;
-        let created = serde_json::to_vec(&Stamp::now()).map_err(StepError::Recipe)?;
-        self.builder.store.set_note(snapshot.id, CREATED, &created)?;
         let holds = listings.iter().flatten().copied().map(Held::Blob).collect();
         Ok(Produced { result: snapshot.id, holds, listings })
     }
+}
+
+/// Notes beside a snapshot that it is made now.
+pub(super) fn note_creation(staging: &Staging) -> Result<(), StepError> {
+    let created = serde_json::to_vec(&Stamp::now()).map_err(StepError::Recipe)?;
+    Ok(staging.note(CREATED, &created)?)
 }

@@ -58,6 +58,7 @@ impl Work<'_> {
 
 /// Builds services of a project.
 pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -> Ended {
+    context.trace(flags.trace.as_ref())?;
     let project = context.project(&flags.services)?;
     if flags.quiet {
         context.screen.change(Progress::Quiet, Ansi::Auto, false);
@@ -112,6 +113,7 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
 
 /// Builds one image from a Dockerfile.
 pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild) -> Ended {
+    context.trace(flags.trace.as_ref())?;
     if flags.quiet {
         context.screen.change(Progress::Quiet, Ansi::Auto, false);
     }

@@ -70,6 +70,11 @@ impl Context<'_> {
         Ok(Store::open(&self.settings.store)?)
     }
 
+    /// Keeps a timeline of the command for `--trace`, if that is given.
+    fn trace(&self, file: Option<&PathBuf>) -> Result<(), Failure> {
+        Ok(file.map_or(Ok(()), |file| self.screen.trace_into(&self.absolute(file)))?)
+    }
+
     /// A path as the user wrote it, absolute.
     fn absolute(&self, path: &std::path::Path) -> PathBuf {
         self.folder.join(path)

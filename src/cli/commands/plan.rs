@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::build::{BuildPlan, PlannedStep, ServiceHistory, last_build};
-use crate::cli::args::{Plan, PlanFormat, Why};
+use serde::Serialize;
+
+use crate::build::{BuildPlan, End, PlannedStep, ServiceHistory, StepHistory, last_build};
+use crate::cli::args::{Plan, PlanFormat, Why, WhyFormat};
 use crate::cli::failure::Failure;
 use crate::compose::Project;
 use crate::graph::BuildRequest;
@@ -62,14 +64,20 @@ pub(in crate::cli) fn why(context: &mut Context<'_>, flags: &Why) -> Ended {
     let (mut text, mut unknown) = (String::new(), Vec::new());
     for service in buildable(&project, &requests, &flags.services) {
         match last_build(&store, &project.name, &service) {
-            Some(history) => text.push_str(&told(&service, &history, Stamp::now())),
+            Some(history) => text.push_str(&match flags.format {
+                WhyFormat::Text => told(&service, &history, Stamp::now()),
+                WhyFormat::Json => told_json(&service, &history),
+            }),
             None => unknown.push(service),
         }
     }
     if !unknown.is_empty()
         && let Some(plan) = planned(context, &project, &unknown)?
     {
-        text.push_str(&would(&plan, &unknown));
+        text.push_str(&match flags.format {
+            WhyFormat::Text => would(&plan, &unknown),
+            WhyFormat::Json => would_json(&plan, &unknown),
+        });
     }
     context.screen.result(&text);
     Ok(ExitCode::SUCCESS)
@@ -127,9 +135,9 @@ pub(super) fn text(plan: &BuildPlan) -> String {
     text
 }
 
-fn json(step: &PlannedStep) -> String {
+fn json(value: &impl Serialize) -> String {
     // Strings and numbers only: there is nothing that has no JSON form.
-    serde_json::to_string(step).map_or_else(|_| String::new(), |line| line + "\n")
+    serde_json::to_string(value).map_or_else(|_| String::new(), |line| line + "\n")
 }
 
 /// The graph for Graphviz: steps that would run are filled.
@@ -154,14 +162,56 @@ fn told(service: &str, history: &ServiceHistory, now: Stamp) -> String {
     let mut text = format!("{service}: built {age} ago\n");
     for step in &history.steps {
         if let Some(reason) = &step.ran {
-            let _ = writeln!(text, "  {}  ran because {reason}", step.text);
+            let end = if step.end == End::Failed { "failed; it ran" } else { "ran" };
+            let _ = writeln!(text, "  {}  {end} because {reason}", step.text);
+        } else if step.end != End::Done {
+            let _ = writeln!(text, "  {}  was not reached", step.text);
         }
     }
-    let kept = history.steps.iter().filter(|step| step.ran.is_none()).count();
+    let kept = history.steps.iter().filter(|step| outcome(step) == "hit").count();
     if kept > 0 {
         let _ = writeln!(text, "  {kept} of {} steps were hits", history.steps.len());
     }
     text
+}
+
+/// How a step of a build ended, in a word.
+const fn outcome(step: &StepHistory) -> &'static str {
+    match (step.end, &step.ran) {
+        (End::Failed, _) => "failed",
+        (End::NotReached | End::NeverReached, _) => "not-reached",
+        (End::Done, Some(_)) => "ran",
+        (End::Done, None) => "hit",
+    }
+}
+
+/// The last build of a service as one object.
+fn told_json(service: &str, history: &ServiceHistory) -> String {
+    let step = |step: &StepHistory| {
+        serde_json::json!({
+            "name": step.name, "text": step.text, "outcome": outcome(step), "took_ms": step.took_ms,
+            "reason": step.ran, "misses": step.misses, "first_cause": step.first_cause,
+        })
+    };
+    let steps: Vec<_> = history.steps.iter().map(step).collect();
+    json(&serde_json::json!({"service": service, "built": history.built.seconds, "steps": steps}))
+}
+
+/// The same for services that were never built: what their steps would do.
+fn would_json(plan: &BuildPlan, services: &[String]) -> String {
+    let step = |step: &PlannedStep| {
+        let outcome = if step.reason.is_some() { "would-run" } else { "hit" };
+        serde_json::json!({
+            "name": step.step, "text": step.text, "outcome": outcome, "took_ms": null,
+            "reason": step.reason, "misses": step.misses, "first_cause": step.first_cause,
+        })
+    };
+    let of = |service: &String| {
+        let own = plan.steps.iter().filter(|step| step.services.contains(service));
+        let steps: Vec<_> = own.map(step).collect();
+        json(&serde_json::json!({"service": service, "built": null, "steps": steps}))
+    };
+    services.iter().map(of).collect()
 }
 
 /// Why the steps of services that were never built would run.
@@ -192,6 +242,8 @@ mod tests {
             key: format!("key{number}"),
             reason: reason.map(str::to_owned),
             reasons: reason.map(str::to_owned).into_iter().collect(),
+            misses: Vec::new(),
+            first_cause: None,
         };
         let steps =
             vec![step(0, &[], "FROM debian", None), step(1, &[0], "RUN echo \"x\"", Some("never built"))];

@@ -23,6 +23,7 @@ use super::{Context, Ended};
 
 /// Builds what changed, and makes the engine's containers what the project says.
 pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
+    context.trace(flags.trace.as_ref())?;
     let project = context.project(&flags.services)?;
     let options = options(context, flags)?;
     let files = Files::read(&project).map_err(Failure::Mistakes)?;

@@ -74,7 +74,7 @@ impl Lines {
         self.summary.take(event);
         let mut text = String::new();
         match event {
-            Event::StepStarted { step, services, name, reason } => {
+            Event::StepStarted { step, services, name, reason, .. } => {
                 let _ = writeln!(text, "#{} {} {name}  because {reason}", step.0, group(services));
             }
             Event::StepOutput { step, bytes } => {
@@ -88,7 +88,7 @@ impl Lines {
                 let end = match outcome {
                     Outcome::Hit => "hit".to_owned(),
                     Outcome::Ran { .. } => format!("done in {}", duration(*took)),
-                    Outcome::Failed => format!("failed after {}", duration(*took)),
+                    Outcome::Failed { .. } => format!("failed after {}", duration(*took)),
                     Outcome::Cancelled => "stopped".to_owned(),
                 };
                 let _ = writeln!(text, "#{} {} {name}  {end}", step.0, group(services));
@@ -109,7 +109,7 @@ impl Lines {
         let Some(mut printed) = self.outputs.remove(&step) else { return };
         match (self.verbose, outcome) {
             (true, _) => output(text, step, &printed.rest().into_iter().collect::<Vec<_>>()),
-            (false, Outcome::Failed) => output(text, step, &printed.ending()),
+            (false, Outcome::Failed { .. }) => output(text, step, &printed.ending()),
             (false, _) => {}
         }
     }
@@ -168,7 +168,7 @@ mod tests {
 
     fn started(step: usize, name: &str, reason: &str) -> Event {
         let (services, name, reason) = (services(&["flask", "web"]), name.to_owned(), reason.to_owned());
-        Event::StepStarted { step: StepNumber(step), services, name, reason }
+        Event::StepStarted { step: StepNumber(step), services, name, reason, key: "c0ffee".to_owned() }
     }
 
     fn finished(step: usize, name: &str, outcome: Outcome, seconds: u64) -> Event {
@@ -194,7 +194,7 @@ mod tests {
             started(3, "RUN make", "COPY . /app changed"),
             said(3, b"cc -c"),
             said(3, b" a.c\nerror: \x1b[31mno\x1b[0m\nmake: ***"),
-            finished(3, "RUN make", Outcome::Failed, 75),
+            finished(3, "RUN make", Outcome::Failed { reason: "COPY . /app changed".to_owned() }, 75),
             finished(4, "RUN ls", Outcome::Cancelled, 0),
             Event::Warning("no .dockerignore".to_owned()),
         ]

@@ -65,6 +65,7 @@ impl Live {
             Event::Planned { .. } | Event::Warning(_) | Event::Finding(_) | Event::Notice(_) => {
                 self.print(event)
             }
+            Event::PhaseStarted(_) | Event::PhaseFinished { .. } => {}
         }
     }
 
@@ -82,15 +83,9 @@ impl Live {
         self.bars.suspend(print);
     }
 
-    /// The event as a line; the reason of a step, which elsewhere stands where it begins, at its end.
     fn print(&mut self, event: &Event) {
         let text = self.lines.take(event);
-        match event {
-            Event::StepFinished { outcome: Outcome::Ran { reason }, .. } if !reason.is_empty() => {
-                self.scroll(&format!("{}  because {reason}", text.trim_end()));
-            }
-            _ => self.scroll(&text),
-        }
+        self.scroll(&with_reason(text, event));
     }
 
     fn scroll(&self, text: &str) {
@@ -124,5 +119,43 @@ impl Live {
             let of = total.map(|total| format!(" of {}", size(total))).unwrap_or_default();
             bar.set_message(format!("  {}{of}", size(done)));
         }
+    }
+}
+
+/// The lines of an event; the reason of a step, which elsewhere stands where it begins, at its end.
+fn with_reason(text: String, event: &Event) -> String {
+    match event {
+        // Of a failed step the output stands before that line.
+        Event::StepFinished { outcome: Outcome::Ran { reason } | Outcome::Failed { reason }, .. } => {
+            format!("{}  because {reason}", text.trim_end())
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_ran_has_its_reason_at_its_end() {
+        let said = |outcome: Outcome| {
+            let (services, name) = (vec!["web".to_owned()], "RUN make".to_owned());
+            let (step, took) = (StepNumber(1), Duration::ZERO);
+            let mut lines = Lines::new(false);
+            lines.take(&Event::StepOutput { step, bytes: b"no rule\n".to_vec() });
+            let event = Event::StepFinished { step, services, name, outcome, took };
+            with_reason(lines.take(&event), &event)
+        };
+        let reason = || "`a.c` modified".to_owned();
+        assert_eq!(
+            said(Outcome::Ran { reason: reason() }),
+            "#1 [web] RUN make  done in 0.0s  because `a.c` modified"
+        );
+        assert_eq!(
+            said(Outcome::Failed { reason: reason() }),
+            "#1 | no rule\n#1 [web] RUN make  failed after 0.0s  because `a.c` modified"
+        );
+        assert_eq!(said(Outcome::Hit), "#1 [web] RUN make  hit\n");
     }
 }

@@ -13,15 +13,18 @@ mod style;
 mod summary;
 mod table;
 pub(super) mod text;
+mod trace;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressDrawTarget;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::base::event::{Event, Events};
-use crate::base::fs::{AtPath, PathError};
+use crate::base::fs::{AtPath, PathError, may_write, write_atomic};
 
 use crate::up::{LineKind, LogLine};
 
@@ -32,12 +35,22 @@ pub(super) use table::Table;
 
 /// Where a command's text goes. Made once a command.
 pub(super) struct Screen {
+    begun: Instant,
     shown: Mutex<Shown>,
+    timeline: Mutex<Option<Timeline>>,
+}
+
+/// What happened when, and where the trace of it goes.
+struct Timeline {
+    file: PathBuf,
+    moments: Vec<(Duration, Event)>,
 }
 
 /// A view and the streams that it goes to.
 struct Shown {
     view: View,
+    /// What the JSON view has said so far; there is one stream a command, whatever the view in between.
+    stream: json::Stream,
     progress_on_stdout: bool,
     colour: Colour,
 }
@@ -74,12 +87,32 @@ impl Default for Screen {
 impl Screen {
     /// A screen that shows progress in the form `progress` on standard error, or on standard output.
     pub(super) fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool) -> Self {
-        Self { shown: Mutex::new(Shown::new(progress, ansi, progress_on_stdout)) }
+        let shown = Mutex::new(Shown::new(progress, ansi, progress_on_stdout, json::Stream::default()));
+        Self { begun: Instant::now(), shown, timeline: Mutex::new(None) }
     }
 
     /// Changes the form before anything was shown: a project's `.env` may ask for that.
     pub(super) fn change(&self, progress: Progress, ansi: Ansi, progress_on_stdout: bool) {
-        *self.shown() = Shown::new(progress, ansi, progress_on_stdout);
+        let mut shown = self.shown();
+        let stream = std::mem::take(&mut shown.stream);
+        *shown = Shown::new(progress, ansi, progress_on_stdout, stream);
+    }
+
+    /// From now on keeps what happens when, for a trace in `file`; refused where that cannot be written.
+    pub(super) fn trace_into(&self, file: &Path) -> Result<(), PathError> {
+        may_write(file)?;
+        *self.timeline() = Some(Timeline { file: file.to_owned(), moments: Vec::new() });
+        Ok(())
+    }
+
+    /// Writes the trace, if one is kept. Nothing may be emitted afterwards.
+    pub(super) fn write_trace(&self) -> Result<(), PathError> {
+        match self.timeline().take() {
+            Some(Timeline { file, moments }) => {
+                write_atomic(&file, trace::trace(&moments, self.begun.elapsed()).as_bytes())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether names in front of log lines may be coloured.
@@ -96,7 +129,11 @@ impl Screen {
                 shown.progress(&text);
             }
             View::Live(live) => live.finish(),
-            View::Quiet | View::Json => {}
+            View::Json => {
+                let text = shown.stream.finish(self.begun.elapsed());
+                shown.progress(&text);
+            }
+            View::Quiet => {}
         }
     }
 
@@ -188,13 +225,22 @@ impl Screen {
 
     /// Prints why the command failed.
     pub(super) fn failure(&self, message: &str) {
-        let json = matches!(self.shown().view, View::Json);
-        let text = if json { json::failure(message).to_string() } else { format!("error: {message}") };
-        self.error_bytes(format!("{text}\n").as_bytes());
+        {
+            let shown = &mut *self.shown();
+            if matches!(shown.view, View::Json) {
+                let text = shown.stream.failure(self.begun.elapsed(), message);
+                return shown.progress(&text);
+            }
+        }
+        self.error_bytes(format!("error: {message}\n").as_bytes());
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timeline(&self) -> MutexGuard<'_, Option<Timeline>> {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes while no live view is in the way.
@@ -207,7 +253,7 @@ impl Screen {
 }
 
 impl Shown {
-    fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool) -> Self {
+    fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool, stream: json::Stream) -> Self {
         let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         let may = |terminal| ansi == Ansi::Always || terminal && ansi != Ansi::Never;
         let colour = Colour { stdout: may(stdout), stderr: may(stderr) };
@@ -221,7 +267,7 @@ impl Shown {
             Progress::Auto => View::Lines(lines::Lines::new(false)),
             Progress::Tty => View::Live(live::Live::new(target, on.1)),
         };
-        Self { view, progress_on_stdout, colour }
+        Self { view, stream, progress_on_stdout, colour }
     }
 
     fn progress(&self, text: &str) {
@@ -238,6 +284,11 @@ impl Shown {
 
 impl Events for Screen {
     fn emit(&self, event: Event) {
+        if trace::counts(&event)
+            && let Some(timeline) = &mut *self.timeline()
+        {
+            timeline.moments.push((self.begun.elapsed(), event.clone()));
+        }
         if let Event::Finding(finding) = &event {
             return self.diagnostics(std::slice::from_ref(finding));
         }
@@ -249,7 +300,10 @@ impl Events for Screen {
                 shown.progress(&text);
             }
             View::Live(live) => live.take(&event),
-            View::Json => shown.progress(&format!("{}\n", json::object(&event))),
+            View::Json => {
+                let text = shown.stream.take(self.begun.elapsed(), &event);
+                shown.progress(&text);
+            }
         }
     }
 }

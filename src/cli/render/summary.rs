@@ -21,7 +21,7 @@ impl Summary {
                 *match outcome {
                     Outcome::Hit => &mut self.hits,
                     Outcome::Ran { .. } => &mut self.ran,
-                    Outcome::Failed => &mut self.failed,
+                    Outcome::Failed { .. } => &mut self.failed,
                     Outcome::Cancelled => &mut self.stopped,
                 } += 1;
             }
@@ -29,15 +29,35 @@ impl Summary {
         }
     }
 
+    /// The steps that had a result. Below a hit nothing is looked at; those steps stand unchanged.
+    fn hits(&self) -> usize {
+        let ended = self.hits + self.ran + self.failed + self.stopped;
+        let unasked = self.planned.saturating_sub(ended);
+        self.hits + if self.failed + self.stopped == 0 { unasked } else { 0 }
+    }
+
+    /// The counts by name, or nothing where nothing was planned.
+    pub(super) fn counts(&self) -> Option<[(&'static str, usize); 5]> {
+        (self.planned > 0).then(|| self.all_counts())
+    }
+
+    /// The counts by name.
+    pub(super) fn all_counts(&self) -> [(&'static str, usize); 5] {
+        [
+            ("steps", self.planned),
+            ("hits", self.hits()),
+            ("ran", self.ran),
+            ("failed", self.failed),
+            ("stopped", self.stopped),
+        ]
+    }
+
     /// One line, or nothing where nothing was planned.
     pub(super) fn text(&self) -> String {
         if self.planned == 0 {
             return String::new();
         }
-        let ended = self.hits + self.ran + self.failed + self.stopped;
-        // Below a hit nothing is looked at; those steps stand unchanged.
-        let unasked = self.planned.saturating_sub(ended);
-        let hits = self.hits + if self.failed + self.stopped == 0 { unasked } else { 0 };
+        let hits = self.hits();
         let steps = if self.planned == 1 { "1 step".to_owned() } else { format!("{} steps", self.planned) };
         if hits == self.planned {
             return format!("{steps}: nothing changed\n");

@@ -1,0 +1,2 @@
+# What the stage makes of the file is the same as before.
+echo two >source

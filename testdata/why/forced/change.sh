@@ -1,0 +1,1 @@
+# Nothing: the second build is told to run everything.

@@ -1,0 +1,2 @@
+# An instruction in the middle.
+sed -i '/two/i RUN echo between > between' Dockerfile

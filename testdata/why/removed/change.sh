@@ -1,0 +1,2 @@
+# An instruction of the middle is gone.
+sed -i '/two/d' Dockerfile

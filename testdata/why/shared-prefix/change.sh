@@ -1,0 +1,2 @@
+# A file that both services begin with.
+echo more >>common
