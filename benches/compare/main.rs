@@ -177,7 +177,7 @@ impl Bench {
     fn warm(&self) {
         self.ours.run(&self.mine.folder, &["build"]);
         if let Some(peer) = &self.peer {
-            peer.run(&self.theirs.folder, &["docker", "compose", "build"]);
+            peer.run(&self.theirs.folder, PLAIN);
         }
         settle();
     }
@@ -226,7 +226,8 @@ fn shape(text: &str) -> Shape {
     Shape { services, files, size }
 }
 
-const QUIET: &[&str] = &["docker", "compose", "build", "-q"];
+/// Not quiet: then compose refuses the host's network.
+const PLAIN: &[&str] = &["docker", "compose", "--progress", "plain", "build"];
 
 const NOTHING: &str = "nothing changed";
 
@@ -251,7 +252,7 @@ fn nothing_changed(bench: &Bench) -> Row {
         case: "nothing changed, `build`",
         goal: Goal::Faster(20.0),
         ours: &|| bench.ours.run(&bench.mine.folder, &["build"]),
-        peer: Some(&|peer| peer.run(&bench.theirs.folder, QUIET)),
+        peer: Some(&|peer| peer.run(&bench.theirs.folder, PLAIN)),
         floor: Some(&|| bench.walk()),
         check: &|| {
             bench.said(NOTHING);
@@ -263,7 +264,7 @@ fn nothing_changed(bench: &Bench) -> Row {
 fn nothing_changed_up(bench: &Bench) -> Row {
     bench.warm();
     let up = ["up", "-d"];
-    let theirs = ["docker", "compose", "up", "-d", "--build"];
+    let theirs = ["docker", "compose", "--progress", "plain", "up", "-d", "--build"];
     bench.ours.run(&bench.mine.folder, &up);
     if let Some(peer) = &bench.peer {
         peer.run(&bench.theirs.folder, &theirs);
@@ -327,7 +328,7 @@ fn one_file(bench: &Bench) -> Row {
         },
         peer: Some(&|peer| {
             bench.theirs.edit(bench.next());
-            peer.run(&bench.theirs.folder, QUIET)
+            peer.run(&bench.theirs.folder, PLAIN)
         }),
         floor: Some(&one_file_floor(bench)),
         check: &|| {
@@ -350,7 +351,7 @@ fn all_touched(bench: &Bench) -> Row {
         peer: Some(&|peer| {
             bench.theirs.touch_all();
             settle();
-            peer.run(&bench.theirs.folder, QUIET)
+            peer.run(&bench.theirs.folder, PLAIN)
         }),
         floor: Some(&|| floor::walk(&bench.mine.contexts(), true)),
         check: &|| {
@@ -407,7 +408,7 @@ fn cold(bench: &Bench) -> Row {
         },
         peer: Some(&|peer| {
             peer.forget(&["bench-peer"]);
-            peer.run(&bench.theirs.folder, QUIET)
+            peer.run(&bench.theirs.folder, PLAIN)
         }),
         floor: None,
         check: &|| bench.check(),
@@ -456,7 +457,10 @@ fn equal_services(bench: &Bench) -> Row {
         },
         peer: Some(&|peer| {
             peer.forget(&[]);
-            peer.run(&folder, &["docker", "compose", "-f", workload::PEER_FILE, "build", "-q"])
+            peer.run(
+                &folder,
+                &["docker", "compose", "-f", workload::PEER_FILE, "--progress", "plain", "build"],
+            )
         }),
         floor: None,
         check: &|| {

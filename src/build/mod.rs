@@ -496,6 +496,7 @@ fn attempt(
     };
     let runs = demand.needed.iter().any(|id| matches!(prepared.graph.node(*id).op, Op::Run(_)));
     let run = || {
+        let _writing = builder.store.write_back();
         std::thread::scope(|scope| {
             if runs {
                 scope.spawn(|| builder.sandbox.prepare());

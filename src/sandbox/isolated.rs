@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::devices::Group;
 use super::mount::{NO_DEV, permit};
@@ -25,6 +25,8 @@ pub struct Isolated {
     folder: PathBuf,
     executable: PathBuf,
     program: OnceLock<OwnedFd>,
+    /// Held while the program is copied.
+    copying: Mutex<()>,
     stacks: Stacks,
     group: OnceLock<Option<Group>>,
 }
@@ -50,6 +52,7 @@ impl Isolated {
             folder,
             executable: executable.to_owned(),
             program: OnceLock::new(),
+            copying: Mutex::new(()),
             stacks,
             group: OnceLock::new(),
         })
@@ -67,12 +70,13 @@ impl Isolated {
         self.stacks.driver()
     }
 
+    /// Our program in memory, copied once.
     fn program(&self) -> Result<&OwnedFd, SandboxError> {
+        let _one = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
         let made = program::sealed(&self.executable).at_path("copy", &self.executable)?;
-        // Another thread may have been faster; then that copy serves.
         Ok(self.program.get_or_init(|| made))
     }
 

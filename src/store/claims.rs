@@ -50,7 +50,9 @@ impl Claim<'_> {
     /// Files `record` under both keys, in place of what was there, and lets the waiting ones go on. Fails
     /// with [`StoreError::Incomplete`] if its result is not in the store.
     pub fn publish(self, record: Record) -> Result<Record> {
-        self.store.chain(record.result).ok_or(StoreError::Incomplete(record.result))?;
+        if !self.store.lies_there(record.result) {
+            return Err(StoreError::Incomplete(record.result));
+        }
         fault::point();
         self.store.file(canonical_path(self.store, self.canonical), &record)?;
         self.store.file(definition_path(self.store, self.definition), &record)?;

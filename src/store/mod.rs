@@ -25,9 +25,10 @@
 //! [`Snapshot`]. [`Shelf`]s keep the values of other modules,
 //! [`CacheMount`]s what steps share from build to build. [`Store::sync`] ends a run.
 //!
-//! **Durability.** Nothing is synced step by step. Records and snapshots bear the boot that wrote them;
-//! after one `syncfs` the run marks its files by making them read-only. A file of another boot without
-//! the mark does not count, an unmarked blob is digested again before it does.
+//! **Durability.** Nothing waits for the disk step by step; [`Store::write_back`] keeps it busy meanwhile.
+//! Records and snapshots bear the boot that wrote them; after one `syncfs` the run marks its files by making
+//! them read-only. A file of another boot without the mark does not count, an unmarked blob is digested
+//! again before it does.
 //!
 //! **Collecting.** [`Inventory::removals`] decides what goes (names keep what they hold, the least recently
 //! used records go first), [`Store::prune`] does it, alone in the store: a build always has precedence, a
@@ -67,7 +68,7 @@ pub use mounts::{CacheMount, CacheUse, KeptCache};
 pub use prune::{Patience, Pruned};
 pub use records::{Held, Record, Stamp};
 pub use removals::{Removal, Removals, Why};
-pub use root::Store;
+pub use root::{Store, WriteBack};
 pub use shares::{OwnedStep, Owner, PieceKind, PieceLine, Share, Shares};
 pub use shelves::{Bucket, Shelf};
 pub use size::Trimmed;

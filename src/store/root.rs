@@ -8,7 +8,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime};
 
 use crate::base::digest::{BlobId, ResultId};
@@ -49,6 +50,16 @@ pub struct Store {
     boot: String,
     shared: Mutex<Option<FileLock>>,
     run: Mutex<Run>,
+    /// How much this run has published.
+    published: Arc<AtomicU64>,
+}
+
+/// How often published data is written back beside a build.
+const WRITE_BACK: Duration = Duration::from_millis(250);
+
+/// Has what is published written back, until it is dropped; see [`Store::write_back`].
+pub struct WriteBack {
+    _until: mpsc::Sender<()>,
 }
 
 /// What this run did and met.
@@ -95,6 +106,7 @@ impl Store {
             boot: boot.to_owned(),
             shared: Mutex::new(Some(lock)),
             run: Mutex::default(),
+            published: Arc::default(),
         })
     }
 
@@ -131,6 +143,28 @@ impl Store {
             self.mark(&file)?;
         }
         Ok(())
+    }
+
+    /// Has what this run publishes written to the disk now and then, on a thread of its own, so that
+    /// [`Store::sync`] has less to wait for. Marks nothing. Best effort.
+    pub fn write_back(&self) -> Option<WriteBack> {
+        let folder = File::open(&self.root).ok()?;
+        let (until, ended) = mpsc::channel();
+        let published = Arc::clone(&self.published);
+        let thread = std::thread::Builder::new().name("write-back".to_owned());
+        let write = move || {
+            let mut written = published.load(Ordering::Relaxed);
+            while ended.recv_timeout(WRITE_BACK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let now = published.load(Ordering::Relaxed);
+                if now != written {
+                    // What could not be written back is told by the sync that counts.
+                    let _ = rustix::fs::syncfs(&folder);
+                    written = now;
+                }
+            }
+        };
+        thread.spawn(write).ok()?;
+        Some(WriteBack { _until: until })
     }
 
     /// Stamps the use of what this run met, unless that was done within the last day. The collector drops
@@ -196,6 +230,7 @@ impl Store {
         }
         run.published = true;
         run.provisional.insert(file);
+        self.published.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether this run has published anything that it has not accounted for yet.

@@ -114,14 +114,15 @@ impl Store {
 
     /// Makes the staging's tree a snapshot over `parent`'s chain, under a fresh identifier. Atomic: there
     /// is the whole snapshot or none. Nothing may be mounted on or write into the staging any more. Fails
-    /// with [`StoreError::Incomplete`] if a piece of the parent's chain is missing.
+    /// with [`StoreError::Incomplete`] if the parent is missing; whether all below it is there is asked when
+    /// the chain is used.
     pub fn publish_snapshot(&self, mut staging: Staging, parent: Option<ResultId>) -> Result<Snapshot> {
-        let chain = match parent {
-            Some(parent) => self.chain(parent).ok_or(StoreError::Incomplete(parent))?,
-            None => Vec::new(),
-        };
+        let mut chain = Vec::new();
+        if let Some(parent) = parent {
+            chain = self.read_meta(parent).ok_or(StoreError::Incomplete(parent))?.chain;
+            chain.push(parent);
+        }
         let id = ResultId::fresh();
-        let chain = chain.into_iter().map(|snapshot| snapshot.id).collect();
         let meta = Meta { boot: self.boot().to_owned(), chain };
         staging.clear()?;
         fault::point();
@@ -156,6 +157,11 @@ impl Store {
             parent = Some(id);
         }
         Some(snapshots)
+    }
+
+    /// Whether the snapshot `id` itself is there, whatever it stands on.
+    pub(super) fn lies_there(&self, id: ResultId) -> bool {
+        self.read_meta(id).is_some()
     }
 
     /// A small fact remembered beside a snapshot; `None` if it was never noted or did not survive.
