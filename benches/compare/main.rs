@@ -173,8 +173,11 @@ impl Bench {
         row
     }
 
-    /// Has everything built, by both.
+    /// Has everything built, by both; what earlier cases left in the engine without a name goes.
     fn warm(&self) {
+        if let Some(peer) = &self.peer {
+            peer.says(&["docker", "image", "prune", "-f"]);
+        }
         self.ours.run(&self.mine.folder, &["build"]);
         if let Some(peer) = &self.peer {
             peer.run(&self.theirs.folder, PLAIN);

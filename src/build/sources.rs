@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::elsewhere::FetchedContext;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::base::fs::{PathError, RootDir};
@@ -17,19 +19,20 @@ use crate::graph::{BuildRequest, DockerfileSource, NamedContext, Source, parse_d
 const LIMIT: u64 = 8 << 20;
 
 /// The requests with their files, in the same order, or every mistake. `shown` makes a path what the user
-/// knows it as; `selected` says whether a request is wanted for itself.
+/// knows it as; `selected` says whether a request is wanted for itself. Several files are read at a time.
 pub(super) fn read(
     requests: &[BuildRequest],
     contexts: Vec<Option<FetchedContext>>,
-    shown: &dyn Fn(&Path) -> String,
-    selected: &dyn Fn(&BuildRequest) -> bool,
+    shown: &(dyn Fn(&Path) -> String + Sync),
+    selected: &(dyn Fn(&BuildRequest) -> bool + Sync),
 ) -> Result<Vec<Source>, Vec<Diagnostic>> {
     let (mut sources, mut mistakes) = (Vec::new(), Vec::new());
-    for (request, fetched) in requests.iter().zip(contexts) {
-        let source = match fetched {
-            Some(fetched) => remote(request, fetched, selected(request)),
-            None => source(request, shown, selected(request)),
-        };
+    let read = |(request, fetched): (&BuildRequest, Option<FetchedContext>)| match fetched {
+        Some(fetched) => remote(request, fetched, selected(request)),
+        None => source(request, shown, selected(request)),
+    };
+    let all: Vec<_> = requests.par_iter().zip(contexts).map(read).collect();
+    for source in all {
         match source {
             Ok(source) => sources.push(source),
             Err(more) => mistakes.extend(more),
