@@ -406,3 +406,43 @@ impl io::Write for Counted<'_, '_> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Exported {
+        Exported { id: BlobId(Digest::of("image")), names: Vec::new(), result: None, epoch: None }
+    }
+
+    fn parcel<'i>(image: &'i Exported, layers: &[(&str, u64)]) -> Parcel<'i> {
+        let tar = |(name, size): &(&str, u64)| LayerTar { diff_id: DiffId(Digest::of(name)), size: *size };
+        Parcel { image, names: Vec::new(), chain: Vec::new(), tars: layers.iter().map(tar).collect() }
+    }
+
+    #[test]
+    fn small_images_go_over_together_and_shared_layers_count_once() {
+        let image = image();
+        let base = ("base", BATCH - 10);
+        let parcels = vec![
+            parcel(&image, &[base, ("one", 4)]),
+            parcel(&image, &[base, ("two", 6)]),
+            parcel(&image, &[base, ("three", 1)]),
+            parcel(&image, &[("large", BATCH * 2)]),
+            parcel(&image, &[("small", 1)]),
+        ];
+        let counts: Vec<usize> = batches(parcels).iter().map(Vec::len).collect();
+        assert_eq!(counts, [2, 1, 1, 1]);
+        assert!(batches(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_prefix_is_what_an_image_in_the_engine_has() {
+        let ids = |names: &[&str]| names.iter().map(|name| DiffId(Digest::of(name))).collect::<Vec<_>>();
+        let handed = |names: &[&str]| Handed { id: Digest::of("id"), diff_ids: ids(names), store: None };
+        let there = [handed(&["base", "other"]), handed(&["base", "a", "b"]), handed(&["a"])];
+        assert_eq!(prefix(&there, &ids(&["base", "a", "c"])), 2);
+        assert_eq!(prefix(&there, &ids(&["c", "base"])), 0);
+        assert_eq!(prefix(&[], &ids(&["base"])), 0);
+    }
+}

@@ -399,6 +399,67 @@ fn existing_folders_keep_their_attributes_and_nested_ones_do_not() {
     }
 }
 
+/// `tree_text` with the modification times that were given, not those of what was just made.
+fn dated_text(root: &Path) -> String {
+    let text = tree_text(root);
+    let dated = text.lines().map(|line| {
+        let path = line.split(' ').next().unwrap();
+        let meta = fs::symlink_metadata(root.join(path)).unwrap();
+        let given = meta.mtime() < 1_000_000;
+        format!("{line} {}\n", if given { meta.mtime() } else { -1 })
+    });
+    dated.collect()
+}
+
+/// What a copy puts past an overlay lies as if it had gone through it.
+#[test]
+fn a_copy_in_two_halves_is_the_same_copy() {
+    if !as_root() {
+        return;
+    }
+    let place = Place::new();
+    for (path, mode) in [("a", 0o644), ("dir/b", 0o4755), ("dir/sub/c", 0o600), ("dir/sub/deep/d", 0o664)] {
+        place.write(path, path);
+        let file = place.path("context").join(path);
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        File::open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(7)).unwrap();
+    }
+    place.link("dir/link", "sub/c");
+    for (folder, seconds) in [("dir/sub/deep", 8), ("dir/sub", 9), ("dir", 10)] {
+        let folder = File::open(place.path("context").join(folder)).unwrap();
+        folder.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+    }
+    settle();
+    let cases: [(&[&str], &str, Option<(u32, u32)>); 6] = [
+        (&["."], "/new/below", None),
+        (&["."], "/there", None),
+        (&["dir"], "/there", Some((3, 4))),
+        (&["dir", "a"], "/there/", None),
+        (&["a"], "/new", None),
+        (&["dir/sub"], "/there/dir/sub", None),
+    ];
+    for (sources, destination, owner) in cases {
+        let fresh = |name: &str| {
+            let target = place.path(name);
+            let _ = fs::remove_dir_all(&target);
+            fs::create_dir_all(target.join("there/dir/sub")).unwrap();
+            fs::write(target.join("there/dir/sub/c"), "old").unwrap();
+            for folder in ["there/dir/sub", "there/dir", "there"] {
+                File::open(target.join(folder)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            }
+            target
+        };
+        let (whole, halves) = (fresh("whole"), fresh("halves"));
+        let context = place.context("");
+        let selection = context.select(&request(sources)).unwrap();
+        let placement = Placement { owner, ..placement(destination) };
+        context.copy(&selection, &RootDir::open(&whole).unwrap(), &placement).unwrap();
+        let rest = context.begin_copy(&selection, &RootDir::open(&halves).unwrap(), &placement).unwrap();
+        rest.write(&RootDir::open(&halves).unwrap()).unwrap();
+        assert_eq!(dated_text(&halves), dated_text(&whole), "{sources:?} {destination}");
+    }
+}
+
 #[test]
 fn owner_and_mode_of_the_flags_also_hold_for_new_parents() {
     if !as_root() {
