@@ -430,7 +430,8 @@ fn a_copy_in_two_halves_is_the_same_copy() {
         folder.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
     }
     settle();
-    let cases: [(&[&str], &str, Option<(u32, u32)>); 6] = [
+    type Case<'a> = (&'a [&'a str], &'a str, Option<(u32, u32)>);
+    let cases: [Case<'_>; 6] = [
         (&["."], "/new/below", None),
         (&["."], "/there", None),
         (&["dir"], "/there", Some((3, 4))),
