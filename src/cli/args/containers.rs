@@ -1,0 +1,96 @@
+//! Flags of the commands that act on, or show, containers that exist.
+
+use clap::{ArgAction, Args};
+
+use super::TableFormat;
+
+/// `stop`, `restart`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Stop {
+    /// Seconds that a container may take to stop
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(in crate::cli) timeout: Option<i64>,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
+
+/// `start`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Start {
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
+
+/// `kill`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Kill {
+    /// The signal
+    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
+    pub(in crate::cli) signal: String,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
+
+/// `ps`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Ps {
+    /// Show stopped containers too
+    #[arg(short, long)]
+    pub(in crate::cli) all: bool,
+    /// Print as a table or as JSON
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub(in crate::cli) format: TableFormat,
+    /// Print only the containers' ids
+    #[arg(short, long)]
+    pub(in crate::cli) quiet: bool,
+    /// Print only the services' names
+    #[arg(long = "services")]
+    pub(in crate::cli) only_services: bool,
+    /// Show only containers in this state
+    #[arg(long, value_name = "STATE")]
+    pub(in crate::cli) status: Vec<String>,
+    /// Show containers of services that are not in the compose file
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub(in crate::cli) orphans: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    pub(in crate::cli) no_trunc: bool,
+    /// Services to list (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
+
+/// `logs`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Logs {
+    /// Go on until the containers end
+    #[arg(short, long)]
+    pub(in crate::cli) follow: bool,
+    /// Show lines since a time (2026-01-02T13:23:37Z) or a duration before now (42m)
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) since: Option<String>,
+    /// Show lines before a time or a duration before now
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) until: Option<String>,
+    /// Lines to show from the end of each container's log
+    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    pub(in crate::cli) tail: String,
+    /// Show the time of each line
+    #[arg(short, long)]
+    pub(in crate::cli) timestamps: bool,
+    /// Do not colour the names
+    #[arg(long)]
+    pub(in crate::cli) no_color: bool,
+    /// Print lines without a name in front
+    #[arg(long)]
+    pub(in crate::cli) no_log_prefix: bool,
+    /// Number of the container, where a service has several
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) index: Option<u32>,
+    /// Services to show (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
