@@ -86,6 +86,7 @@ impl Bench {
                 parallel: 4,
                 kill_when_cancelled: false,
                 started: &|_| {},
+                said: &|_, _| {},
             },
         )
     }
@@ -422,10 +423,13 @@ fn in_foreground(bench: &Bench, project: &Project, abort: Abort, stop_at: &str) 
         lines.lock().unwrap().push(text);
         Ok(())
     };
+    let services: Vec<String> = project.services.keys().cloned().collect();
+    let attached = services.iter().cloned().collect();
     let with = Foreground {
         engine: &bench.engine,
         project,
-        services: &[],
+        services: &services,
+        attached: &attached,
         events: &Silent,
         cancel: &cancel,
         force: &force,

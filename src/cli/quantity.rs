@@ -34,7 +34,7 @@ pub(super) fn limit(text: &str) -> Result<CacheLimit, String> {
     }
 }
 
-/// A duration in Go's form: `24h`, `1h30m`, `1.5h`, `90s`; days (`7d`) too.
+/// A duration in Go's form: `24h`, `1h30m`, `1.5h`, `90s`; days (`7d`) and weeks (`2w`) too.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as 24h or 1h30m");
     let (mut rest, mut seconds) = (text, 0.0);
@@ -53,6 +53,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
                 "m" => 60.0,
                 "h" => 3600.0,
                 "d" => 86400.0,
+                "w" => 604_800.0,
                 _ => return Err(wrong()),
             };
         rest = &rest[end..];
@@ -90,10 +91,11 @@ mod tests {
 
     #[test]
     fn durations() {
-        let read = ["24h", "1h30m", "1.5h", "90s", "7d", "500ms"].map(|text| duration(text).unwrap());
-        let expected = [86400.0, 5400.0, 5400.0, 90.0, 604_800.0, 0.5].map(Duration::from_secs_f64);
+        let read = ["24h", "1h30m", "1.5h", "90s", "7d", "2w", "500ms"].map(|text| duration(text).unwrap());
+        let expected =
+            [86400.0, 5400.0, 5400.0, 90.0, 604_800.0, 1_209_600.0, 0.5].map(Duration::from_secs_f64);
         assert_eq!(read, expected);
-        for text in ["", "h", "24", "-1h", "1w", "1h30"] {
+        for text in ["", "h", "24", "-1h", "1y", "1h30"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

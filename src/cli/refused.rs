@@ -15,16 +15,9 @@ struct Missing {
 }
 
 const FLAGS: &[Missing] = &[
-    Missing { command: &[], valued: &[], plain: &["all-resources", "compatibility"] },
     Missing { command: &["build"], valued: &["builder", "m|memory"], plain: &["print"] },
-    Missing {
-        command: &["up"],
-        valued: &["wait-timeout", "attach", "no-attach"],
-        plain: &["w|watch", "menu", "attach-dependencies", "quiet-pull"],
-    },
+    Missing { command: &["up"], valued: &[], plain: &["w|watch"] },
     Missing { command: &["kill"], valued: &[], plain: &["remove-orphans"] },
-    Missing { command: &["restart"], valued: &[], plain: &["no-deps"] },
-    Missing { command: &["start"], valued: &["wait-timeout"], plain: &["wait"] },
     Missing { command: &["ps"], valued: &["filter"], plain: &[] },
     Missing {
         command: &["image", "build"],
@@ -54,7 +47,6 @@ const COMMANDS: &[&[&str]] = &[
     &["bridge"],
     &["commit"],
     &["cp"],
-    &["create"],
     &["events"],
     &["exec"],
     &["export"],
@@ -63,10 +55,7 @@ const COMMANDS: &[&[&str]] = &[
     &["pause"],
     &["port"],
     &["publish"],
-    &["pull"],
-    &["rm"],
     &["run"],
-    &["scale"],
     &["stats"],
     &["top"],
     &["unpause"],
@@ -186,11 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_refused_by_name() {
-        assert_eq!(
-            refused("shipway up -d --watch --attach web web"),
-            ["not supported yet: --attach", "not supported yet: --watch"]
-        );
-        assert_eq!(refused("shipway --compatibility ps"), ["not supported yet: --compatibility"]);
+        assert_eq!(refused("shipway up -d --watch web"), ["not supported yet: --watch"]);
         assert_eq!(refused("shipway exec -it web sh -c ls"), ["not supported yet: `shipway exec`"]);
         assert_eq!(refused("shipway build --builder=x"), ["not supported yet: --builder"]);
         assert_eq!(refused("shipway image build --cache-to x ."), ["not supported yet: --cache-to"]);

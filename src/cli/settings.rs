@@ -132,9 +132,7 @@ impl Settings {
 }
 
 fn refuse(environment: &Environment) -> Result<(), String> {
-    for name in
-        ["COMPOSE_COMPATIBILITY", "COMPOSE_EXPERIMENTAL_GIT_REMOTE", "COMPOSE_EXPERIMENTAL_OCI_REMOTE"]
-    {
+    for name in ["COMPOSE_EXPERIMENTAL_GIT_REMOTE", "COMPOSE_EXPERIMENTAL_OCI_REMOTE"] {
         if is_true(environment, name) {
             return Err(format!("not supported yet: {name}"));
         }
@@ -307,7 +305,10 @@ mod tests {
                 ("SHIPWAY_CACHE_LIMIT", "much"),
                 "SHIPWAY_CACHE_LIMIT: `much` is not a size such as 20GB, a share such as 20%, or `none`",
             ),
-            (("COMPOSE_COMPATIBILITY", "true"), "not supported yet: COMPOSE_COMPATIBILITY"),
+            (
+                ("COMPOSE_EXPERIMENTAL_GIT_REMOTE", "true"),
+                "not supported yet: COMPOSE_EXPERIMENTAL_GIT_REMOTE",
+            ),
             (
                 ("DOCKER_CONTEXT", "far"),
                 "not supported yet: DOCKER_CONTEXT (set DOCKER_HOST to the engine's address)",

@@ -306,7 +306,7 @@ pub(super) static SERVICE: Object = object(
         attr("ports", Shape::List(&Shape::Short(forms::ports, &Shape::Object(&PORT))))
             .unique(Unique::By(forms::port_identity)),
         attr("post_start", Shape::List(&Shape::Object(&HOOK))),
-        attr("pre_start", Shape::List(&Shape::Object(&HOOK))).later(),
+        attr("pre_start", Shape::List(&Shape::Object(&HOOK))),
         attr("pre_stop", Shape::List(&Shape::Object(&HOOK))),
         attr("privileged", Shape::Bool),
         attr("profiles", TEXTS).unique(VALUE).read(),

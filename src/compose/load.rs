@@ -48,6 +48,10 @@ pub struct Options {
     pub normalize: bool,
     /// Check references between services and resources (`false` for `config --no-consistency`).
     pub consistency: bool,
+    /// `--compatibility`: `_` in made-up names. `COMPOSE_COMPATIBILITY` asks for it too.
+    pub compatibility: bool,
+    /// `--all-resources`: keep networks and volumes that no active service uses.
+    pub all_resources: bool,
 }
 
 impl Options {
@@ -66,6 +70,8 @@ impl Options {
             resolve_environment: true,
             normalize: true,
             consistency: true,
+            compatibility: false,
+            all_resources: false,
         }
     }
 }
@@ -111,6 +117,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     project.working_dir = found.folder;
     project.files = found.files;
     project.environment = found.variables.values.clone();
+    project.underscores = options.compatibility || is_set(&found.variables, "COMPOSE_COMPATIBILITY");
     let profiles = active_profiles(options, &found.variables);
     sources.mistakes.extend(resolve::profiles(&mut project, &profiles, &options.services));
     if options.consistency {
@@ -125,7 +132,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, Vec<Diagnost
     if options.consistency {
         sources.mistakes.extend(meaning::after(&project));
     }
-    resolve::unused(&mut project);
+    resolve::unused(&mut project, options.all_resources);
     if !sources.mistakes.is_empty() {
         return Err(sorted(sources.mistakes));
     }
@@ -188,6 +195,12 @@ fn active_profiles(options: &Options, variables: &Variables) -> Vec<String> {
     let variable = variables.values.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
     let more = variable.split(',').map(str::trim).filter(|profile| !profile.is_empty());
     options.profiles.iter().cloned().chain(more.map(str::to_owned)).collect()
+}
+
+/// Whether a variable says yes.
+fn is_set(variables: &Variables, name: &str) -> bool {
+    let value = variables.values.get(name).map(|value| value.to_ascii_lowercase());
+    matches!(value.as_deref(), Some("1" | "t" | "true" | "y" | "yes"))
 }
 
 /// The keys of the active part of the project whose row says `state`, each with its path.

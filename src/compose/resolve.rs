@@ -193,8 +193,11 @@ fn label_files(service: &mut Service, folder: &Path, sources: &mut Sources<'_>, 
     }
 }
 
-/// Leaves out the resources that no active service uses.
-pub(super) fn unused(project: &mut Project) {
+/// Leaves out the resources that no active service uses; `all` keeps networks, volumes, configs and secrets.
+pub(super) fn unused(project: &mut Project, all: bool) {
+    if all {
+        return;
+    }
     let services = &project.services;
     let networks: BTreeSet<&str> =
         services.values().flat_map(|service| service.networks.keys().map(String::as_str)).collect();

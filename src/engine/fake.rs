@@ -117,6 +117,7 @@ impl Engine for Fake {
             repo_digests: Vec::new(),
             diff_ids: Vec::new(),
             created: None,
+            tagged: None,
             author: None,
             os: "linux".to_owned(),
             architecture: "amd64".to_owned(),

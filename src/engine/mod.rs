@@ -82,7 +82,7 @@ pub trait Engine: Send + Sync {
     /// Starts a container; one that runs stays as it is.
     fn start(&self, container: &str) -> Result<()>;
     /// Stops a container with its own signal, killing it after `timeout` (default: its own, else ten
-    /// seconds). One that does not run, or is gone, stays as it is.
+    /// seconds; [`Duration::MAX`]: never). One that does not run, or is gone, stays as it is.
     fn stop(&self, container: &str, timeout: Option<Duration>) -> Result<()>;
     /// Sends a signal (`SIGKILL`, `9`).
     fn kill(&self, container: &str, signal: &str) -> Result<()>;

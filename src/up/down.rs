@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::base::diag::Diagnostic;
 use crate::compose::Project;
 use crate::engine::{self, Container, State};
 
 use super::names;
 use super::observe::{Observed, is_oneoff, label, service_of};
-use super::plan::{Action, Cause, Plan, StepId};
+use super::plan::{Action, Cause, Plan, StepId, Until};
 use super::reconcile::existing;
 
 /// What the user asked of `down`.
@@ -44,6 +45,7 @@ pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &Do
         timeout: options.timeout,
         remove: true,
         cause: Cause::Asked("the project is taken down"),
+        ..Way::default()
     };
     let removed = way.take_away(&mut plan, &going);
     if !options.services.is_empty() {
@@ -103,55 +105,201 @@ pub fn stop(
     timeout: Option<Duration>,
 ) -> Plan {
     let mut plan = Plan::default();
-    let way = Way { project, timeout, remove: false, cause: Cause::Asked("it is to stop") };
+    let way = Way { project, timeout, cause: Cause::Asked("it is to stop"), ..Way::default() };
     way.take_away(&mut plan, &chosen(seen, services));
     plan
 }
 
-/// Starts the containers of the services (none: all) that do not run, dependencies first.
-pub fn start(seen: &Observed, services: &[String]) -> Plan {
-    let mut plan = Plan::default();
-    let chosen = chosen(seen, services);
-    let mut started: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
-    for service in depended_first(&chosen) {
-        let dependencies = depends_on(&chosen, service);
-        let after: Vec<_> =
-            dependencies.iter().filter_map(|name| started.get(name.as_str())).flatten().copied().collect();
-        for container in chosen.iter().filter(|one| service_of(one) == service) {
-            if matches!(container.state, State::Created | State::Exited) {
-                let cause = Cause::NotRunning(container.state.name().to_owned());
-                let step = plan.add(Action::Start(existing(container)), cause, after.clone());
-                started.entry(service).or_default().push(step);
-            }
-        }
-    }
-    plan
+/// What the user asked of `start`.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// The services that were named; none: all.
+    pub services: Vec<String>,
+    /// Whether the end is waited for until everything runs or is healthy.
+    pub wait: bool,
+    /// How long each wait may take.
+    pub wait_timeout: Option<Duration>,
 }
 
-/// Stops the running containers of the services (none: all) and starts them again, dependencies first.
+/// Starts the containers of the services (none: all) and of what they depend on, as far as they do not run,
+/// each after its dependencies are as it wants them. `project` gives the commands that run afterwards
+/// (`post_start`) and which dependencies are required. A named service without a container is an error.
+pub fn start(
+    project: Option<&Project>,
+    seen: &Observed,
+    options: &StartOptions,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let all = chosen(seen, &[]);
+    let missing = |name: &&String| !all.iter().any(|one| service_of(one) == name.as_str());
+    let missing: Vec<_> = options.services.iter().filter(missing).collect();
+    if !missing.is_empty() {
+        let problem = |name: &&String| {
+            Diagnostic::error(format!("service `{name}` has no container to start"))
+                .help("`up` or `create` makes it")
+        };
+        return Err(missing.iter().map(problem).collect());
+    }
+    let chosen = with_dependencies(&all, &options.services);
+    let mut starting =
+        Starting { project, options, chosen: &chosen, plan: Plan::default(), ready: BTreeMap::new() };
+    let order = depended_first(&chosen);
+    for service in &order {
+        starting.service(service);
+    }
+    if options.wait {
+        for service in &order {
+            starting.wait(service, Until::Ready, true, Cause::Asked("waiting was asked for"));
+        }
+    }
+    Ok(starting.plan)
+}
+
+/// The containers of the named services (none: all) and, by their labels, of what they depend on.
+fn with_dependencies<'a>(all: &[&'a Container], named: &[String]) -> Vec<&'a Container> {
+    if named.is_empty() {
+        return all.to_vec();
+    }
+    let (mut services, mut left) = (BTreeSet::new(), named.to_vec());
+    while let Some(name) = left.pop() {
+        if services.insert(name.clone()) {
+            left.extend(depends_on(all, &name));
+        }
+    }
+    all.iter().filter(|one| services.contains(service_of(one))).copied().collect()
+}
+
+/// A plan that starts containers.
+struct Starting<'a> {
+    project: Option<&'a Project>,
+    options: &'a StartOptions,
+    chosen: &'a [&'a Container],
+    plan: Plan,
+    /// Service → the steps after which it is started.
+    ready: BTreeMap<String, Vec<StepId>>,
+}
+
+impl Starting<'_> {
+    /// Starts what does not run of a service.
+    fn service(&mut self, service: &str) {
+        let stopped = |one: &&&Container| {
+            service_of(one) == service && matches!(one.state, State::Created | State::Exited)
+        };
+        let stopped: Vec<_> = self.chosen.iter().filter(stopped).copied().collect();
+        if stopped.is_empty() {
+            return;
+        }
+        let after = self.dependencies(service, stopped[0]);
+        let described = self.project.and_then(|project| project.services.get(service));
+        for container in stopped {
+            let cause = Cause::NotRunning(container.state.name().to_owned());
+            let target = existing(container);
+            let mut last = self.plan.add(Action::Start(target.clone()), cause.clone(), after.clone());
+            for hook in described.into_iter().flat_map(|service| &service.post_start) {
+                let (container, hook) = (target.clone(), Box::new(hook.clone()));
+                let action = Action::Hook { container, when: "post_start", hook };
+                last = self.plan.add(action, cause.clone(), vec![last]);
+            }
+            self.ready.entry(service.to_owned()).or_default().push(last);
+        }
+    }
+
+    /// What has to be before a container may start.
+    fn dependencies(&mut self, service: &str, container: &Container) -> Vec<StepId> {
+        let mut after = Vec::new();
+        for (name, condition) in conditions(container) {
+            let until = match condition.as_str() {
+                "service_healthy" => Until::Healthy,
+                "service_completed_successfully" => Until::Completed,
+                _ => {
+                    after.extend(self.ready.get(&name).into_iter().flatten());
+                    continue;
+                }
+            };
+            let described = self.project.and_then(|project| project.services.get(service));
+            let on = described.and_then(|service| service.depends_on.get(&name));
+            let required = on.is_none_or(|on| on.required);
+            after.extend(self.wait(&name, until, required, Cause::NeededBy(service.to_owned())));
+        }
+        after
+    }
+
+    /// Waits for the containers of a service; nothing if it has none.
+    fn wait(&mut self, service: &str, until: Until, required: bool, cause: Cause) -> Option<StepId> {
+        let mine = self.chosen.iter().filter(|one| service_of(one) == service);
+        let containers: Vec<_> = mine.map(|one| existing(one)).collect();
+        if containers.is_empty() {
+            return None;
+        }
+        let (service, within) = (service.to_owned(), self.options.wait_timeout);
+        let after = self.ready.get(&service).cloned().unwrap_or_default();
+        Some(self.plan.add(Action::Wait { service, containers, until, required, within }, cause, after))
+    }
+}
+
+/// What a container's label says that it depends on: service and condition.
+fn conditions(container: &Container) -> Vec<(String, String)> {
+    let entries = label(container, names::DEPENDS_ON).split(',');
+    let pair = |entry: &str| {
+        let mut fields = entry.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        Some((name.to_owned(), fields.next().unwrap_or("service_started").to_owned()))
+    };
+    entries.filter_map(pair).collect()
+}
+
+/// Stops the running containers of the services (none: all) and starts them again, dependencies first. With
+/// `dependents`, those of services that depend on them with `restart: true` too.
 pub fn restart(
     project: Option<&Project>,
     seen: &Observed,
     services: &[String],
+    dependents: bool,
     timeout: Option<Duration>,
 ) -> Plan {
     let mut plan = Plan::default();
-    let chosen = chosen(seen, services);
-    let way = Way { project, timeout, remove: false, cause: Cause::Asked("it is to restart") };
+    let mut services = services.to_vec();
+    if dependents && !services.is_empty() {
+        with_restarted(&chosen(seen, &[]), &mut services);
+    }
+    let chosen = chosen(seen, &services);
+    let way = Way { project, timeout, cause: Cause::Asked("it is to restart"), ..Way::default() };
     let stopped = way.take_away(&mut plan, &chosen);
     let mut before: Vec<StepId> = stopped;
     for service in depended_first(&chosen) {
         let containers = chosen.iter().filter(|one| service_of(one) == service);
-        let starts: Vec<_> = containers
-            .map(|one| {
-                plan.add(Action::Start(existing(one)), Cause::Asked("it is to restart"), before.clone())
-            })
-            .collect();
+        let described = project.and_then(|project| project.services.get(service));
+        let mut starts = Vec::new();
+        for container in containers {
+            let cause = Cause::Asked("it is to restart");
+            let mut last = plan.add(Action::Start(existing(container)), cause.clone(), before.clone());
+            for hook in described.into_iter().flat_map(|service| &service.post_start) {
+                let (container, hook) = (existing(container), Box::new(hook.clone()));
+                let action = Action::Hook { container, when: "post_start", hook };
+                last = plan.add(action, cause.clone(), vec![last]);
+            }
+            starts.push(last);
+        }
         if !starts.is_empty() {
             before = starts;
         }
     }
     plan
+}
+
+/// Adds the services that, by their containers' labels, are restarted with one of `services`.
+fn with_restarted(all: &[&Container], services: &mut Vec<String>) {
+    loop {
+        let restarts = |one: &Container| {
+            label(one, names::DEPENDS_ON).split(',').any(|entry| {
+                let fields: Vec<_> = entry.split(':').collect();
+                fields.get(2) == Some(&"true") && services.iter().any(|name| name == fields[0])
+            })
+        };
+        let known = |one: &Container| services.iter().any(|name| name == service_of(one));
+        let Some(further) = all.iter().find(|one| restarts(one) && !known(one)) else { return };
+        let further = service_of(further).to_owned();
+        services.push(further);
+    }
 }
 
 /// Sends a signal to the running containers of the services (none: all).
@@ -164,11 +312,19 @@ pub fn kill(seen: &Observed, services: &[String], signal: &str) -> Plan {
     plan
 }
 
-/// Removes the containers of the services (none: all) that do not run, or all after stopping them.
-pub fn remove(project: Option<&Project>, seen: &Observed, services: &[String], stop: bool) -> Plan {
+/// Removes the containers of the services (none: all) that do not run, or all after stopping them; their
+/// anonymous volumes only with `volumes`.
+pub fn remove(
+    project: Option<&Project>,
+    seen: &Observed,
+    services: &[String],
+    stop: bool,
+    volumes: bool,
+) -> Plan {
     let mut plan = Plan::default();
     let chosen = chosen(seen, services).into_iter().filter(|one| stop || !runs(one)).collect::<Vec<_>>();
-    let way = Way { project, timeout: None, remove: true, cause: Cause::Asked("it is to go") };
+    let cause = Cause::Asked("it is to go");
+    let way = Way { project, remove: true, keep_volumes: !volumes, cause, ..Way::default() };
     way.take_away(&mut plan, &chosen);
     plan
 }
@@ -187,7 +343,15 @@ struct Way<'a> {
     project: Option<&'a Project>,
     timeout: Option<Duration>,
     remove: bool,
+    /// Whether anonymous volumes stay when a container is removed.
+    keep_volumes: bool,
     cause: Cause,
+}
+
+impl Default for Way<'_> {
+    fn default() -> Self {
+        Self { project: None, timeout: None, remove: false, keep_volumes: false, cause: Cause::Unused }
+    }
 }
 
 impl Way<'_> {
@@ -223,7 +387,8 @@ impl Way<'_> {
             last = vec![plan.add(action, self.cause.clone(), last)];
         }
         if self.remove {
-            last = vec![plan.add(Action::Remove(existing(container)), self.cause.clone(), last)];
+            let action = Action::Remove { container: existing(container), volumes: !self.keep_volumes };
+            last = vec![plan.add(action, self.cause.clone(), last)];
         }
         last
     }
@@ -344,7 +509,7 @@ mod tests {
     fn stop_start_restart_kill_and_rm() {
         let mut seen = seen();
         insta::assert_snapshot!(stop(None, &seen, &["db".to_owned()], None), @"1. container p-db-1: stop (it is to stop)");
-        insta::assert_snapshot!(restart(None, &seen, &["web".to_owned(), "db".to_owned()], None), @r"
+        insta::assert_snapshot!(restart(None, &seen, &["web".to_owned(), "db".to_owned()], true, None), @r"
         1. container p-web-1: stop (it is to restart)
         2. container p-db-1: stop (it is to restart) after 1
         3. container p-db-1: start (it is to restart) after 1, 2
@@ -354,9 +519,9 @@ mod tests {
         1. container p-web-1: send SIGHUP (a signal was asked for)
         2. container p-db-1: send SIGHUP (a signal was asked for)
         ");
-        insta::assert_snapshot!(remove(None, &seen, &[], false), @"1. container p-gone-1: remove (it is to go)");
+        insta::assert_snapshot!(remove(None, &seen, &[], false, false), @"1. container p-gone-1: remove, but not its anonymous volumes (it is to go)");
         seen.containers.iter_mut().for_each(|one| one.state = State::Exited);
-        insta::assert_snapshot!(start(&seen, &[]), @r"
+        insta::assert_snapshot!(start(None, &seen, &StartOptions::default()).unwrap(), @r"
         1. container p-db-1: start (it is exited)
         2. container p-gone-1: start (it is exited) after 1
         3. container p-web-1: start (it is exited) after 1
@@ -373,5 +538,56 @@ mod tests {
             ..Observed::default()
         };
         assert_eq!(stop(None, &seen, &[], None).steps.len(), 2);
+    }
+
+    #[test]
+    fn start_takes_dependencies_along_and_waits_as_the_labels_say() {
+        let named = |services: &[&str], wait| StartOptions {
+            services: services.iter().map(|name| (*name).to_owned()).collect(),
+            wait,
+            wait_timeout: wait.then_some(Duration::from_secs(5)),
+        };
+        let seen = Observed {
+            containers: vec![
+                container(
+                    "web",
+                    State::Exited,
+                    "db:service_healthy:true,init:service_completed_successfully:false",
+                ),
+                container("db", State::Running, ""),
+                container("init", State::Exited, ""),
+                container("other", State::Exited, ""),
+            ],
+            ..Observed::default()
+        };
+        insta::assert_snapshot!(start(None, &seen, &named(&["web"], true)).unwrap(), @r"
+        1. container p-init-1: start (it is exited)
+        2. service db: wait until healthy, at most 5 s (web depends on it)
+        3. service init: wait until completed, at most 5 s (web depends on it) after 1
+        4. container p-web-1: start (it is exited) after 2, 3
+        5. service db: wait until running or healthy, at most 5 s (waiting was asked for)
+        6. service init: wait until running or healthy, at most 5 s (waiting was asked for) after 1
+        7. service web: wait until running or healthy, at most 5 s (waiting was asked for) after 4
+        ");
+        let problems = start(None, &seen, &named(&["nope"], false)).unwrap_err();
+        assert_eq!(problems[0].message, "service `nope` has no container to start");
+    }
+
+    #[test]
+    fn restart_takes_along_who_wants_to_be_restarted() {
+        let seen = Observed {
+            containers: vec![
+                container("db", State::Running, ""),
+                container("app", State::Running, "db:service_started:true"),
+                container("web", State::Running, "app:service_started:true"),
+                container("other", State::Running, "db:service_started:false"),
+            ],
+            ..Observed::default()
+        };
+        let services = |dependents| {
+            let plan = restart(None, &seen, &["db".to_owned()], dependents, None);
+            plan.steps.iter().filter(|step| matches!(step.action, Action::Start(_))).count()
+        };
+        assert_eq!((services(true), services(false)), (3, 1));
     }
 }

@@ -28,7 +28,10 @@ pub enum UpError {
         source: Box<EngineError>,
     },
     /// A container that others wait for did not get there.
-    #[error("service {service}: container {container} {problem} (it was waited for until {until})")]
+    #[error(
+        "service {service}: container {container} {problem} (it was waited for until {until}){}",
+        last_log(log)
+    )]
     Dependency {
         /// The service.
         service: String,
@@ -38,6 +41,8 @@ pub enum UpError {
         until: Until,
         /// What it did instead.
         problem: String,
+        /// The last lines of its log.
+        log: String,
     },
     /// A lifecycle command failed.
     #[error(
@@ -83,6 +88,10 @@ fn port_advice(port: Option<&str>, service: &str) -> String {
              another one"
         )
     })
+}
+
+fn last_log(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("\nthe last lines of its log:{}", indented(log)) }
 }
 
 fn indented(output: &str) -> String {

@@ -4,6 +4,7 @@
 //! The first stop (`cancel`) ends the containers in good order while their logs go on; a second one
 //! (`force`) kills them.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::error::UpError;
 use super::execute::{Execution, Started, execute};
 use super::logs::{Ended, LineSink, Reader, Source, source};
 use super::observe::{is_oneoff, observe, service_of};
-use super::plan::Plan;
+use super::plan::{Plan, Target};
 
 /// How often it is looked whether all have ended or the user wants to stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,8 +42,10 @@ pub struct Foreground<'a> {
     pub engine: &'a dyn Engine,
     /// The project.
     pub project: &'a Project,
-    /// The services whose logs are shown and whose end counts; none: all but those with `attach: false`.
+    /// The services whose end counts.
     pub services: &'a [String],
+    /// Those whose logs are shown.
+    pub attached: &'a BTreeSet<String>,
     /// Who is told of each step.
     pub events: &'a dyn Events,
     /// Stops the project.
@@ -62,7 +65,7 @@ pub struct Foreground<'a> {
 /// How it came to its end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finished {
-    /// The containers that ended, in order, as far as their logs were shown.
+    /// The containers that ended, in order.
     pub ended: Vec<Ended>,
     /// Whether the user stopped it.
     pub stopped: bool,
@@ -93,11 +96,10 @@ pub fn foreground(plan: &Plan, with: &Foreground<'_>, sink: &mut LineSink<'_>) -
     let following = &followed;
     let result = thread::scope(|scope| {
         let started = |started: Started| {
-            if following.wanted(&started.service) {
-                let source = following.open(&started.id, &started.name);
-                scope.spawn(move || following.follow(source, None));
-            }
+            let source = following.open(&started.id, &started.name, &started.service);
+            scope.spawn(move || following.follow(source, None));
         };
+        let said = |target: &Target, bytes: &[u8]| following.hook(target, bytes);
         let run = Execution {
             engine: with.engine,
             events: with.events,
@@ -105,6 +107,7 @@ pub fn foreground(plan: &Plan, with: &Foreground<'_>, sink: &mut LineSink<'_>) -
             parallel: with.parallel,
             kill_when_cancelled: false,
             started: &started,
+            said: &said,
         };
         let result = execute(plan, &run).and_then(|()| {
             for (source, since) in following.others()? {
@@ -137,23 +140,25 @@ impl Following<'_, '_> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn wanted(&self, service: &str) -> bool {
-        let shown = |service: &str| {
-            let found = self.with.project.services.get(service);
-            found.is_none_or(|service| service.attach != Some(false))
-        };
-        match self.with.services {
-            [] => shown(service),
-            named => named.iter().any(|name| name == service),
-        }
-    }
-
-    fn open(&self, id: &str, name: &str) -> Source {
+    fn open(&self, id: &str, name: &str, service: &str) -> Source {
         let mut state = self.state();
-        let source = source(&self.with.project.name, id, name, state.sources.len());
+        let source = source(&self.with.project.name, id, name, service, state.sources.len());
         state.sources.push(source.clone());
         state.open += 1;
         source
+    }
+
+    /// Shows what a hook of a container printed.
+    fn hook(&self, target: &Target, bytes: &[u8]) {
+        if !self.with.attached.contains(&target.service) {
+            return;
+        }
+        let options = LogOptions::default();
+        let reader =
+            Reader { engine: self.with.engine, options: &options, sink: &self.sink, cancel: &self.done };
+        let source = source(&self.with.project.name, "", &target.name, &target.service, 0);
+        // A reader of our output that went away is noticed with the next line of a container.
+        let _ = reader.hook(&source, bytes);
     }
 
     /// Follows one container to its end.
@@ -162,7 +167,10 @@ impl Following<'_, '_> {
             LogOptions { follow: true, timestamps: self.with.timestamps, since, ..LogOptions::default() };
         let reader =
             Reader { engine: self.with.engine, options: &options, sink: &self.sink, cancel: &self.done };
-        let result = reader.follow(&source);
+        let result = match self.with.attached.contains(&source.service) {
+            true => reader.follow(&source),
+            false => reader.watch(&source),
+        };
         let mut state = self.state();
         state.open -= 1;
         match result {
@@ -180,9 +188,10 @@ impl Following<'_, '_> {
             let follows = !known
                 && !is_oneoff(container)
                 && matches!(container.state, State::Running | State::Restarting)
-                && self.wanted(service_of(container));
+                && self.with.services.iter().any(|name| name == service_of(container));
             if follows {
-                others.push((self.open(&container.id, &container.name), now()));
+                let source = self.open(&container.id, &container.name, service_of(container));
+                others.push((source, now()));
             }
         }
         Ok(others)
@@ -227,6 +236,7 @@ impl Following<'_, '_> {
             parallel: self.with.parallel,
             kill_when_cancelled: true,
             started: &|_| {},
+            said: &|target, bytes| self.hook(target, bytes),
         };
         match execute(&plan, &run) {
             Err(UpError::Cancelled) => self.kill(),

@@ -60,9 +60,14 @@ fn words(field: &str) -> &str {
     }
 }
 
-/// The identity of a container: its spec (with the user's own labels only), its image, and the contents
-/// that the project gives it by path.
-pub(super) fn of(spec: &ContainerSpec, image: &Digest, contents: &[(String, Digest)]) -> Identity {
+/// The identity of a container: its spec (with the user's own labels only), its image, parts that the
+/// engine is not told of (name and text), and the contents that the project gives it by path.
+pub(super) fn of(
+    spec: &ContainerSpec,
+    image: &Digest,
+    further: impl IntoIterator<Item = (&'static str, String)>,
+    contents: &[(String, Digest)],
+) -> Identity {
     let spec = ContainerSpec { image: image.to_string(), ..spec.clone() };
     let defaults = fields(&ContainerSpec::default());
     let mut hasher = FieldHasher::new("shipway container 1");
@@ -73,6 +78,10 @@ pub(super) fn of(spec: &ContainerSpec, image: &Digest, contents: &[(String, Dige
         }
         hasher.field(&name).field(&value);
         parts.insert(name, Digest::of(&value).hex()[..PART].to_owned());
+    }
+    for (name, text) in further {
+        hasher.field(name).field(&text);
+        parts.insert(name.to_owned(), Digest::of(&text).hex()[..PART].to_owned());
     }
     for (path, digest) in contents {
         hasher.field(path).field(digest.as_bytes());
@@ -117,9 +126,9 @@ mod tests {
     fn the_image_counts_by_id_and_not_by_name() {
         let image = Digest::of("image");
         let renamed = ContainerSpec { image: "web:2".to_owned(), ..spec() };
-        assert_eq!(of(&spec(), &image, &[]), of(&renamed, &image, &[]));
-        let other = of(&spec(), &Digest::of("other"), &[]);
-        let before = of(&spec(), &image, &[]);
+        assert_eq!(of(&spec(), &image, [], &[]), of(&renamed, &image, [], &[]));
+        let other = of(&spec(), &Digest::of("other"), [], &[]);
+        let before = of(&spec(), &image, [], &[]);
         assert_ne!(before.digest, other.digest);
         assert_eq!(other.changed_since(&before.parts_label()), ["image"]);
     }
@@ -127,17 +136,17 @@ mod tests {
     #[test]
     fn what_changed_is_named_and_what_went_away_too() {
         let image = Digest::of("image");
-        let before = of(&spec(), &image, &[]);
+        let before = of(&spec(), &image, [], &[]);
         let after = ContainerSpec { command: None, hostname: Some("h".to_owned()), ..spec() };
-        let after = of(&after, &image, &[]);
+        let after = of(&after, &image, [], &[]);
         assert_eq!(after.changed_since(&before.parts_label()), ["command", "hostname"]);
     }
 
     #[test]
     fn a_content_changes_the_digest_and_no_part() {
         let image = Digest::of("image");
-        let one = of(&spec(), &image, &[("/run/secrets/s".to_owned(), Digest::of("1"))]);
-        let two = of(&spec(), &image, &[("/run/secrets/s".to_owned(), Digest::of("2"))]);
+        let one = of(&spec(), &image, [], &[("/run/secrets/s".to_owned(), Digest::of("1"))]);
+        let two = of(&spec(), &image, [], &[("/run/secrets/s".to_owned(), Digest::of("2"))]);
         assert_ne!(one.digest, two.digest);
         assert!(two.changed_since(&one.parts_label()).is_empty());
     }

@@ -25,6 +25,8 @@ pub struct Source {
     pub id: String,
     /// Its name without the project's: `web-1`.
     pub label: String,
+    /// Its service.
+    pub service: String,
     /// Its place among the sources, for its colour.
     pub index: usize,
 }
@@ -83,13 +85,17 @@ pub struct Ended {
 pub fn sources(project: &str, seen: &Observed, services: &[String]) -> Vec<Source> {
     let shown = |service: &str| services.is_empty() || services.iter().any(|name| name == service);
     let containers = seen.containers.iter().filter(|one| !is_oneoff(one) && shown(service_of(one)));
-    containers.enumerate().map(|(index, one)| source(project, &one.id, &one.name, index)).collect()
+    containers
+        .enumerate()
+        .map(|(index, one)| source(project, &one.id, &one.name, service_of(one), index))
+        .collect()
 }
 
 /// A container as a source of logs.
-pub(super) fn source(project: &str, id: &str, name: &str, index: usize) -> Source {
-    let label = name.strip_prefix(&format!("{project}-")).unwrap_or(name);
-    Source { id: id.to_owned(), label: label.to_owned(), index }
+pub(super) fn source(project: &str, id: &str, name: &str, service: &str, index: usize) -> Source {
+    let rest = name.strip_prefix(project).and_then(|rest| rest.strip_prefix(['-', '_']));
+    let label = rest.unwrap_or(name);
+    Source { id: id.to_owned(), label: label.to_owned(), service: service.to_owned(), index }
 }
 
 /// The width to which labels are padded.
@@ -171,6 +177,24 @@ impl Reader<'_, '_, '_> {
         }
     }
 
+    /// Waits for a container's end through its restarts and says nothing; as [`Self::follow`].
+    pub(super) fn watch(&self, source: &Source) -> Result<Option<Ended>, EngineError> {
+        loop {
+            match self.engine.wait(&source.id, self.cancel) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            let Some(status) = self.ended(source)? else { return Ok(None) };
+            if status.state != State::Restarting {
+                return Ok(Some(Ended { source: source.clone(), code: status.exit_code }));
+            }
+            if self.running(source)?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The state of a container whose log has ended: the log may end a moment before the container does.
     fn ended(&self, source: &Source) -> Result<Option<Status>, EngineError> {
         while !self.cancel.is_cancelled() {
@@ -191,6 +215,15 @@ impl Reader<'_, '_, '_> {
             }
         }
         Ok(None)
+    }
+
+    /// Shows what a hook of a container printed, as lines of `NAME ->`.
+    pub(super) fn hook(&self, source: &Source, bytes: &[u8]) -> io::Result<()> {
+        let source = Source { label: format!("{} ->", source.label), ..source.clone() };
+        let mut lines = Lines::default();
+        let chunk = LogChunk { stream: LogStream::Stdout, bytes: bytes.to_vec() };
+        lines.take(chunk, &mut |kind, bytes| self.emit(&source, kind, bytes))?;
+        lines.rest(&mut |kind, bytes| self.emit(&source, kind, bytes))
     }
 
     fn say(&self, source: &Source, text: String) -> Result<(), EngineError> {
@@ -293,7 +326,8 @@ mod tests {
 
     #[test]
     fn labels_are_padded_to_the_longest() {
-        let sources = [source("p", "1", "p-web-1", 0), source("p", "2", "p-database-1", 1)];
+        let sources =
+            [source("p", "1", "p-web-1", "web", 0), source("p", "2", "p-database-1", "database", 1)];
         let width = label_width(&sources);
         let line = LogLine { source: sources[0].clone(), kind: LineKind::Stdout, bytes: b"hello".to_vec() };
         assert_eq!(line.text(width), "web-1       | hello");
@@ -317,7 +351,7 @@ mod tests {
             engine.set_status(name, status);
         }
         engine.set_log("p-a-1", &["one", "two"]);
-        let sources = [source("p", "p-a-1", "p-a-1", 0), source("p", "p-b-1", "p-b-1", 1)];
+        let sources = [source("p", "p-a-1", "p-a-1", "a", 0), source("p", "p-b-1", "p-b-1", "b", 1)];
         let mut seen = Vec::new();
         let mut sink = |line: LogLine| {
             seen.push(line.text(3));

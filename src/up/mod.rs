@@ -20,13 +20,13 @@ mod ps;
 mod reconcile;
 mod spec;
 
-pub use down::{DownOptions, down, kill, removable_images, remove, restart, start, stop};
+pub use down::{DownOptions, StartOptions, down, kill, removable_images, remove, restart, start, stop};
 pub use error::UpError;
 pub use execute::{Execution, Started, execute};
 pub use files::Files;
 pub use foreground::{Abort, Finished, Foreground, foreground};
 pub use logs::{Ended, LineKind, LineSink, LogLine, Source, label_width, logs, sources};
 pub use observe::{Observed, observe};
-pub use plan::{Action, Cause, Creation, Handle, Plan, Step, StepId, Target, Until};
+pub use plan::{Action, Cause, Creation, Handle, Plan, Preparation, Step, StepId, Target, Until};
 pub use ps::{Row, human_duration, ports_text, ps};
 pub use reconcile::{Image, Images, Options, Recreate, reconcile};

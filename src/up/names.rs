@@ -29,6 +29,8 @@ pub(super) const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 pub(super) const VERSION: &str = "com.docker.compose.version";
 /// The name of the container that this one replaces, while it does.
 pub(super) const REPLACE: &str = "com.docker.compose.replace";
+/// What a container runs beside its service: `pre_start`.
+pub(super) const HOOK: &str = "com.docker.compose.hook";
 /// A network's key in the project.
 pub(super) const NETWORK: &str = "com.docker.compose.network";
 /// A volume's key in the project.
@@ -47,13 +49,21 @@ pub(super) const COMPOSE_VERSION: &str = "5.5.0";
 pub(super) fn container(project: &Project, service: &str, number: u32) -> String {
     match project.services.get(service).and_then(|service| service.container_name.as_ref()) {
         Some(name) => name.clone(),
-        None => format!("{}-{service}-{number}", project.name),
+        None => {
+            let separator = project.separator();
+            format!("{}{separator}{service}{separator}{number}", project.name)
+        }
     }
 }
 
 /// The name under which a container is made while the one that it replaces still has its name.
 pub(super) fn temporary(old_id: &str, name: &str) -> String {
     format!("{}_{name}", &old_id[..old_id.len().min(12)])
+}
+
+/// The name of the container in which a hook of a container runs, by its place in the list.
+pub(super) fn hook(container: &str, when: &str, place: usize) -> String {
+    format!("{container}-{when}-{}", place + 1)
 }
 
 /// The label `depends_on`, in the order of the names.

@@ -83,6 +83,21 @@ pub struct Creation {
     pub(super) hashed: Option<Box<Service>>,
 }
 
+/// A container that runs to its end before another one starts, and is removed then.
+#[derive(Clone, Debug)]
+pub struct Preparation {
+    /// Its name.
+    pub name: String,
+    /// The container whose volumes it shares and that is to start.
+    pub container: Target,
+    /// What the engine is told, but for the volumes.
+    pub spec: ContainerSpec,
+    /// Files that are copied into it.
+    pub copies: Vec<Copy>,
+    /// The containers whose namespaces it shares, by service.
+    pub shares: Vec<(String, Target)>,
+}
+
 /// What a step does.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -134,8 +149,13 @@ pub enum Action {
         /// The signal.
         signal: String,
     },
-    /// Removes a container that does not run, with its anonymous volumes.
-    Remove(Target),
+    /// Removes a container that does not run.
+    Remove {
+        /// The container.
+        container: Target,
+        /// Whether its anonymous volumes go with it.
+        volumes: bool,
+    },
     /// Gives a container its name.
     Rename {
         /// The container.
@@ -153,7 +173,12 @@ pub enum Action {
         until: Until,
         /// Whether it is an error if that does not happen.
         required: bool,
+        /// How long at most.
+        within: Option<Duration>,
     },
+    /// Runs a command to its end in a container of its own that shares volumes and networks with one that
+    /// is about to start (`pre_start`).
+    Prepare(Box<Preparation>),
     /// Runs a command in a container.
     Hook {
         /// The container.
@@ -272,6 +297,13 @@ impl fmt::Display for Step {
     }
 }
 
+impl Preparation {
+    /// The command, in one line.
+    pub fn command(&self) -> String {
+        self.spec.command.as_deref().unwrap_or_default().join(" ")
+    }
+}
+
 impl Action {
     /// What it acts upon, as `Container pack-web-1`.
     pub fn subject(&self) -> String {
@@ -282,13 +314,14 @@ impl Action {
             Self::RemoveVolume { name, .. } => format!("Volume {name}"),
             Self::Create(creation) => format!("Container {}", creation.name),
             Self::Start(container)
-            | Self::Remove(container)
+            | Self::Remove { container, .. }
             | Self::Stop { container, .. }
             | Self::Kill { container, .. }
             | Self::Rename { container, .. }
             | Self::Disconnect { container, .. }
             | Self::Connect { container, .. }
             | Self::Hook { container, .. } => format!("Container {}", container.name),
+            Self::Prepare(preparation) => format!("Container {}", preparation.container.name),
             Self::Wait { service, .. } => format!("Service {service}"),
             Self::RemoveImage { name } => format!("Image {name}"),
         }
@@ -306,14 +339,18 @@ impl Action {
                 None => "create".to_owned(),
             },
             Self::Start(_) => "start".to_owned(),
-            Self::Remove(_) => "remove".to_owned(),
+            Self::Remove { volumes: true, .. } => "remove".to_owned(),
+            Self::Remove { volumes: false, .. } => "remove, but not its anonymous volumes".to_owned(),
+            Self::Prepare(preparation) => format!("run pre_start `{}`", preparation.command()),
             Self::Stop { .. } => "stop".to_owned(),
             Self::Kill { signal, .. } => format!("send {signal}"),
             Self::Rename { to, .. } => format!("rename to {to}"),
             Self::Disconnect { network, .. } => format!("disconnect from network {network}"),
             Self::Connect { attachment, .. } => format!("connect to network {}", attachment.network),
-            Self::Wait { until, required, .. } => {
-                format!("wait until {until}{}", if *required { "" } else { ", if possible" })
+            Self::Wait { until, required, within, .. } => {
+                let least = if *required { "" } else { ", if possible" };
+                let most = within.map(|most| format!(", at most {} s", most.as_secs())).unwrap_or_default();
+                format!("wait until {until}{least}{most}")
             }
             Self::Hook { when, hook, .. } => format!("run {when} `{}`", hook.command.join(" ")),
         }

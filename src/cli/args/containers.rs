@@ -4,7 +4,7 @@ use clap::{ArgAction, Args};
 
 use super::TableFormat;
 
-/// `stop`, `restart`.
+/// `stop`.
 #[derive(Debug, Args, Default)]
 pub(in crate::cli) struct Stop {
     /// Seconds that a container may take to stop
@@ -15,9 +15,46 @@ pub(in crate::cli) struct Stop {
     pub(in crate::cli) services: Vec<String>,
 }
 
+/// `restart`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Restart {
+    /// Leave the services alone that depend, with `restart: true`, on the named ones
+    #[arg(long)]
+    pub(in crate::cli) no_deps: bool,
+    /// Seconds that a container may take to stop
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(in crate::cli) timeout: Option<i64>,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
+
+/// `rm`.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Rm {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(in crate::cli) force: bool,
+    /// Stop the containers first, if need be
+    #[arg(short, long)]
+    pub(in crate::cli) stop: bool,
+    /// Remove anonymous volumes too
+    #[arg(short, long)]
+    pub(in crate::cli) volumes: bool,
+    /// Services (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub(in crate::cli) services: Vec<String>,
+}
+
 /// `start`.
 #[derive(Debug, Args, Default)]
 pub(in crate::cli) struct Start {
+    /// Wait until everything runs or is healthy
+    #[arg(long)]
+    pub(in crate::cli) wait: bool,
+    /// Seconds that a service may take until it runs or is healthy (default: for ever)
+    #[arg(long, value_name = "SECONDS")]
+    pub(in crate::cli) wait_timeout: Option<u64>,
     /// Services (default: all)
     #[arg(value_name = "SERVICE")]
     pub(in crate::cli) services: Vec<String>,

@@ -19,11 +19,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) use build::{Build, Plan, PlanFormat, Push, Why, WhyFormat};
 pub(super) use cache::{Cache, CacheDu, CachePrune, CacheVerify};
 pub(super) use config::{Config, ConfigFormat};
-pub(super) use containers::{Kill, Logs, Ps, Start, Stop};
+pub(super) use containers::{Kill, Logs, Ps, Restart, Rm, Start, Stop};
 pub(super) use image::{
     Call, CallMethod, Image, ImageBuild, ImageImport, ImageInspect, ImageLoad, ImageLs, ImageRm, ImageSave,
 };
-pub(super) use up::{Down, Pull, RemoveImages, Up};
+pub(super) use up::{Create, Down, Pull, PullImages, PullPolicy, RemoveImages, Scale, Up};
 
 /// Builds the images of a compose project and launches its containers.
 #[derive(Debug, Parser)]
@@ -68,6 +68,12 @@ pub(in crate::cli) struct Global {
     /// Ask no registry and no address on the network (shipway's own)
     #[arg(long, global = true)]
     pub(in crate::cli) offline: bool,
+    /// Put `_` between the parts of names, as Docker Compose 1 did
+    #[arg(long)]
+    pub(in crate::cli) compatibility: bool,
+    /// Also make networks and volumes that no service uses
+    #[arg(long)]
+    pub(in crate::cli) all_resources: bool,
     /// The container engine that gets the images (shipway's own)
     #[arg(long, value_enum, value_name = "ENGINE", global = true)]
     pub(in crate::cli) engine: Option<EngineChoice>,
@@ -127,7 +133,15 @@ pub(in crate::cli) enum Command {
     /// Start services that were stopped
     Start(Start),
     /// Restart containers
-    Restart(Stop),
+    Restart(Restart),
+    /// Create the containers of services without starting them
+    Create(Create),
+    /// Change how many containers services have
+    Scale(Scale),
+    /// Remove containers that do not run
+    Rm(Rm),
+    /// Let the engine pull the images of services
+    Pull(PullImages),
     /// Send a signal to containers
     Kill(Kill),
     /// List containers

@@ -31,7 +31,7 @@ pub(in crate::cli) fn down(context: &mut Context<'_>, flags: &Down) -> Ended {
         remove_orphans: context.settings.orphans_go(flags.remove_orphans).map_err(Failure::Usage)?,
         volumes: flags.volumes,
         images,
-        timeout: timeout(flags.timeout)?,
+        timeout: timeout(flags.timeout),
     };
     let plan = planned(&name, project.as_ref(), &seen, &options);
     if context.settings.dry_run {
@@ -60,14 +60,14 @@ pub(super) fn carry_out(
         parallel: context.parallel(),
         kill_when_cancelled: false,
         started: &|_| {},
+        said: &|_, _| {},
     };
     Ok(execute(plan, &execution)?)
 }
 
 /// How long a container may take to stop.
-pub(super) fn timeout(seconds: Option<i64>) -> Result<Option<Duration>, Failure> {
-    let Some(seconds) = seconds else { return Ok(None) };
-    let whole = u64::try_from(seconds)
-        .map_err(|_| Failure::Usage(format!("not supported yet: --timeout {seconds} (waiting for ever)")))?;
-    Ok(Some(Duration::from_secs(whole)))
+pub(super) fn timeout(seconds: Option<i64>) -> Option<Duration> {
+    let seconds = seconds?;
+    // A negative number, as with docker: as long as it takes.
+    Some(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs))
 }

@@ -14,7 +14,7 @@ use crate::sandbox::Sandbox;
 use crate::store::Store;
 
 use super::Context;
-use super::images::Supply;
+use super::supply::Supply;
 
 impl Context<'_> {
     /// The engine that gets the images: none with `--engine none`, and none where the user named no engine

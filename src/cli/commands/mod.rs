@@ -11,14 +11,15 @@ mod delivery;
 mod down;
 mod image;
 mod image_archive;
-mod images;
 mod lifecycle;
 mod logs;
 mod machine;
 mod plan;
 mod project;
 mod ps;
+mod pull;
 mod push;
+mod supply;
 mod up;
 mod version;
 
@@ -39,12 +40,13 @@ pub(super) use config::config;
 pub(super) use down::down;
 pub(super) use image::{image_import, image_ls};
 pub(super) use image_archive::{image_inspect, image_load, image_rm, image_save};
-pub(super) use lifecycle::{kill, restart, start, stop};
+pub(super) use lifecycle::{kill, restart, rm, start, stop};
 pub(super) use logs::logs;
 pub(super) use plan::{plan, why};
 pub(super) use ps::ps;
+pub(super) use pull::pull;
 pub(super) use push::push;
-pub(super) use up::up;
+pub(super) use up::{create, scale, up};
 pub(super) use version::{completion, version};
 
 /// What a command ends with.

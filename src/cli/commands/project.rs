@@ -64,6 +64,8 @@ impl Context<'_> {
             env_files: self.global.env_files.clone(),
             profiles: self.global.profiles.clone(),
             services: services.to_vec(),
+            compatibility: self.global.compatibility,
+            all_resources: self.global.all_resources,
             ..Options::new(&self.folder)
         }
     }

@@ -1,10 +1,11 @@
 //! `up`: images first, then one plan for everything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::build::remove_untagged;
-use crate::cli::args::{Ansi, Progress, Up};
+use crate::cli::args::{Ansi, Create, Progress, Pull, Scale, Up};
 use crate::cli::failure::{Failure, STOPPED};
 use crate::cli::render::LogView;
 use crate::cli::signals::Interrupts;
@@ -17,13 +18,16 @@ use crate::up::{
 
 use super::cache::keep_small;
 use super::down::{carry_out, timeout};
-use super::images::{Supply, foresee, supply};
 use super::project::chosen;
+use super::supply::{Choice, Supply, foresee, supply};
 use super::{Context, Ended};
 
 /// Builds what changed, and makes the engine's containers what the project says.
 pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     context.trace(flags.trace.as_ref())?;
+    if flags.menu == Some(true) {
+        return Err(Failure::Usage("not supported yet: --menu".to_owned()));
+    }
     let project = context.project(&flags.services)?;
     let options = options(context, flags)?;
     let files = Files::read(&project).map_err(Failure::Mistakes)?;
@@ -32,15 +36,17 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     let in_background = flags.detach || flags.no_start || flags.wait;
     let interrupts = Interrupts::catch(if in_background { 1 } else { 2 })?;
     let services = chosen(&project, &flags.services, !flags.no_deps);
+    let attached = attached_services(&project, &services, flags)?;
     let supply_with = Supply {
         store: &store,
         engine: &engine,
         project: &project,
         services: &services,
+        choice: choice(flags),
         cancel: &interrupts.stop,
     };
     if context.settings.dry_run {
-        let (images, text) = foresee(context, &supply_with, flags)?;
+        let (images, text) = foresee(context, &supply_with)?;
         let seen = observe(&engine, &project.name)?;
         let plan = reconcile(&project, &images, &files, &seen, &options).map_err(Failure::Mistakes)?;
         context.screen.result(&format!("{text}{plan}"));
@@ -49,7 +55,7 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     if flags.quiet_build {
         context.screen.change(Progress::Quiet, Ansi::Auto, false);
     }
-    let supplied = match supply(context, &supply_with, flags) {
+    let supplied = match supply(context, &supply_with) {
         Ok(supplied) => supplied,
         Err(failure) => {
             keep_small(context, &store);
@@ -79,12 +85,80 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
             carry_out(context, &plan, &engine, &interrupts.stop)?;
             return Ok(ExitCode::SUCCESS);
         }
-        attached(context, &project, &plan, &engine, &interrupts, flags)
+        let shown = Shown { services: &services, attached: &attached };
+        in_foreground(context, &project, &plan, &engine, &interrupts, flags, &shown)
     })?;
     if supplied.sent && !flags.keep_old {
         forget_old(context, &store, &engine)?;
     }
     Ok(code)
+}
+
+/// Makes the containers and starts none.
+pub(in crate::cli) fn create(context: &mut Context<'_>, flags: &Create) -> Ended {
+    let flags = Up {
+        no_start: true,
+        build: flags.build,
+        no_build: flags.no_build,
+        force_recreate: flags.force_recreate,
+        no_recreate: flags.no_recreate,
+        pull: flags.pull,
+        quiet_pull: flags.quiet_pull,
+        remove_orphans: flags.remove_orphans,
+        scale: flags.scale.clone(),
+        yes: flags.yes,
+        services: flags.services.clone(),
+        ..Up::default()
+    };
+    up(context, &flags)
+}
+
+/// Changes how many containers services have.
+pub(in crate::cli) fn scale(context: &mut Context<'_>, flags: &Scale) -> Ended {
+    let services = scales(&flags.scales)?.into_keys().collect();
+    let scale = flags.scales.clone();
+    up(context, &Up { detach: true, no_deps: flags.no_deps, scale, services, ..Up::default() })
+}
+
+/// Where the images come from.
+fn choice(flags: &Up) -> Choice {
+    let build = flags.build || flags.pull == Some(Pull::Build);
+    Choice { build, no_build: flags.no_build, pull: flags.pull, quiet_pull: flags.quiet_pull }
+}
+
+/// The services that `up` is about.
+struct Shown<'s> {
+    /// Those whose end counts.
+    services: &'s [String],
+    /// Those whose logs are shown.
+    attached: &'s BTreeSet<String>,
+}
+
+/// The services whose logs are shown: those of `--attach`, else the named ones (none: all) but for those
+/// with `attach: false`; less those of `--no-attach`.
+fn attached_services(
+    project: &Project,
+    services: &[String],
+    flags: &Up,
+) -> Result<BTreeSet<String>, Failure> {
+    let named = flags.attach.iter().chain(&flags.no_attach).chain(&flags.exit_code_from);
+    if let Some(name) = named.into_iter().find(|name| !services.contains(*name)) {
+        return Err(Failure::Usage(format!("`{name}` is none of the services that are started")));
+    }
+    let mut attached: BTreeSet<String> = if !flags.attach.is_empty() {
+        flags.attach.iter().cloned().collect()
+    } else {
+        let named = match flags.services.as_slice() {
+            [] => services.to_vec(),
+            _ if flags.attach_dependencies => services.to_vec(),
+            named => named.to_vec(),
+        };
+        let opted_out =
+            |name: &String| project.services.get(name).is_some_and(|service| service.attach == Some(false));
+        named.into_iter().filter(|name| !opted_out(name)).collect()
+    };
+    attached.retain(|name| !flags.no_attach.contains(name));
+    Ok(attached)
 }
 
 fn options(context: &Context<'_>, flags: &Up) -> Result<Options, Failure> {
@@ -103,34 +177,38 @@ fn options(context: &Context<'_>, flags: &Up) -> Result<Options, Failure> {
         ignore_orphans: context.settings.ignore_orphans,
         start: !flags.no_start,
         wait: flags.wait,
-        scale: scale(&flags.scale)?,
-        timeout: timeout(flags.timeout)?,
+        wait_timeout: flags.wait_timeout.map(Duration::from_secs),
+        all_resources: context.global.all_resources,
+        scale: scales(&flags.scale)?,
+        timeout: timeout(flags.timeout),
     })
 }
 
 /// Carries the plan out and shows the containers' logs until they end or the user stops them.
-fn attached(
+fn in_foreground(
     context: &Context<'_>,
     project: &Project,
     plan: &Plan,
     engine: &Docker,
     interrupts: &Interrupts,
     flags: &Up,
+    shown: &Shown<'_>,
 ) -> Ended {
     let view = LogView {
-        width: longest(project),
+        width: longest(project, shown.attached),
         names: !flags.no_log_prefix,
         colour: !flags.no_color && context.screen.colours_stdout(),
     };
     let with = Foreground {
         engine,
         project,
-        services: &flags.services,
+        services: shown.services,
+        attached: shown.attached,
         events: context.screen,
         cancel: &interrupts.stop,
         force: &interrupts.hurry,
         parallel: context.parallel(),
-        timeout: timeout(flags.timeout)?,
+        timeout: timeout(flags.timeout),
         timestamps: flags.timestamps,
         abort: abort(flags),
     };
@@ -156,10 +234,7 @@ const fn abort(flags: &Up) -> Abort {
 fn exit_code(finished: &Finished, flags: &Up) -> Option<u8> {
     let ended = &finished.ended;
     let decisive = match (&flags.exit_code_from, abort(flags)) {
-        (Some(service), _) => ended.iter().find(|ended| {
-            let label = &ended.source.label;
-            label.rsplit_once('-').map_or(label.as_str(), |(name, _)| name) == service
-        }),
+        (Some(service), _) => ended.iter().find(|ended| ended.source.service == *service),
         (None, Abort::OnExit) => ended.first(),
         (None, Abort::OnFailure) => ended.iter().find(|ended| ended.code != 0),
         (None, Abort::Never) => None,
@@ -169,18 +244,19 @@ fn exit_code(finished: &Finished, flags: &Up) -> Option<u8> {
 }
 
 /// `SERVICE=N` each.
-fn scale(texts: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
+fn scales(texts: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
     let pair = |text: &String| {
         let (service, count) = text.split_once('=')?;
         Some((service.to_owned(), count.parse().ok()?))
     };
-    let wrong = |text: &String| Failure::Usage(format!("--scale {text} is not of the form SERVICE=N"));
+    let wrong = |text: &String| Failure::Usage(format!("{text} is not of the form SERVICE=N"));
     texts.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
 }
 
 /// The width of the longest name that a container of the project shows in the logs.
-fn longest(project: &Project) -> usize {
-    let names = project.services.iter().map(|(name, service)| match &service.container_name {
+fn longest(project: &Project, attached: &BTreeSet<String>) -> usize {
+    let services = project.services.iter().filter(|(name, _)| attached.contains(*name));
+    let names = services.map(|(name, service)| match &service.container_name {
         Some(name) => name.chars().count(),
         None => name.chars().count() + "-1".len(),
     });
@@ -201,7 +277,12 @@ mod tests {
     #[test]
     fn the_exit_code_is_that_of_the_container_that_was_named() {
         let ended = |label: &str, code| Ended {
-            source: Source { id: String::new(), label: label.to_owned(), index: 0 },
+            source: Source {
+                id: String::new(),
+                label: label.to_owned(),
+                service: label.rsplit_once('-').unwrap().0.to_owned(),
+                index: 0,
+            },
             code,
         };
         let finished = Finished { ended: vec![ended("db-1", 0), ended("my-web-2", 3)], stopped: false };
@@ -213,8 +294,31 @@ mod tests {
     }
 
     #[test]
+    fn logs_are_shown_of_what_was_asked_for() {
+        let mut project = Project::default();
+        for (name, attach) in [("db", None), ("web", None), ("quiet", Some(false))] {
+            let service = crate::compose::Service { attach, ..Default::default() };
+            project.services.insert(name.to_owned(), service);
+        }
+        let services = ["db", "quiet", "web"].map(str::to_owned);
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let shown = |flags: Up| {
+            let attached = attached_services(&project, &services, &flags);
+            attached.map(|names| names.into_iter().collect::<Vec<_>>().join(" ")).ok()
+        };
+        let web = || list(&["web"]);
+        assert_eq!(shown(Up::default()).unwrap(), "db web");
+        assert_eq!(shown(Up { services: web(), ..Up::default() }).unwrap(), "web");
+        let with = Up { services: web(), attach_dependencies: true, ..Up::default() };
+        assert_eq!(shown(with).unwrap(), "db web");
+        assert_eq!(shown(Up { attach: list(&["quiet", "db"]), ..Up::default() }).unwrap(), "db quiet");
+        assert_eq!(shown(Up { no_attach: list(&["db"]), ..Up::default() }).unwrap(), "web");
+        assert_eq!(shown(Up { attach: list(&["nope"]), ..Up::default() }), None);
+    }
+
+    #[test]
     fn scales_are_pairs() {
-        let texts = |texts: &[&str]| scale(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let texts = |texts: &[&str]| scales(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
         assert_eq!(texts(&["web=3"]).unwrap()["web"], 3);
         assert!(texts(&["web"]).is_err() && texts(&["web=-1"]).is_err());
     }

@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn names_are_padded_and_coloured_if_wanted() {
-        let source = Source { id: "0".to_owned(), label: "web-1".to_owned(), index: 0 };
+        let source =
+            Source { id: "0".to_owned(), label: "web-1".to_owned(), service: "web".to_owned(), index: 0 };
         let line = LogLine { source, kind: LineKind::Stdout, bytes: b"one".to_vec() };
         let shown = |names, colour| LogView { width: 7, names, colour }.line(&line);
         assert_eq!(shown(true, false), b"web-1    | one\n");

@@ -63,6 +63,9 @@ pub struct Project {
     /// The language models that services use.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, Model>,
+    /// Whether `_` stands between the parts of made-up names, as with Docker Compose 1, instead of `-`.
+    #[serde(skip)]
+    pub underscores: bool,
     /// Top-level `x-*` keys.
     #[serde(flatten)]
     pub extensions: Extensions,
@@ -87,13 +90,18 @@ impl Project {
     /// Leaves out all services but `services`, and the resources that only others use.
     pub fn keep(&mut self, services: &[String]) {
         self.services.retain(|name, _| services.contains(name));
-        super::resolve::unused(self);
+        super::resolve::unused(self, false);
+    }
+
+    /// What stands between the parts of made-up names.
+    pub const fn separator(&self) -> char {
+        if self.underscores { '_' } else { '-' }
     }
 
     /// The image that a service runs: its `image`, or the name that its build gets, `PROJECT-SERVICE`.
     pub fn image_of(&self, service: &str) -> Option<String> {
         let found = self.services.get(service)?;
-        Some(found.image.clone().unwrap_or_else(|| format!("{}-{service}", self.name)))
+        Some(found.image.clone().unwrap_or_else(|| format!("{}{}{service}", self.name, self.separator())))
     }
 }
 

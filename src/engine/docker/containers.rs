@@ -130,7 +130,10 @@ pub(super) fn start(docker: &Docker, container: &str) -> Result<()> {
 
 pub(super) fn stop(docker: &Docker, container: &str, timeout: Option<Duration>) -> Result<()> {
     let options = timeout.map(|timeout| {
-        StopContainerOptionsBuilder::new().t(i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX)).build()
+        // The API's word for waiting as long as it takes.
+        let forever = timeout == Duration::MAX;
+        let seconds = if forever { -1 } else { i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX) };
+        StopContainerOptionsBuilder::new().t(seconds).build()
     });
     existed(docker.ask(|| format!("stop {container}"), docker.api.stop_container(container, options)))
         .map(|_| ())

@@ -4,7 +4,7 @@ use crate::engine::{ContainerSpec, EngineError, ExecSpec};
 
 use super::super::error::{UpError, taken_port};
 use super::super::names;
-use super::super::plan::{Action, Creation, Target};
+use super::super::plan::{Action, Creation, Preparation, Target};
 use super::super::spec::{Copy, volumes_service};
 use super::{Run, Started, inherit, wait};
 use crate::compose::{Hook, Service, service_hash};
@@ -20,11 +20,13 @@ impl Run<'_> {
         match action {
             Action::Create(creation) => return self.create(creation).map(Some),
             Action::Start(target) => self.start(target)?,
-            Action::Wait { containers, until, required, .. } => {
+            Action::Wait { containers, until, required, within, .. } => {
                 let containers: Vec<_> =
                     containers.iter().map(|target| (target.clone(), self.id(target))).collect();
-                wait::wait(self.with, &containers, *until, *required)?;
+                let waiting = wait::Waiting { until: *until, required: *required, within: *within };
+                wait::wait(self.with, &containers, waiting)?;
             }
+            Action::Prepare(preparation) => self.prepare(preparation)?,
             Action::Hook { container, when, hook } => self.hook(container, when, hook)?,
             Action::CreateNetwork(spec) => drop(engine.create_network(spec).map_err(step)?),
             Action::RemoveNetwork { id, .. } => drop(engine.remove_network(id).map_err(step)?),
@@ -41,7 +43,12 @@ impl Run<'_> {
                 engine.stop(&self.id(container), *timeout).map_err(step)?;
             }
             Action::Kill { container, signal } => engine.kill(&self.id(container), signal).map_err(step)?,
-            Action::Remove(target) => inherit::remove(engine, &self.id(target)).map_err(step)?,
+            Action::Remove { container, volumes: true } => {
+                inherit::remove(engine, &self.id(container)).map_err(step)?;
+            }
+            Action::Remove { container, volumes: false } => {
+                engine.remove(&self.id(container), true, false).map_err(step)?;
+            }
             Action::Rename { container, to } => engine.rename(&self.id(container), to).map_err(step)?,
         }
         Ok(None)
@@ -72,16 +79,22 @@ impl Run<'_> {
             let text = format!("container {}: {warning}", creation.name);
             self.with.events.emit(crate::base::event::Event::Warning(text));
         }
-        if !creation.copies.is_empty() {
-            let copied = archive(&creation.name, &creation.copies)
-                .and_then(|archive| engine.copy_into(&created.id, "/", archive).map_err(step));
-            if let Err(error) = copied {
-                // The error that matters is the first one.
-                let _ = engine.remove(&created.id, true, true);
-                return Err(error);
-            }
+        if let Err(error) = self.copy(&creation.name, &created.id, &creation.copies) {
+            // The error that matters is the first one.
+            let _ = engine.remove(&created.id, true, true);
+            return Err(error);
         }
         Ok(created.id)
+    }
+
+    /// Copies files into a container.
+    fn copy(&self, name: &str, id: &str, copies: &[Copy]) -> Result<(), UpError> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let archive = archive(name, copies)?;
+        let what = || format!("container {name}");
+        self.with.engine.copy_into(id, "/", archive).map_err(|source| UpError::Step { what: what(), source })
     }
 
     fn start(&self, target: &Target) -> Result<(), UpError> {
@@ -114,6 +127,7 @@ impl Run<'_> {
         let mut output = Vec::new();
         let what = format!("container {}: {when}", target.name);
         let run = self.with.engine.exec(&self.id(target), &spec, &mut output);
+        (self.with.said)(target, &output);
         let code = run.map_err(|source| UpError::Step { what, source })?;
         if code == 0 {
             return Ok(());
@@ -124,6 +138,57 @@ impl Run<'_> {
             container: target.name.clone(),
             when,
             command: hook.command.join(" "),
+            code,
+            output: String::from_utf8_lossy(end).into_owned(),
+        })
+    }
+
+    /// Runs a `pre_start` hook in a container of its own, of which nothing is left.
+    fn prepare(&self, preparation: &Preparation) -> Result<(), UpError> {
+        let engine = self.with.engine;
+        let step =
+            |source| UpError::Step { what: format!("container {}: pre_start", preparation.name), source };
+        let shares = preparation.shares.iter().map(|(service, target)| (service.clone(), self.id(target)));
+        let mut spec = preparation.spec.clone();
+        share(&mut spec, &shares.collect::<Vec<_>>());
+        spec.volumes_from.push(self.id(&preparation.container));
+        // One of a run that was killed.
+        engine.remove(&preparation.name, true, true).map_err(step)?;
+        let id = engine.create(&preparation.name, &spec).map_err(step)?.id;
+        let result = self.run_prepared(preparation, &id);
+        match engine.remove(&id, true, true) {
+            Err(source) if result.is_ok() => Err(step(source)),
+            _ => result,
+        }
+    }
+
+    fn run_prepared(&self, preparation: &Preparation, id: &str) -> Result<(), UpError> {
+        let engine = self.with.engine;
+        let step =
+            |source| UpError::Step { what: format!("container {}: pre_start", preparation.name), source };
+        self.copy(&preparation.name, id, &preparation.copies)?;
+        engine.start(id).map_err(step)?;
+        let (mut output, target) = (Vec::new(), &preparation.container);
+        let mut take = |chunk: crate::engine::LogChunk| {
+            (self.with.said)(target, &chunk.bytes);
+            output.extend_from_slice(&chunk.bytes);
+            // Only the end is ever shown.
+            let surplus = output.len().saturating_sub(2 * SHOWN);
+            output.drain(..surplus);
+            Ok(())
+        };
+        let options = crate::engine::LogOptions { follow: true, ..crate::engine::LogOptions::default() };
+        engine.logs(id, &options, &mut take, self.with.cancel).map_err(step)?;
+        let code = engine.wait(id, self.with.cancel).map_err(step)?.ok_or(UpError::Cancelled)?;
+        if code == 0 {
+            return Ok(());
+        }
+        let end = &output[output.len().saturating_sub(SHOWN)..];
+        Err(UpError::Hook {
+            service: target.service.clone(),
+            container: target.name.clone(),
+            when: "pre_start",
+            command: preparation.command(),
             code,
             output: String::from_utf8_lossy(end).into_owned(),
         })

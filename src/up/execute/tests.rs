@@ -30,8 +30,15 @@ fn up(engine: &Fake, project: &Project, events: &dyn Events, cancel: &Cancel) ->
 }
 
 fn run(engine: &Fake, plan: &Plan, events: &dyn Events, cancel: &Cancel) -> Result<(), UpError> {
-    let with =
-        Execution { engine, events, cancel, parallel: 1, kill_when_cancelled: false, started: &|_| {} };
+    let with = Execution {
+        engine,
+        events,
+        cancel,
+        parallel: 1,
+        kill_when_cancelled: false,
+        started: &|_| {},
+        said: &|_, _| {},
+    };
     execute(plan, &with)
 }
 
@@ -177,6 +184,7 @@ fn independent_steps_run_beside_each_other() {
         parallel: 8,
         kill_when_cancelled: true,
         started: &count,
+        said: &|_, _| {},
     };
     execute(&plan, &with).unwrap();
     assert_eq!(*started.lock().unwrap(), 60);

@@ -77,7 +77,8 @@ impl Seen<'_> {
 
     fn removed(&self, id: &str) -> bool {
         let handle = Handle::Id(id.to_owned());
-        self.actions(true).any(|action| matches!(action, Action::Remove(target) if target.handle == handle))
+        self.actions(true)
+            .any(|action| matches!(action, Action::Remove { container, .. } if container.handle == handle))
     }
 
     /// The rest of a replacement whose new container is in its place.
@@ -86,9 +87,11 @@ impl Seen<'_> {
         let name = creation.name.clone();
         for action in self.actions(false) {
             match action {
-                Action::Remove(target) if creation.replaces.as_deref() == id_of(&target.handle) => {
+                Action::Remove { container, .. }
+                    if creation.replaces.as_deref() == id_of(&container.handle) =>
+                {
                     let old = creation.replaces.clone().unwrap_or_default();
-                    rest.push(Undo::RemoveOld { id: old, name: target.name.clone() });
+                    rest.push(Undo::RemoveOld { id: old, name: container.name.clone() });
                 }
                 Action::Rename { container, .. } if container.handle == *handle => {
                     rest.push(Undo::Rename { id: id.to_owned(), name: name.clone() });

@@ -1,10 +1,10 @@
 //! Waiting for containers: until healthy, until ended, until ready.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::event::Event;
-use crate::engine::{Health, State, Status};
+use crate::engine::{Health, LogChunk, LogOptions, State, Status};
 
 use super::super::error::UpError;
 use super::super::plan::{Target, Until};
@@ -24,16 +24,29 @@ enum Verdict {
     Never(String),
 }
 
-/// Waits for each of `containers` (with their ids). Where that is not `required`, a failure is a warning.
+/// Lines of a container's log that an error shows.
+const SHOWN: u64 = 10;
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting {
+    pub(super) until: Until,
+    /// Whether a failure is an error; else it is a warning.
+    pub(super) required: bool,
+    /// How long at most.
+    pub(super) within: Option<Duration>,
+}
+
+/// Waits for each of `containers` (with their ids).
 pub(super) fn wait(
     with: &Execution<'_>,
     containers: &[(Target, String)],
-    until: Until,
-    required: bool,
+    waiting: Waiting,
 ) -> Result<(), UpError> {
+    let begun = Instant::now();
     for (target, id) in containers {
-        match wait_for_one(with, target, id, until) {
-            Err(error @ UpError::Dependency { .. }) if !required => {
+        match wait_for_one(with, target, id, waiting, begun) {
+            Err(error @ UpError::Dependency { .. }) if !waiting.required => {
                 with.events.emit(Event::Warning(format!("{error}; it is not required, so the rest goes on")));
             }
             result => result?,
@@ -42,12 +55,19 @@ pub(super) fn wait(
     Ok(())
 }
 
-fn wait_for_one(with: &Execution<'_>, target: &Target, id: &str, until: Until) -> Result<(), UpError> {
+fn wait_for_one(
+    with: &Execution<'_>,
+    target: &Target,
+    id: &str,
+    waiting: Waiting,
+    begun: Instant,
+) -> Result<(), UpError> {
     let failed = |problem: String| UpError::Dependency {
         service: target.service.clone(),
         container: target.name.clone(),
-        until,
+        until: waiting.until,
         problem,
+        log: last_lines(with, id),
     };
     let mut pause = FIRST;
     loop {
@@ -56,15 +76,31 @@ fn wait_for_one(with: &Execution<'_>, target: &Target, id: &str, until: Until) -
         }
         match with.engine.status(id)? {
             None => return Err(failed("is gone".to_owned())),
-            Some(status) => match judge(&status, until) {
+            Some(status) => match judge(&status, waiting.until) {
                 Verdict::Fulfilled => return Ok(()),
                 Verdict::Never(problem) => return Err(failed(problem)),
                 Verdict::NotYet => {}
             },
         }
+        if let Some(within) = waiting.within.filter(|within| begun.elapsed() >= *within) {
+            return Err(failed(format!("did not get there within {} s", within.as_secs())));
+        }
         thread::sleep(pause);
         pause = (pause * 3 / 2).min(LONGEST);
     }
+}
+
+/// The end of a container's log; empty where there is none to be had.
+fn last_lines(with: &Execution<'_>, id: &str) -> String {
+    let options = LogOptions { tail: Some(SHOWN), ..LogOptions::default() };
+    let mut text = Vec::new();
+    let mut take = |chunk: LogChunk| {
+        text.extend_from_slice(&chunk.bytes);
+        Ok(())
+    };
+    // The failure that is being told matters more than one in telling it.
+    let _ = with.engine.logs(id, &options, &mut take, with.cancel);
+    String::from_utf8_lossy(&text).trim_end().to_owned()
 }
 
 fn judge(status: &Status, until: Until) -> Verdict {

@@ -9,7 +9,7 @@ use crate::engine::{Container, State};
 
 use super::super::names;
 use super::super::observe::service_of;
-use super::super::plan::{Action, Cause, Creation, Handle, StepId, Target, Until};
+use super::super::plan::{Action, Cause, Creation, Handle, Preparation, StepId, Target, Until};
 use super::super::spec::{self, Desired};
 use super::Draft;
 use super::fate::Fate;
@@ -46,23 +46,15 @@ impl<'a> Draft<'a> {
         for member in &decided.members {
             let (seen, desired) = (member.seen, &member.desired);
             match &member.fate {
-                Fate::Keep => ready.extend(self.keep(service, seen, desired, &started)),
+                Fate::Keep => ready.extend(self.keep(name, seen, desired, &started)),
                 Fate::Start(cause) => {
                     self.put_name_right(seen, desired);
-                    ready.extend(self.start(
-                        service,
-                        existing(seen),
-                        cause.clone(),
-                        self.back(seen, desired, &started),
-                    ));
+                    let after = self.back(seen, desired, &started);
+                    ready.extend(self.start(name, desired, existing(seen), cause.clone(), after));
                 }
                 Fate::Restart(cause) => {
-                    ready.extend(self.start(
-                        service,
-                        existing(seen),
-                        cause.clone(),
-                        self.back(seen, desired, &started),
-                    ));
+                    let after = self.back(seen, desired, &started);
+                    ready.extend(self.start(name, desired, existing(seen), cause.clone(), after));
                 }
                 Fate::Replace(cause) => ready.extend(self.replace(name, seen, desired, cause, &started)),
             }
@@ -71,7 +63,7 @@ impl<'a> Draft<'a> {
             let made = self.create(name, desired, Cause::Missing, None, None);
             if self.given.options.start {
                 let after = [vec![made.create], started.clone()].concat();
-                ready.extend(self.start(service, made.target, Cause::New, after));
+                ready.extend(self.start(name, desired, made.target, Cause::New, after));
             }
         }
         self.ready.insert(name, ready);
@@ -90,7 +82,7 @@ impl<'a> Draft<'a> {
     /// A container that stays; it is started again if a network's replacement stopped it.
     fn keep(
         &mut self,
-        service: &Service,
+        name: &'a str,
         seen: &Container,
         desired: &Desired,
         started: &[StepId],
@@ -101,7 +93,7 @@ impl<'a> Draft<'a> {
         }
         let network = seen.networks.keys().next().cloned().unwrap_or_default();
         let after = self.back(seen, desired, started);
-        self.start(service, existing(seen), Cause::NetworkReplaced(network), after)
+        self.start(name, desired, existing(seen), Cause::NetworkReplaced(network), after)
     }
 
     /// Renames a container that a replacement left under its temporary name when it was cut short.
@@ -198,7 +190,6 @@ impl<'a> Draft<'a> {
         cause: &Cause,
         started: &[StepId],
     ) -> Vec<StepId> {
-        let service = &self.given.project.services[name];
         let temporary = (old.name == desired.name).then(|| names::temporary(&old.id, &desired.name));
         let renamed = temporary.is_some();
         let made = self.create(name, desired, cause.clone(), temporary, Some(old));
@@ -208,9 +199,13 @@ impl<'a> Draft<'a> {
         let mut ready = stop.map_or(before, |stop| vec![made.create, stop]);
         let cause = Cause::Replaces(old.id.clone());
         if self.given.options.start {
-            ready = self.start(service, made.target.clone(), cause.clone(), ready);
+            ready = self.start(name, desired, made.target.clone(), cause.clone(), ready);
         }
-        let remove = self.plan.add(Action::Remove(existing(old)), Cause::Replaced, ready.clone());
+        let remove = self.plan.add(
+            Action::Remove { container: existing(old), volumes: true },
+            Cause::Replaced,
+            ready.clone(),
+        );
         if renamed {
             let action = Action::Rename { container: made.target, to: desired.name.clone() };
             ready.push(self.plan.add(action, cause, vec![remove]));
@@ -273,13 +268,72 @@ impl<'a> Draft<'a> {
         Some(step)
     }
 
-    /// Starts a container and runs its `post_start` hooks; the steps after which it is ready.
-    fn start(&mut self, service: &Service, target: Target, cause: Cause, after: Vec<StepId>) -> Vec<StepId> {
+    /// Starts a container between its `pre_start` and `post_start` hooks; the steps after which it is ready.
+    fn start(
+        &mut self,
+        name: &'a str,
+        desired: &Desired,
+        target: Target,
+        cause: Cause,
+        after: Vec<StepId>,
+    ) -> Vec<StepId> {
+        let service = &self.given.project.services[name];
+        let after = self.prepare(name, desired, &target, &cause, after);
         let mut last = self.plan.add(Action::Start(target.clone()), cause.clone(), after);
         for hook in &service.post_start {
             last = self.hook(target.clone(), "post_start", hook.clone(), cause.clone(), vec![last]);
         }
         vec![last]
+    }
+
+    /// Runs the `pre_start` hooks that go before the start of a container: those of the service once, before
+    /// the first of its containers and only if none runs already, those of a replica each time. What the
+    /// start waits for.
+    fn prepare(
+        &mut self,
+        name: &'a str,
+        desired: &Desired,
+        target: &Target,
+        cause: &Cause,
+        mut after: Vec<StepId>,
+    ) -> Vec<StepId> {
+        let service = &self.given.project.services[name];
+        if service.pre_start.is_empty() {
+            return after;
+        }
+        let once = !self.prepared.contains_key(name) && !self.runs_already(name);
+        after.extend(self.prepared.get(name).copied().flatten());
+        let mut last = None;
+        for (place, hook) in service.pre_start.iter().enumerate() {
+            if !hook.per_replica && !once {
+                continue;
+            }
+            let (hook_name, spec) = spec::prepare(self.given.project, name, service, hook, place, desired);
+            let preparation = Preparation {
+                name: hook_name,
+                container: target.clone(),
+                spec,
+                copies: desired.copies.clone(),
+                shares: self.shared(service),
+            };
+            let step = self.plan.add(Action::Prepare(Box::new(preparation)), cause.clone(), after);
+            last = if hook.per_replica { last } else { Some(step) };
+            after = vec![step];
+        }
+        if once {
+            self.prepared.insert(name, last);
+        }
+        after
+    }
+
+    /// Whether some container of the service runs and goes on running.
+    fn runs_already(&self, name: &str) -> bool {
+        let Some(decided) = self.decided.get(name) else { return false };
+        decided.members.iter().any(|member| {
+            matches!(member.fate, Fate::Keep)
+                && member.seen.state == State::Running
+                && !self.stopped.contains_key(&member.seen.id)
+        })
     }
 
     fn hook(
@@ -335,7 +389,8 @@ impl<'a> Draft<'a> {
         let after = self.ready[service].clone();
         let step = (!after.is_empty() || !self.fulfilled(service, until)).then(|| {
             let containers = self.targets(service);
-            let action = Action::Wait { service: service.to_owned(), containers, until, required };
+            let within = self.given.options.wait_timeout;
+            let action = Action::Wait { service: service.to_owned(), containers, until, required, within };
             self.plan.add(action, cause, after)
         });
         self.waits.insert((service, until, required), step);

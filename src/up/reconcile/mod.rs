@@ -71,6 +71,10 @@ pub struct Options {
     pub start: bool,
     /// Whether the end is waited for until everything runs or is healthy.
     pub wait: bool,
+    /// How long each wait may take.
+    pub wait_timeout: Option<Duration>,
+    /// Whether networks and volumes are made that no service uses.
+    pub all_resources: bool,
     /// How many containers a service has, against what the file says.
     pub scale: BTreeMap<String, u32>,
     /// How long a container may take to stop, against its own time.
@@ -89,6 +93,8 @@ impl Default for Options {
             ignore_orphans: false,
             start: true,
             wait: false,
+            wait_timeout: None,
+            all_resources: false,
             scale: BTreeMap::new(),
             timeout: None,
         }
@@ -128,6 +134,8 @@ struct Draft<'a> {
     created: BTreeMap<&'a str, Vec<StepId>>,
     /// Service → the steps after which it is started.
     ready: BTreeMap<&'a str, Vec<StepId>>,
+    /// Service → the last of the `pre_start` hooks that run once, if there is one.
+    prepared: BTreeMap<&'a str, Option<StepId>>,
     /// Service and condition → the step that waits for it.
     waits: BTreeMap<(&'a str, super::plan::Until, bool), Option<StepId>>,
 }
@@ -178,6 +186,7 @@ impl<'a> Draft<'a> {
             connected: BTreeMap::new(),
             created: BTreeMap::new(),
             ready: BTreeMap::new(),
+            prepared: BTreeMap::new(),
             waits: BTreeMap::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! Networks, volumes and orphans: what is made, made anew, removed, or only remarked upon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::diag::Diagnostic;
 use crate::compose::{MountKind, Service};
@@ -16,7 +16,8 @@ use super::fate::Fate;
 impl Draft<'_> {
     /// Every network that the services use.
     pub(super) fn networks(&mut self) {
-        for key in self.used(|service| service.networks.keys().cloned().collect()) {
+        let used = self.used(|service| service.networks.keys().cloned().collect());
+        for key in with_all(used, &self.given.project.networks, self.given.options.all_resources) {
             self.network(&key);
         }
     }
@@ -27,7 +28,8 @@ impl Draft<'_> {
             let volumes = service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume);
             volumes.filter_map(|mount| mount.source.clone()).collect()
         };
-        for key in self.used(named) {
+        let used = self.used(named);
+        for key in with_all(used, &self.given.project.volumes, self.given.options.all_resources) {
             self.volume(&key);
         }
     }
@@ -183,8 +185,14 @@ impl Draft<'_> {
     pub(super) fn remove(&mut self, container: &Container, cause: Cause, after: Vec<StepId>) -> StepId {
         let stop = self.stop(container, cause.clone(), after.clone());
         let after = stop.map_or(after, |stop| vec![stop]);
-        let step = self.plan.add(Action::Remove(super::emit::existing(container)), cause, after);
+        let container_target = super::emit::existing(container);
+        let step = self.plan.add(Action::Remove { container: container_target, volumes: true }, cause, after);
         self.freed.insert(container.name.clone(), step);
         step
     }
+}
+
+/// The keys of `used`, or all of the project's.
+fn with_all<T>(used: BTreeSet<String>, whole: &BTreeMap<String, T>, all: bool) -> BTreeSet<String> {
+    if all { whole.keys().cloned().collect() } else { used }
 }

@@ -107,8 +107,8 @@ fn apply_first(seen: &mut Observed, plan: &Plan, steps: usize) {
                 state(seen, &id, State::Running);
             }
             Action::Stop { container, .. } => state(seen, &id_of(&container.handle, &made), State::Exited),
-            Action::Remove(target) => {
-                let id = id_of(&target.handle, &made);
+            Action::Remove { container, .. } => {
+                let id = id_of(&container.handle, &made);
                 let gone = seen.containers.iter().position(|container| container.id == id).unwrap();
                 assert_ne!(
                     seen.containers.remove(gone).state,
@@ -129,7 +129,11 @@ fn apply_first(seen: &mut Observed, plan: &Plan, steps: usize) {
                 let container = find(seen, &id_of(&container.handle, &made));
                 container.networks.insert(attachment.network.clone(), network);
             }
-            Action::Kill { .. } | Action::Wait { .. } | Action::Hook { .. } | Action::RemoveImage { .. } => {}
+            Action::Kill { .. }
+            | Action::Wait { .. }
+            | Action::Hook { .. }
+            | Action::Prepare(_)
+            | Action::RemoveImage { .. } => {}
         }
     }
 }
@@ -497,4 +501,97 @@ fn a_wait_knows_every_container_of_the_service() {
 
 fn find_by_name<'a>(seen: &'a mut Observed, name: &str) -> &'a mut Container {
     seen.containers.iter_mut().find(|container| container.name == name).unwrap()
+}
+
+fn prepared(scale: u32) -> Value {
+    json!({
+        "web": {
+            "image": "web", "scale": scale, "environment": {"A": "1"}, "user": "7",
+            "depends_on": {"db": {"condition": "service_healthy"}},
+            "pre_start": [
+                {"command": ["migrate"], "environment": {"B": "2"}},
+                {"command": ["warm"], "image": "tool", "per_replica": true, "privileged": true},
+            ],
+        },
+        "db": {"image": "db", "healthcheck": {"test": ["CMD", "true"]}},
+    })
+}
+
+#[test]
+fn preparations_run_once_or_for_each_container_and_after_the_dependencies() {
+    insta::assert_snapshot!(plan(&project(prepared(2)), &Observed::default(), &Options::default()), @r"
+    1. network p_default: create (it does not exist)
+    2. container p-db-1: create (it does not exist) after 1
+    3. container p-db-1: start (it is new) after 2
+    4. service db: wait until healthy (web depends on it) after 3
+    5. container p-web-1: create (it does not exist) after 1
+    6. container p-web-1: run pre_start `migrate` (it is new) after 4, 5
+    7. container p-web-1: run pre_start `warm` (it is new) after 6
+    8. container p-web-1: start (it is new) after 7
+    9. container p-web-2: create (it does not exist) after 1
+    10. container p-web-2: run pre_start `warm` (it is new) after 4, 6, 9
+    11. container p-web-2: start (it is new) after 10
+    ");
+}
+
+#[test]
+fn preparations_of_the_service_do_not_run_again_when_it_grows() {
+    insta::assert_snapshot!(change(prepared(1), prepared(2)), @r"
+    1. container p-web-2: create (it does not exist)
+    2. container p-web-2: run pre_start `warm` (it is new) after 1
+    3. container p-web-2: start (it is new) after 2
+    ");
+}
+
+#[test]
+fn a_changed_preparation_replaces_the_container() {
+    let after = edited(prepared(1), "/web/pre_start", json!([{"command": ["migrate", "2"]}]));
+    insta::assert_snapshot!(change(prepared(1), after), @r"
+    1. container p-web-1: create as 000000000000_p-web-1 (pre_start changed)
+    2. container p-web-1: stop (it is replaced) after 1
+    3. container p-web-1: run pre_start `migrate 2` (it replaces 000000000000) after 1, 2
+    4. container p-web-1: start (it replaces 000000000000) after 3
+    5. container p-web-1: remove (it is replaced) after 4
+    6. container p-web-1: rename to p-web-1 (it replaces 000000000000) after 5
+    ");
+}
+
+#[test]
+fn a_preparation_sees_what_the_service_sees_and_is_not_the_service() {
+    let services = edited(prepared(1), "/web/ports", json!([{"target": 80, "published": "8080"}]));
+    let plan = plan(&project(services), &Observed::default(), &Options::default());
+    let found: Vec<_> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Prepare(preparation) => Some(preparation),
+            _ => None,
+        })
+        .collect();
+    let env = |place: usize| found[place].spec.env.keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!((env(0).as_str(), env(1).as_str()), ("A B", "A"));
+    assert_eq!(found[0].name, "p-web-1-pre_start-1");
+    assert_eq!((found[0].spec.image.as_str(), found[1].spec.image.as_str()), ("web", "tool"));
+    assert_eq!(found[0].spec.user.as_deref(), Some("7"));
+    assert!(found[1].spec.privileged && !found[0].spec.privileged);
+    assert!(found.iter().all(|one| one.spec.ports.is_empty() && one.spec.networks[0].aliases.is_empty()));
+    assert!(found.iter().all(|one| one.spec.labels["com.docker.compose.oneoff"] == "True"));
+}
+
+#[test]
+fn all_resources_are_made_when_asked_for() {
+    let mut project = project(json!({"web": {"image": "web"}}));
+    let network = |name: &str| serde_json::from_value(json!({"name": name})).unwrap();
+    project.networks.insert("spare".to_owned(), network("p_spare"));
+    project.volumes.insert("data".to_owned(), serde_json::from_value(json!({"name": "p_data"})).unwrap());
+    let made = |all_resources| {
+        let options = Options { all_resources, ..Options::default() };
+        let plan = plan(&project, &Observed::default(), &options);
+        plan.steps.iter().map(|step| step.action.subject()).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(made(false), "Network p_default, Container p-web-1, Container p-web-1");
+    assert_eq!(
+        made(true),
+        "Network p_default, Network p_spare, Volume p_data, Container p-web-1, Container p-web-1"
+    );
 }

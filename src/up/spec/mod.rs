@@ -6,6 +6,7 @@
 
 mod limits;
 mod network;
+mod prepare;
 mod process;
 mod refuse;
 mod storage;
@@ -21,6 +22,7 @@ use super::files::Files;
 use super::identity::{self, Identity};
 use super::names;
 
+pub(super) use prepare::prepare;
 pub(super) use refuse::{refusals, wanted};
 
 /// One container as it should be.
@@ -72,7 +74,8 @@ pub(super) fn desired(
     limits::fill(&mut spec, service);
     network::fill(&mut spec, project, service_name, service, &name, scales);
     let (copies, contents) = storage::fill(&mut spec, project, service, files);
-    let identity = identity::of(&spec, &image.id, &contents);
+    let hooks = prepare::part(service).map(|text| ("pre_start", text));
+    let identity = identity::of(&spec, &image.id, hooks, &contents);
     label(&mut spec, project, service_name, service, number, image);
     spec.labels.insert(names::IDENTITY.to_owned(), identity.digest.to_string());
     spec.labels.insert(names::PARTS.to_owned(), identity.parts_label());

@@ -8,7 +8,6 @@ type Rule = (&'static str, fn(&Service) -> bool);
 
 /// Keys of a service that no container can be given by us.
 const RULES: &[Rule] = &[
-    ("pre_start", |service| !service.pre_start.is_empty()),
     ("provider", |service| service.provider.is_some()),
     ("models", |service| !service.models.is_empty()),
     ("use_api_socket", |service| service.use_api_socket),
@@ -56,14 +55,11 @@ fn located(project: &Project, diagnostic: Diagnostic, service: &str, key: &str) 
 
 #[cfg(test)]
 mod tests {
-    use crate::compose::Hook;
-
     use super::*;
 
     #[test]
     fn unsupported_keys_are_named() {
         let service = Service {
-            pre_start: vec![Hook::default()],
             use_api_socket: true,
             container_name: Some("x".to_owned()),
             scale: Some(2),
@@ -71,7 +67,7 @@ mod tests {
         };
         let project = Project { services: [("web".to_owned(), service)].into(), ..Project::default() };
         let messages: Vec<_> = refusals(&project).into_iter().map(|refusal| refusal.message).collect();
-        assert_eq!(messages[0], "not supported yet: `services.web.pre_start`");
-        assert_eq!(messages.len(), 3);
+        assert_eq!(messages[0], "not supported yet: `services.web.use_api_socket`");
+        assert_eq!(messages.len(), 2);
     }
 }
