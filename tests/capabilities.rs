@@ -17,6 +17,7 @@ mod pack;
 mod rebuild_rules;
 mod run_mounts;
 mod sandbox;
+mod scenarios;
 mod scene;
 mod up;
 mod why;

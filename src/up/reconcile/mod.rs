@@ -150,14 +150,17 @@ pub fn reconcile(
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let order = order(project, &options.services, !options.no_dependencies);
-    let mut problems = spec::refusals(project);
+    let scales = scales(project, options);
+    let mut problems = spec::refusals(project, &scales);
+    for name in options.scale.keys().filter(|name| !project.services.contains_key(*name)) {
+        problems.push(Diagnostic::error(format!("there is no service `{name}` to scale")));
+    }
     for service in order.iter().filter(|service| !images.contains_key(**service)) {
         problems.push(Diagnostic::error(format!("the service `{service}` has no image in the engine")));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let scales = scales(project, options);
     let given = Given { project, images, files, seen, options, order, scales };
     let decided = fate::decide(&given);
     let mut draft = Draft::new(given, decided);

@@ -537,9 +537,10 @@ fn preparations_run_once_or_for_each_container_and_after_the_dependencies() {
 #[test]
 fn preparations_of_the_service_do_not_run_again_when_it_grows() {
     insta::assert_snapshot!(change(prepared(1), prepared(2)), @r"
-    1. container p-web-2: create (it does not exist)
-    2. container p-web-2: run pre_start `warm` (it is new) after 1
-    3. container p-web-2: start (it is new) after 2
+    1. service db: wait until healthy (web depends on it)
+    2. container p-web-2: create (it does not exist)
+    3. container p-web-2: run pre_start `warm` (it is new) after 1, 2
+    4. container p-web-2: start (it is new) after 3
     ");
 }
 
@@ -547,12 +548,13 @@ fn preparations_of_the_service_do_not_run_again_when_it_grows() {
 fn a_changed_preparation_replaces_the_container() {
     let after = edited(prepared(1), "/web/pre_start", json!([{"command": ["migrate", "2"]}]));
     insta::assert_snapshot!(change(prepared(1), after), @r"
-    1. container p-web-1: create as 000000000000_p-web-1 (pre_start changed)
-    2. container p-web-1: stop (it is replaced) after 1
-    3. container p-web-1: run pre_start `migrate 2` (it replaces 000000000000) after 1, 2
-    4. container p-web-1: start (it replaces 000000000000) after 3
-    5. container p-web-1: remove (it is replaced) after 4
-    6. container p-web-1: rename to p-web-1 (it replaces 000000000000) after 5
+    1. service db: wait until healthy (web depends on it)
+    2. container p-web-1: create as 000000000000_p-web-1 (pre_start changed)
+    3. container p-web-1: stop (it is replaced) after 1, 2
+    4. container p-web-1: run pre_start `migrate 2` (it replaces 000000000000) after 2, 3
+    5. container p-web-1: start (it replaces 000000000000) after 4
+    6. container p-web-1: remove (it is replaced) after 5
+    7. container p-web-1: rename to p-web-1 (it replaces 000000000000) after 6
     ");
 }
 

@@ -1,5 +1,7 @@
 //! What cannot be honoured yet, by name: never passed over in silence.
 
+use std::collections::BTreeMap;
+
 use crate::base::diag::Diagnostic;
 use crate::compose::{MountKind, Project, Service};
 
@@ -17,8 +19,9 @@ const RULES: &[Rule] = &[
     }),
 ];
 
-/// Every key of the project's services that is not supported, with its place.
-pub(in super::super) fn refusals(project: &Project) -> Vec<Diagnostic> {
+/// Every key of the project's services that is not supported, with its place. `scales` says how many
+/// containers each service has.
+pub(in super::super) fn refusals(project: &Project, scales: &BTreeMap<String, u32>) -> Vec<Diagnostic> {
     let mut refused = Vec::new();
     for (name, service) in &project.services {
         for (key, used) in RULES {
@@ -26,7 +29,7 @@ pub(in super::super) fn refusals(project: &Project) -> Vec<Diagnostic> {
                 refused.push(refusal(project, name, key));
             }
         }
-        if service.container_name.is_some() && wanted(service) > 1 {
+        if service.container_name.is_some() && scales.get(name).is_some_and(|scale| *scale > 1) {
             let message = format!("service `{name}` has a container_name and more than one container");
             refused.push(located(project, Diagnostic::error(message), name, "container_name"));
         }
@@ -59,14 +62,13 @@ mod tests {
 
     #[test]
     fn unsupported_keys_are_named() {
-        let service = Service {
-            use_api_socket: true,
-            container_name: Some("x".to_owned()),
-            scale: Some(2),
-            ..Service::default()
-        };
+        let service =
+            Service { use_api_socket: true, container_name: Some("x".to_owned()), ..Service::default() };
         let project = Project { services: [("web".to_owned(), service)].into(), ..Project::default() };
-        let messages: Vec<_> = refusals(&project).into_iter().map(|refusal| refusal.message).collect();
+        let messages: Vec<_> = refusals(&project, &[("web".to_owned(), 2)].into())
+            .into_iter()
+            .map(|refusal| refusal.message)
+            .collect();
         assert_eq!(messages[0], "not supported yet: `services.web.use_api_socket`");
         assert_eq!(messages.len(), 2);
     }
