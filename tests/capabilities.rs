@@ -19,5 +19,6 @@ mod run_mounts;
 mod sandbox;
 mod scenarios;
 mod scene;
+mod trouble;
 mod up;
 mod why;

@@ -127,6 +127,11 @@ impl Scene {
         &self.store
     }
 
+    /// The engine's address, for a scene with one.
+    pub(crate) fn engine(&self) -> Option<&str> {
+        self.engine.as_deref()
+    }
+
     /// The project's name in the engine.
     pub(crate) fn name(&self) -> &str {
         self.project.as_deref().unwrap_or("project")
