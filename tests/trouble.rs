@@ -161,3 +161,45 @@ fn a_reader_that_goes_away_is_no_error() {
     // The pipe is closed now.
     ran(&child.wait_with_output().unwrap()).ok();
 }
+
+/// Sends a process what Ctrl-C sends.
+fn interrupt(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn ctrl_c_once_stops_gracefully_and_twice_kills() {
+    let Some(scene) = Scene::with_engine("ctrl-c") else { return };
+    scene.write(
+        "compose.yaml",
+        "services:\n  kind:\n    image: busybox\n    command: sh -c 'trap \"echo bye; exit 0\" TERM; echo up; while true; do sleep 0.1; done'\n  \
+         stubborn:\n    image: busybox\n    command: sh -c 'trap \"echo no\" TERM; echo up; while true; do sleep 0.1; done'\n    stop_grace_period: 10m\n",
+    );
+    let both_are_up = || {
+        let log = |service: &str| scene.container(service).map(|id| scene.docker(&["logs", &id]).out);
+        ["kind", "stubborn"].iter().all(|service| log(service).is_some_and(|log| log.contains("up")))
+    };
+    let child = scene.start(&["up", "kind"]);
+    until("kind is up", || {
+        scene.container("kind").is_some_and(|id| scene.docker(&["logs", &id]).out.contains("up"))
+    });
+    interrupt(&child);
+    let once = ran(&child.wait_with_output().unwrap());
+    assert_eq!(once.code, Some(130), "{once:?}");
+    assert!(once.out.contains("bye") && once.out.contains("kind-1 exited with code 0"), "{once:?}");
+
+    let child = scene.start(&["up", "--force-recreate"]);
+    until("both are up", both_are_up);
+    interrupt(&child);
+    until("stubborn has been asked", || {
+        scene.docker(&["logs", &scene.container("stubborn").unwrap()]).out.contains("no")
+    });
+    interrupt(&child);
+    let twice = ran(&child.wait_with_output().unwrap());
+    assert_eq!(twice.code, Some(130), "{twice:?}");
+    assert!(twice.out.contains("stubborn-1 exited with code 137"), "{twice:?}");
+    // The next run starts what was stopped.
+    scene.shipway(&["up", "-d"]).ok();
+    scene.shipway(&["kill"]).ok();
+}

@@ -60,7 +60,7 @@ pub enum EngineError {
         message: String,
     },
     /// The engine took an archive but could not make images of it.
-    #[error("the engine could not load the images: {message}")]
+    #[error("the engine could not load the images: {message}{}", disk_advice(message))]
     LoadFailed {
         /// The engine's message.
         message: String,
@@ -87,6 +87,15 @@ pub enum EngineError {
     /// The user stopped the command.
     #[error("stopped")]
     Cancelled,
+}
+
+/// What to do when the engine's disk is full.
+fn disk_advice(message: &str) -> &'static str {
+    if message.contains("no space left on device") {
+        "\nthe engine's disk is full: `docker system df` shows what takes the room, `docker system prune` frees some"
+    } else {
+        ""
+    }
 }
 
 impl EngineError {
