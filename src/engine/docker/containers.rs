@@ -9,10 +9,10 @@ use bollard::models::{
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions,
-    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 
-use super::super::{Container, Health, MountPoint, PublishedPort, Result, State, Status};
+use super::super::{Container, Health, MountPoint, PublishedPort, Result, State, Status, Terminal};
 use super::images::digest;
 use super::{Docker, existed, optional};
 
@@ -123,6 +123,13 @@ pub(super) fn mounts(docker: &Docker, container: &str) -> Result<Vec<MountPoint>
     Ok(found.mounts.unwrap_or_default().into_iter().map(mount).collect())
 }
 
+pub(super) fn terminal(docker: &Docker, container: &str) -> Result<Terminal> {
+    let request = docker.api.inspect_container(container, None::<InspectContainerOptions>);
+    let found = docker.ask(|| format!("inspect container {container}"), request)?;
+    let config = found.config.unwrap_or_default();
+    Ok(Terminal { tty: config.tty == Some(true), stdin_open: config.open_stdin == Some(true) })
+}
+
 pub(super) fn start(docker: &Docker, container: &str) -> Result<()> {
     let request = docker.api.start_container(container, None::<StartContainerOptions>);
     docker.ask(|| format!("start {container}"), request)
@@ -151,15 +158,6 @@ pub(super) fn remove(docker: &Docker, container: &str, force: bool, volumes: boo
 pub(super) fn rename(docker: &Docker, container: &str, name: &str) -> Result<()> {
     let options = RenameContainerOptionsBuilder::new().name(name).build();
     docker.ask(|| format!("rename {container} to {name}"), docker.api.rename_container(container, options))
-}
-
-pub(super) fn copy_into(docker: &Docker, container: &str, path: &str, archive: Vec<u8>) -> Result<()> {
-    let options = UploadToContainerOptionsBuilder::new().path(path).build();
-    let body = bollard::body_full(archive.into());
-    docker.ask(
-        || format!("copy files into {container}"),
-        docker.api.upload_to_container(container, Some(options), body),
-    )
 }
 
 #[cfg(test)]

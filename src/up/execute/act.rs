@@ -1,6 +1,6 @@
 //! One step: the engine's calls, and nothing decided but what ids are known only now.
 
-use crate::engine::{ContainerSpec, EngineError, ExecSpec};
+use crate::engine::{Closed, ContainerSpec, CopyRules, EngineError, ExecSpec, Session};
 
 use super::super::error::{UpError, taken_port};
 use super::super::names;
@@ -73,8 +73,10 @@ impl Run<'_> {
             self.with.events.emit(crate::base::event::Event::Warning(text));
         }
         if !creation.copies.is_empty() {
-            let copied = archive(&creation.name, &creation.copies)
-                .and_then(|archive| engine.copy_into(&created.id, "/", archive).map_err(step));
+            let copied = archive(&creation.name, &creation.copies).and_then(|archive| {
+                let rules = CopyRules::default();
+                engine.copy_into(&created.id, "/", rules, &mut |out| out.write_all(&archive)).map_err(step)
+            });
             if let Err(error) = copied {
                 // The error that matters is the first one.
                 let _ = engine.remove(&created.id, true, true);
@@ -110,14 +112,19 @@ impl Run<'_> {
             user: hook.user.clone(),
             working_dir: hook.working_dir.clone(),
             privileged: hook.privileged,
+            detach: false,
         };
         let mut output = Vec::new();
         let what = format!("container {}: {when}", target.name);
-        let run = self.with.engine.exec(&self.id(target), &spec, &mut output);
-        let code = run.map_err(|source| UpError::Step { what, source })?;
-        if code == 0 {
-            return Ok(());
-        }
+        let mut keep = |_, bytes: &[u8]| {
+            output.extend_from_slice(bytes);
+            Ok(())
+        };
+        let run = self.with.engine.exec(&self.id(target), &spec, Session::output(&mut keep));
+        let code = match run.map_err(|source| UpError::Step { what, source })? {
+            Closed::Exited(0) | Closed::Detached => return Ok(()),
+            Closed::Exited(code) => code,
+        };
         let end = &output[output.len().saturating_sub(SHOWN)..];
         Err(UpError::Hook {
             service: target.service.clone(),
