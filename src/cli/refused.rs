@@ -50,13 +50,10 @@ const FLAGS: &[Missing] = &[
 
 /// Commands of compose and of ours that are missing.
 const COMMANDS: &[&[&str]] = &[
-    &["attach"],
     &["bridge"],
     &["commit"],
-    &["cp"],
     &["create"],
     &["events"],
-    &["exec"],
     &["export"],
     &["images"],
     &["ls"],
@@ -65,7 +62,6 @@ const COMMANDS: &[&[&str]] = &[
     &["publish"],
     &["pull"],
     &["rm"],
-    &["run"],
     &["scale"],
     &["stats"],
     &["top"],
@@ -191,7 +187,7 @@ mod tests {
             ["not supported yet: --attach", "not supported yet: --watch"]
         );
         assert_eq!(refused("shipway --compatibility ps"), ["not supported yet: --compatibility"]);
-        assert_eq!(refused("shipway exec -it web sh -c ls"), ["not supported yet: `shipway exec`"]);
+        assert_eq!(refused("shipway publish -it web sh -c ls"), ["not supported yet: `shipway publish`"]);
         assert_eq!(refused("shipway build --builder=x"), ["not supported yet: --builder"]);
         assert_eq!(refused("shipway image build --cache-to x ."), ["not supported yet: --cache-to"]);
     }
