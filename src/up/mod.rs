@@ -6,6 +6,7 @@
 //! Compose's, so that either can go on where the other stopped. Building images is not known here: each
 //! service comes with the id of its image.
 
+pub mod copy;
 mod down;
 mod error;
 mod execute;

@@ -11,7 +11,7 @@ use crate::compose::{Mount, Port, Project, Service};
 use crate::engine::{Container, TerminalSize};
 
 use super::names;
-use super::observe::{label, service_of};
+use super::observe::service_of;
 use super::plan::{Action, Cause, Plan};
 use super::reconcile::existing;
 use super::spec::Desired;

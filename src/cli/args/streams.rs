@@ -6,8 +6,9 @@ use clap::{ArgAction, Args};
 
 use super::Pull;
 
-/// `exec`.
+/// `exec`. What follows the service is the command's, flags too.
 #[derive(Debug, Args, Default)]
+#[command(override_usage = "shipway exec [OPTIONS] SERVICE COMMAND [ARGS…]")]
 pub(in crate::cli) struct Exec {
     /// Run the command in the background
     #[arg(short, long)]
@@ -36,16 +37,14 @@ pub(in crate::cli) struct Exec {
     /// Give the command a terminal
     #[arg(short, long, hide = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(in crate::cli) tty: Option<bool>,
-    /// The service
-    #[arg(value_name = "SERVICE")]
-    pub(in crate::cli) service: String,
-    /// The command and its arguments
-    #[arg(value_name = "COMMAND", required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(in crate::cli) command: Vec<String>,
+    /// The service, the command and its arguments
+    #[arg(value_name = "SERVICE COMMAND", required = true, num_args = 2.., trailing_var_arg = true)]
+    pub(in crate::cli) line: Vec<String>,
 }
 
-/// `run`.
+/// `run`. What follows the service is the command's, flags too.
 #[derive(Debug, Args, Default)]
+#[command(override_usage = "shipway run [OPTIONS] SERVICE [COMMAND] [ARGS…]")]
 pub(in crate::cli) struct Run {
     /// Build images whatever the engine has under their names
     #[arg(long)]
@@ -122,12 +121,33 @@ pub(in crate::cli) struct Run {
     /// Give the command a terminal
     #[arg(short, long, hide = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(in crate::cli) tty: Option<bool>,
-    /// The service
-    #[arg(value_name = "SERVICE")]
-    pub(in crate::cli) service: String,
-    /// The command and its arguments (default: the service's)
-    #[arg(value_name = "COMMAND", num_args = 0.., trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(in crate::cli) command: Vec<String>,
+    /// The service, and the command with its arguments (default: the service's)
+    #[arg(value_name = "SERVICE [COMMAND]", required = true, num_args = 1.., trailing_var_arg = true)]
+    pub(in crate::cli) line: Vec<String>,
+}
+
+impl Exec {
+    /// The service.
+    pub(in crate::cli) fn service(&self) -> &str {
+        self.line.first().map_or("", String::as_str)
+    }
+
+    /// The command and its arguments.
+    pub(in crate::cli) fn command(&self) -> &[String] {
+        self.line.get(1..).unwrap_or_default()
+    }
+}
+
+impl Run {
+    /// The service.
+    pub(in crate::cli) fn service(&self) -> &str {
+        self.line.first().map_or("", String::as_str)
+    }
+
+    /// The command and its arguments; empty: the service's.
+    pub(in crate::cli) fn command(&self) -> &[String] {
+        self.line.get(1..).unwrap_or_default()
+    }
 }
 
 /// `attach`.

@@ -19,7 +19,7 @@ pub(in crate::cli) fn exec(context: &mut Context<'_>, flags: &Exec) -> Ended {
         return Err(Failure::Usage("interactive exec is not supported in dry-run mode".to_owned()));
     }
     let engine = context.needed_engine()?;
-    let container = running(&observe(&engine, &name)?.containers, &flags.service, flags.index)?;
+    let container = running(&observe(&engine, &name)?.containers, flags.service(), flags.index)?;
     let tty = wants_tty(context, flags.no_tty, flags.tty, flags.interactive && !flags.detach)?;
     let spec = spec(flags, &|name| context.environment.get(name).cloned());
     let interrupts = Interrupts::catch(1)?;
@@ -44,7 +44,7 @@ fn spec(flags: &Exec, variable: &dyn Fn(&str) -> Option<String>) -> ExecSpec {
         _ => text.clone(),
     };
     ExecSpec {
-        command: flags.command.clone(),
+        command: flags.command().to_vec(),
         env: flags.env.iter().map(one).collect(),
         user: flags.user.clone(),
         working_dir: flags.workdir.clone(),

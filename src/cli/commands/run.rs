@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::base::cancel::Cancel;
+use crate::base::event::Silent;
 use crate::cli::args::{Ansi, Progress, Run, Up};
 use crate::cli::failure::Failure;
 use crate::cli::signals::{Interrupts, forwarding};
@@ -16,7 +18,9 @@ use crate::cli::terminal::{self, Raw};
 use crate::compose::{Project, env_file, short_mount, short_ports};
 use crate::engine::{Closed, Container, DetachKeys, Docker, Engine, EngineError};
 use crate::store::Store;
-use crate::up::{Files, OneOff, Options, Plan, UpError, observe, post_start, reconcile_one_off};
+use crate::up::{
+    Execution, Files, OneOff, Options, Plan, UpError, execute, observe, post_start, reconcile_one_off,
+};
 
 use super::cache::keep_small;
 use super::down::carry_out;
@@ -28,7 +32,7 @@ use super::{Context, Ended};
 
 /// Runs a command in a new container of a service; its exit code is ours.
 pub(in crate::cli) fn run(context: &mut Context<'_>, flags: &Run) -> Ended {
-    let services = std::slice::from_ref(&flags.service);
+    let services = &[flags.service().to_owned()];
     let described = context.project(services)?;
     if flags.quiet {
         context.screen.change(Progress::Quiet, Ansi::Auto, false);
@@ -71,8 +75,8 @@ pub(in crate::cli) fn run(context: &mut Context<'_>, flags: &Run) -> Ended {
         context.screen.result(&format!("{}\n", container.id));
         return Ok(ExitCode::SUCCESS);
     }
+    // What the process says stands after it.
     context.screen.finish();
-    // What the process says is not the progress's business.
     release(context, &store);
     interrupts.release();
     if interrupts.stop.is_cancelled() {
@@ -118,14 +122,22 @@ struct Work<'w> {
 impl Work<'_> {
     /// Starts the container and runs what is to be run after that.
     fn start(&self) -> Result<(), Failure> {
-        self.engine.start(&self.container.id)?;
+        self.engine.start(&self.container.name)?;
         self.post_start()
     }
 
     fn post_start(&self) -> Result<(), Failure> {
-        let plan = post_start(self.project, self.container);
-        let cancel = crate::base::cancel::Cancel::new().map_err(Failure::Signals)?;
-        carry_out(self.context, &plan, self.engine, &cancel)
+        let cancel = Cancel::new().map_err(Failure::Signals)?;
+        // The terminal is the process's: nothing is shown of a hook but its failure.
+        let execution = Execution {
+            engine: self.engine,
+            events: &Silent,
+            cancel: &cancel,
+            parallel: 1,
+            kill_when_cancelled: false,
+            started: &|_| {},
+        };
+        Ok(execute(&post_start(self.project, self.container), &execution)?)
     }
 
     /// Removes what never started, or what is not to stay.
@@ -136,7 +148,7 @@ impl Work<'_> {
 
     /// Connects the user, starts the container and stays to its end.
     fn connected(&self) -> Ended {
-        let id = &self.container.id;
+        let id = &self.container.name;
         let (one, screen) = (self.one, self.context.screen);
         let mut output = |stream, bytes: &[u8]| screen.pass_on(stream, bytes);
         let session = session(&mut output, one.interactive, one.tty, DetachKeys::default(), None);
@@ -179,7 +191,7 @@ impl Work<'_> {
 
 fn options(context: &Context<'_>, flags: &Run) -> Result<Options, Failure> {
     Ok(Options {
-        services: vec![flags.service.clone()],
+        services: vec![flags.service().to_owned()],
         no_dependencies: flags.no_deps,
         remove_orphans: context.settings.orphans_go(flags.remove_orphans).map_err(Failure::Usage)?,
         ignore_orphans: context.settings.ignore_orphans,
@@ -199,10 +211,10 @@ fn one_off(context: &Context<'_>, flags: &Run) -> Result<OneOff, Failure> {
     let ports = flags.publish.iter().map(|text| short_ports(text)).collect::<Result<Vec<_>, _>>();
     let mounts = flags.volume.iter().map(|text| short_mount(text, &context.folder, home));
     Ok(OneOff {
-        service: flags.service.clone(),
+        service: flags.service().to_owned(),
         slug: slug(),
         name: flags.name.clone(),
-        command: flags.command.clone(),
+        command: flags.command().to_vec(),
         entrypoint: entrypoint.transpose()?,
         environment: environment(context, flags)?,
         user: flags.user.clone(),

@@ -16,6 +16,10 @@ use super::super::{Container, Health, MountPoint, PublishedPort, Result, State, 
 use super::images::digest;
 use super::{Docker, existed, optional};
 
+/// How often it is looked whether the engine has removed a container, and how many times.
+const LOOK: Duration = Duration::from_millis(50);
+const MOST_LOOKS: u32 = 400;
+
 pub(super) fn list(docker: &Docker, labels: &[&str]) -> Result<Vec<Container>> {
     let labels = labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
     let filters = HashMap::from([("label".to_owned(), labels)]);
@@ -150,9 +154,21 @@ pub(super) fn kill(docker: &Docker, container: &str, signal: &str) -> Result<()>
 
 pub(super) fn remove(docker: &Docker, container: &str, force: bool, volumes: bool) -> Result<bool> {
     let options = RemoveContainerOptionsBuilder::new().force(force).v(volumes).build();
-    existed(
-        docker.ask(|| format!("remove {container}"), docker.api.remove_container(container, Some(options))),
-    )
+    let removed =
+        docker.ask(|| format!("remove {container}"), docker.api.remove_container(container, Some(options)));
+    match removed {
+        // The engine does it already, for a container that goes when it ends.
+        Err(error) if error.is_conflict() && error.to_string().contains("is already in progress") => {
+            for _ in 0..MOST_LOOKS {
+                if status(docker, container)?.is_none() {
+                    return Ok(true);
+                }
+                std::thread::sleep(LOOK);
+            }
+            Err(error)
+        }
+        removed => existed(removed),
+    }
 }
 
 pub(super) fn rename(docker: &Docker, container: &str, name: &str) -> Result<()> {
