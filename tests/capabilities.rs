@@ -18,5 +18,6 @@ mod rebuild_rules;
 mod run_mounts;
 mod sandbox;
 mod scene;
+mod streams;
 mod up;
 mod why;
