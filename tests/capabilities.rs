@@ -19,6 +19,7 @@ mod run_mounts;
 mod sandbox;
 mod scenarios;
 mod scene;
+mod streams;
 mod trouble;
 mod up;
 mod why;

@@ -103,7 +103,12 @@ impl Bench {
             ..Default::default()
         };
         let mut output = Vec::new();
-        self.engine.exec(&format!("{}-{container}", self.name), &spec, &mut output).unwrap();
+        let mut keep = |_, bytes: &[u8]| {
+            output.extend_from_slice(bytes);
+            Ok(())
+        };
+        let session = shipway::engine::Session::output(&mut keep);
+        self.engine.exec(&format!("{}-{container}", self.name), &spec, session).unwrap();
         String::from_utf8(output).unwrap().trim().to_owned()
     }
 

@@ -46,6 +46,9 @@ pub(super) enum Failure {
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
+    /// The user's terminal.
+    #[error("cannot use the terminal: {0}")]
+    Terminal(io::Error),
     /// The user stopped the command.
     #[error("stopped")]
     Stopped,

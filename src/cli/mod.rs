@@ -14,6 +14,7 @@ mod refused;
 mod render;
 mod settings;
 mod signals;
+mod terminal;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,10 @@ fn call(context: &mut Context<'_>, command: Command) -> Result<ExitCode, Failure
         Command::Kill(flags) => commands::kill(context, &flags),
         Command::Ps(flags) => commands::ps(context, &flags),
         Command::Logs(flags) => commands::logs(context, &flags),
+        Command::Exec(flags) => commands::exec(context, &flags),
+        Command::Run(flags) => commands::run(context, &flags),
+        Command::Attach(flags) => commands::attach(context, &flags),
+        Command::Cp(flags) => commands::cp(context, &flags),
         Command::Config(flags) => commands::config(context, &flags),
         Command::Plan(flags) => commands::plan(context, &flags),
         Command::Why(flags) => commands::why(context, &flags),

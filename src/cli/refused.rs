@@ -43,19 +43,15 @@ const FLAGS: &[Missing] = &[
 
 /// Commands of compose and of ours that are missing.
 const COMMANDS: &[&[&str]] = &[
-    &["attach"],
     &["bridge"],
     &["commit"],
-    &["cp"],
     &["events"],
-    &["exec"],
     &["export"],
     &["images"],
     &["ls"],
     &["pause"],
     &["port"],
     &["publish"],
-    &["run"],
     &["stats"],
     &["top"],
     &["unpause"],
@@ -176,7 +172,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_refused_by_name() {
         assert_eq!(refused("shipway up -d --watch web"), ["not supported yet: --watch"]);
-        assert_eq!(refused("shipway exec -it web sh -c ls"), ["not supported yet: `shipway exec`"]);
+        assert_eq!(refused("shipway publish -it web sh -c ls"), ["not supported yet: `shipway publish`"]);
         assert_eq!(refused("shipway build --builder=x"), ["not supported yet: --builder"]);
         assert_eq!(refused("shipway image build --cache-to x ."), ["not supported yet: --cache-to"]);
     }

@@ -9,6 +9,7 @@ mod check;
 mod dotenv;
 mod environment;
 mod extends;
+mod flags;
 mod forms;
 mod hash;
 mod include;
@@ -30,6 +31,7 @@ mod vars;
 mod words;
 mod yaml;
 
+pub use flags::{env_file, short_mount, short_ports};
 pub use hash::service_hash;
 pub use load::{Disk, Loaded, Options, has_file, load};
 pub use model::*;

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::base::digest::Digest;
 
+use super::session::TerminalSize;
+
 /// A container that exists, as the list shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Container {
@@ -164,6 +166,12 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// Whether its standard input stays open.
     pub stdin_open: bool,
+    /// Whether its standard input ends with the first session that was attached to it.
+    pub stdin_once: bool,
+    /// Whether the engine removes it when it ends.
+    pub auto_remove: bool,
+    /// How large its terminal is at first.
+    pub console_size: Option<TerminalSize>,
     /// The signal that stops it.
     pub stop_signal: Option<String>,
     /// How long it may take to stop.
@@ -496,6 +504,46 @@ pub struct ExecSpec {
     pub working_dir: Option<String>,
     /// Whether it may do everything.
     pub privileged: bool,
+    /// Whether it is only started, and nobody waits for it.
+    pub detach: bool,
+}
+
+/// What a container's main process speaks to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terminal {
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its standard input stays open.
+    pub stdin_open: bool,
+}
+
+/// What lies at a path of a container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathStat {
+    /// What it is; a link is not followed.
+    pub kind: PathKind,
+    /// Where a link leads to, resolved to its end.
+    pub link: Option<String>,
+}
+
+/// What a path is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PathKind {
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// Anything else.
+    File,
+}
+
+/// How an archive is unpacked in a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CopyRules {
+    /// Whether a folder never takes the place of a file, nor a file that of a folder.
+    pub keep_kinds: bool,
+    /// Whether files get the owner that the container's process has, and not their own.
+    pub container_owner: bool,
 }
 
 /// Which part of a log is wanted.

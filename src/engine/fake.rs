@@ -11,9 +11,10 @@ use crate::base::digest::Digest;
 use crate::base::event::Events;
 
 use super::{
-    Attachment, Container, ContainerSpec, Created, Credentials, Engine, EngineError, ExecSpec, Identity,
-    Image, ImageDetails, ImageStore, Loaded, LogChunk, LogOptions, LogStream, MountPoint, Network,
-    NetworkSpec, Result, State, Status, Volume, VolumeSpec, WriteArchive,
+    Attachment, Closed, Container, ContainerSpec, CopyRules, Created, Credentials, Engine, EngineError,
+    ExecSpec, Identity, Image, ImageDetails, ImageStore, Loaded, LogChunk, LogOptions, LogStream, MountPoint,
+    Network, NetworkSpec, PathStat, ReadArchive, Result, Session, State, Status, Terminal, Volume,
+    VolumeSpec, WriteArchive,
 };
 
 /// An engine in memory.
@@ -236,16 +237,48 @@ impl Engine for Fake {
         self.on("rename", container, |one| name.clone_into(&mut one.name))
     }
 
-    fn copy_into(&self, container: &str, _path: &str, _archive: Vec<u8>) -> Result<()> {
+    fn copy_into(
+        &self,
+        container: &str,
+        _path: &str,
+        _rules: CopyRules,
+        archive: &mut WriteArchive<'_>,
+    ) -> Result<()> {
+        let action = || format!("copy into {container}");
+        archive(&mut io::sink()).map_err(|source| EngineError::Transfer { action: action(), source })?;
         self.on("copy into", container, |_| ())
     }
 
-    fn exec(&self, container: &str, spec: &ExecSpec, output: &mut (dyn Write + Send)) -> Result<i64> {
+    fn copy_out(&self, container: &str, path: &str, take: &mut ReadArchive<'_>) -> Result<()> {
+        self.on(&format!("copy {path} out of"), container, |_| ())?;
+        take(&mut io::empty()).map_err(|source| EngineError::Transfer { action: "copy".to_owned(), source })
+    }
+
+    fn stat_path(&self, _container: &str, _path: &str) -> Result<Option<PathStat>> {
+        Ok(None)
+    }
+
+    fn terminal(&self, _container: &str) -> Result<Terminal> {
+        Ok(Terminal::default())
+    }
+
+    fn exec(&self, container: &str, spec: &ExecSpec, session: Session<'_>) -> Result<Closed> {
         let command = spec.command.join(" ");
         self.on(&format!("exec `{command}` in"), container, |_| ())?;
-        let written = writeln!(output, "ran {command}");
+        let written = (session.output)(LogStream::Stdout, format!("ran {command}\n").as_bytes());
         written.map_err(|source| EngineError::Transfer { action: "exec".to_owned(), source })?;
-        Ok(i64::from(command == "false"))
+        Ok(Closed::Exited(i64::from(command == "false")))
+    }
+
+    fn attach(
+        &self,
+        container: &str,
+        _session: Session<'_>,
+        connected: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Closed> {
+        self.on("attach to", container, |_| ())?;
+        connected()?;
+        Ok(Closed::Exited(0))
     }
 
     fn logs(

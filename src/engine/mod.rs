@@ -13,8 +13,9 @@ mod error;
 pub(crate) mod fake;
 mod image;
 mod resource;
+mod session;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
@@ -22,14 +23,16 @@ use crate::base::digest::Digest;
 use crate::base::event::Events;
 
 pub use container::{
-    Attachment, BlkioDevice, BlkioLimits, Container, ContainerSpec, Created, Device, DeviceRequest, ExecSpec,
-    Health, Healthcheck, LogChunk, LogOptions, LogStream, Mount, MountKind, MountPoint, PortBinding,
-    Protocol, PublishedPort, Resources, RestartPolicy, State, Status, Ulimit,
+    Attachment, BlkioDevice, BlkioLimits, Container, ContainerSpec, CopyRules, Created, Device,
+    DeviceRequest, ExecSpec, Health, Healthcheck, LogChunk, LogOptions, LogStream, Mount, MountKind,
+    MountPoint, PathKind, PathStat, PortBinding, Protocol, PublishedPort, Resources, RestartPolicy, State,
+    Status, Terminal, Ulimit,
 };
 pub use docker::{DEFAULT_HOST, Docker};
 pub use error::EngineError;
 pub use image::{Credentials, Identity, Image, ImageDetails, ImageStore, Loaded};
 pub use resource::{IpamPool, Network, NetworkSpec, Volume, VolumeSpec};
+pub use session::{AskSize, Closed, DetachKeys, Output, Session, TerminalSize};
 
 /// The result of every question and action.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -37,6 +40,10 @@ pub type Result<T> = std::result::Result<T, EngineError>;
 /// Writes an archive into the engine. It is called once, from the caller's thread; an error that it
 /// returns ends the transfer, and the engine takes nothing.
 pub type WriteArchive<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
+
+/// Reads an archive that the engine sends. It is called once, from the caller's thread; an error that it
+/// returns ends the transfer.
+pub type ReadArchive<'a> = dyn FnMut(&mut dyn Read) -> io::Result<()> + 'a;
 
 /// A container engine. Every method blocks and may be called from several threads at once. Containers are
 /// named by id or name, images by id or reference. What is not there is `None` where a question asks for
@@ -91,10 +98,34 @@ pub trait Engine: Send + Sync {
     fn remove(&self, container: &str, force: bool, volumes: bool) -> Result<bool>;
     /// Gives a container another name.
     fn rename(&self, container: &str, name: &str) -> Result<()>;
-    /// Writes a tar archive into a container's file system at `path`, also before it runs.
-    fn copy_into(&self, container: &str, path: &str, archive: Vec<u8>) -> Result<()>;
-    /// Runs a command in a running container, its output going to `output`; the exit code.
-    fn exec(&self, container: &str, spec: &ExecSpec, output: &mut (dyn Write + Send)) -> Result<i64>;
+    /// Unpacks a tar archive into a container's file system below the folder `path`, also before it runs.
+    fn copy_into(
+        &self,
+        container: &str,
+        path: &str,
+        rules: CopyRules,
+        archive: &mut WriteArchive<'_>,
+    ) -> Result<()>;
+    /// Gives `take` a tar archive of what lies at `path` in a container, also when it does not run. Its
+    /// members begin with the path's last component. Bytes of an archive are the container's: not to be
+    /// trusted.
+    fn copy_out(&self, container: &str, path: &str, take: &mut ReadArchive<'_>) -> Result<()>;
+    /// What lies at a path of a container, if anything does; a last link is not followed.
+    fn stat_path(&self, container: &str, path: &str) -> Result<Option<PathStat>>;
+    /// What a container's main process speaks to.
+    fn terminal(&self, container: &str) -> Result<Terminal>;
+    /// Runs a command in a running container, connected to `session`, to its end or until the user leaves
+    /// it. A command that cannot be started has an exit code of 126 or 127, and its output says why.
+    fn exec(&self, container: &str, spec: &ExecSpec, session: Session<'_>) -> Result<Closed>;
+    /// Connects `session` to a container's main process, to its end or until the user leaves it.
+    /// `connected` is called once the streams are connected: whoever starts the container there loses
+    /// nothing of its output. A container that is removed when it ends is gone when this returns.
+    fn attach(
+        &self,
+        container: &str,
+        session: Session<'_>,
+        connected: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Closed>;
     /// Gives `sink` the log of a container as it comes, until it ends (`follow`: until the container
     /// does), `sink` fails or `cancel` is set; the last is not an error.
     fn logs(

@@ -5,7 +5,8 @@
 //! layer's tar; [`publish_layer`] and [`measured_layer`] are the same for the store's snapshots.
 //! [`import_rootfs`] makes an image of a root file system, [`write_archive`] and [`read_archive`] are the
 //! two ways between images and what an engine loads and saves, [`Registry`] brings images from elsewhere.
-//! [`unpack_archive`] unpacks a user's own archive for ADD.
+//! [`unpack_archive`] unpacks a user's own archive for ADD; [`pack_files`] and [`unpack_files`] are the two
+//! ways between the user's files and what an engine copies into and out of a container.
 //! Nothing here decides what to build or what
 //! to hand over, nothing mounts, and every path inside a layer goes through `base::fs::RootDir`.
 
@@ -13,6 +14,7 @@ mod added;
 mod archive;
 mod auth;
 mod compress;
+mod copied;
 mod error;
 mod form;
 mod image;
@@ -32,6 +34,7 @@ pub use archive::{
 };
 pub use auth::Credentials;
 pub use compress::{Encoding, GzipWriter, decompressed};
+pub use copied::{pack_files, unpack_files};
 pub use error::OciError;
 pub use form::{Formed, ImageForm};
 pub use image::{

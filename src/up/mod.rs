@@ -6,6 +6,7 @@
 //! Compose's, so that either can go on where the other stopped. Building images is not known here: each
 //! service comes with the id of its image.
 
+pub mod copy;
 mod down;
 mod error;
 mod execute;
@@ -15,6 +16,7 @@ mod identity;
 mod logs;
 mod names;
 mod observe;
+mod one_off;
 mod plan;
 mod ps;
 mod reconcile;
@@ -26,7 +28,8 @@ pub use execute::{Execution, Started, execute};
 pub use files::Files;
 pub use foreground::{Abort, Finished, Foreground, foreground};
 pub use logs::{Ended, LineKind, LineSink, LogLine, Source, label_width, logs, sources};
-pub use observe::{Observed, observe};
+pub use observe::{Members, Observed, members, observe};
+pub use one_off::{OneOff, post_start};
 pub use plan::{Action, Cause, Creation, Handle, Plan, Preparation, Step, StepId, Target, Until};
 pub use ps::{Row, human_duration, ports_text, ps};
-pub use reconcile::{Image, Images, Options, Recreate, reconcile};
+pub use reconcile::{Image, Images, Options, Recreate, reconcile, reconcile_one_off};

@@ -13,6 +13,8 @@ pub(super) const PROJECT: &str = "com.docker.compose.project";
 pub(super) const SERVICE: &str = "com.docker.compose.service";
 /// `True` for a container of `run`.
 pub(super) const ONEOFF: &str = "com.docker.compose.oneoff";
+/// Random digits that tell a container of `run` from all others.
+pub(super) const SLUG: &str = "com.docker.compose.slug";
 /// The number among the containers of its service, from 1.
 pub(super) const NUMBER: &str = "com.docker.compose.container-number";
 /// Docker Compose's digest of the service.

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::engine::{self, Container, Engine, Network, Volume};
+use crate::engine::{self, Container, Engine, Network, State, Volume};
 
 use super::names;
 
@@ -55,4 +55,29 @@ pub(super) fn is_oneoff(container: &Container) -> bool {
 /// A label's value; empty where there is none.
 pub(super) fn label<'a>(container: &'a Container, name: &str) -> &'a str {
     container.labels.get(name).map_or("", String::as_str)
+}
+
+/// Which containers of a service are meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Members {
+    /// Those of `run` too, after all others.
+    pub one_off: bool,
+    /// Only those that run.
+    pub running: bool,
+    /// Only the one with this number; 0: all.
+    pub index: u32,
+}
+
+/// The containers of a service that are meant, by number.
+pub fn members<'a>(containers: &'a [Container], service: &str, wanted: &Members) -> Vec<&'a Container> {
+    let runs = |one: &Container| matches!(one.state, State::Running | State::Paused | State::Restarting);
+    let meant = |one: &&Container| {
+        service_of(one) == service
+            && (wanted.one_off || !is_oneoff(one))
+            && (!wanted.running || runs(one))
+            && (wanted.index == 0 || (number_of(one) == wanted.index && !is_oneoff(one)))
+    };
+    let mut found: Vec<&Container> = containers.iter().filter(meant).collect();
+    found.sort_by_key(|one| (is_oneoff(one), number_of(one)));
+    found
 }

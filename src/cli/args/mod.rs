@@ -10,6 +10,7 @@ mod cache;
 mod config;
 mod containers;
 mod image;
+mod streams;
 mod up;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(super) use containers::{Kill, Logs, Ps, Restart, Rm, Start, Stop};
 pub(super) use image::{
     Call, CallMethod, Image, ImageBuild, ImageImport, ImageInspect, ImageLoad, ImageLs, ImageRm, ImageSave,
 };
+pub(super) use streams::{Attach, Cp, Exec, Run};
 pub(super) use up::{Create, Down, Pull, PullImages, PullPolicy, RemoveImages, Scale, Up};
 
 /// Builds the images of a compose project and launches its containers.
@@ -148,6 +150,14 @@ pub(in crate::cli) enum Command {
     Ps(Ps),
     /// View output from containers
     Logs(Logs),
+    /// Execute a command in a running container
+    Exec(Exec),
+    /// Run a one-off command on a service
+    Run(Run),
+    /// Attach standard input, output and error to a service's running container
+    Attach(Attach),
+    /// Copy files between a service's container and the local file system
+    Cp(Cp),
     /// Push the images of services to their registries
     Push(Push),
     /// Parse, resolve and render the compose file

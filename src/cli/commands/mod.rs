@@ -1,5 +1,6 @@
 //! The commands: each reads its flags, calls the layers below, and gives the screen what they return.
 
+mod attach;
 mod build;
 mod build_context;
 mod build_flags;
@@ -7,8 +8,10 @@ mod cache;
 mod cache_usage;
 mod call;
 mod config;
+mod cp;
 mod delivery;
 mod down;
+mod exec;
 mod image;
 mod image_archive;
 mod lifecycle;
@@ -19,6 +22,8 @@ mod project;
 mod ps;
 mod pull;
 mod push;
+mod run;
+mod session;
 mod supply;
 mod up;
 mod version;
@@ -34,10 +39,13 @@ use super::failure::Failure;
 use super::render::Screen;
 use super::settings::Settings;
 
+pub(super) use attach::attach;
 pub(super) use build::{build_services, image_build};
 pub(super) use cache::{cache_du, cache_prune, cache_verify};
 pub(super) use config::config;
+pub(super) use cp::cp;
 pub(super) use down::down;
+pub(super) use exec::exec;
 pub(super) use image::{image_import, image_ls};
 pub(super) use image_archive::{image_inspect, image_load, image_rm, image_save};
 pub(super) use lifecycle::{kill, restart, rm, start, stop};
@@ -46,6 +54,7 @@ pub(super) use plan::{plan, why};
 pub(super) use ps::ps;
 pub(super) use pull::pull;
 pub(super) use push::push;
+pub(super) use run::run;
 pub(super) use up::{create, scale, up};
 pub(super) use version::{completion, version};
 

@@ -19,7 +19,7 @@ use crate::up::{
 use super::cache::keep_small;
 use super::down::{carry_out, timeout};
 use super::project::chosen;
-use super::supply::{Choice, Supply, foresee, supply};
+use super::supply::{Choice, Supplied, Supply, foresee, supply};
 use super::{Context, Ended};
 
 /// Builds what changed, and makes the engine's containers what the project says.
@@ -52,22 +52,7 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
         context.screen.result(&format!("{text}{plan}"));
         return Ok(ExitCode::SUCCESS);
     }
-    if flags.quiet_build {
-        context.screen.change(Progress::Quiet, Ansi::Auto, false);
-    }
-    let supplied = match supply(context, &supply_with) {
-        Ok(supplied) => supplied,
-        Err(failure) => {
-            keep_small(context, &store);
-            return Err(failure);
-        }
-    };
-    if flags.quiet_build {
-        let settings = &context.settings;
-        context.screen.change(settings.progress, settings.ansi, settings.status_on_stdout);
-    }
-    // What follows is not the build's; its summary stands before it.
-    context.screen.finish();
+    let supplied = supplied(context, &supply_with, flags.quiet_build)?;
     let seen = observe(&engine, &project.name)?;
     let plan = reconcile(&project, &supplied.images, &files, &seen, &options).map_err(Failure::Mistakes)?;
     let context = &*context;
@@ -159,6 +144,25 @@ fn attached_services(
     };
     attached.retain(|name| !flags.no_attach.contains(name));
     Ok(attached)
+}
+
+/// The images of the services; `quiet`: without showing how they come about.
+pub(super) fn supplied(context: &Context<'_>, with: &Supply<'_>, quiet: bool) -> Result<Supplied, Failure> {
+    if quiet {
+        context.screen.change(Progress::Quiet, Ansi::Auto, false);
+    }
+    let supplied = supply(context, with);
+    if supplied.is_err() {
+        keep_small(context, with.store);
+    }
+    let supplied = supplied?;
+    if quiet {
+        let settings = &context.settings;
+        context.screen.change(settings.progress, settings.ansi, settings.status_on_stdout);
+    }
+    // What follows is not the build's; its summary stands before it.
+    context.screen.finish();
+    Ok(supplied)
 }
 
 fn options(context: &Context<'_>, flags: &Up) -> Result<Options, Failure> {

@@ -26,6 +26,7 @@ use crate::base::diag::{Diagnostic, Severity};
 use crate::base::event::{Event, Events};
 use crate::base::fs::{AtPath, PathError, may_write, write_atomic};
 
+use crate::engine::LogStream;
 use crate::up::{LineKind, LogLine};
 
 use super::args::{Ansi, Progress};
@@ -180,6 +181,21 @@ impl Screen {
                 LineKind::Stdout | LineKind::Status => {
                     let mut out = io::stdout().lock();
                     out.write_all(&text).and_then(|()| out.flush())
+                }
+            };
+        });
+        result
+    }
+
+    /// Passes on what a process in a container writes, as it comes.
+    pub(super) fn pass_on(&self, stream: LogStream, bytes: &[u8]) -> io::Result<()> {
+        let mut result = Ok(());
+        self.beside(|| {
+            result = match stream {
+                LogStream::Stderr => io::stderr().lock().write_all(bytes),
+                LogStream::Stdout => {
+                    let mut out = io::stdout().lock();
+                    out.write_all(bytes).and_then(|()| out.flush())
                 }
             };
         });

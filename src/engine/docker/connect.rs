@@ -8,6 +8,7 @@ use std::time::Duration;
 use bollard::API_DEFAULT_VERSION;
 
 use super::EngineError;
+use super::raw::Connection;
 
 /// Where an engine is looked for when nothing says otherwise.
 pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
@@ -33,6 +34,17 @@ pub(super) fn open(host: &str) -> Result<bollard::Docker, EngineError> {
         return Err(EngineError::UnsupportedHost { host: host.to_owned() });
     };
     api.map_err(|error| unreachable(&io::Error::other(error)))
+}
+
+/// A connection of its own to `host`, for [`raw`](super::raw).
+pub(super) async fn raw(host: &str) -> io::Result<Box<dyn Connection>> {
+    if let Some(path) = host.strip_prefix("unix://") {
+        return Ok(Box::new(tokio::net::UnixStream::connect(path).await?));
+    }
+    match host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://")) {
+        Some(address) => Ok(Box::new(tokio::net::TcpStream::connect(address.trim_end_matches('/')).await?)),
+        None => Err(io::Error::new(ErrorKind::Unsupported, format!("no way to reach {host}"))),
+    }
 }
 
 fn reach_tcp(address: &str) -> io::Result<()> {

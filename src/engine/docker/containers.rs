@@ -9,12 +9,16 @@ use bollard::models::{
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions,
-    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 
-use super::super::{Container, Health, MountPoint, PublishedPort, Result, State, Status};
+use super::super::{Container, Health, MountPoint, PublishedPort, Result, State, Status, Terminal};
 use super::images::digest;
 use super::{Docker, existed, optional};
+
+/// How often it is looked whether the engine has removed a container, and how many times.
+const LOOK: Duration = Duration::from_millis(50);
+const MOST_LOOKS: u32 = 400;
 
 pub(super) fn list(docker: &Docker, labels: &[&str]) -> Result<Vec<Container>> {
     let labels = labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
@@ -123,6 +127,13 @@ pub(super) fn mounts(docker: &Docker, container: &str) -> Result<Vec<MountPoint>
     Ok(found.mounts.unwrap_or_default().into_iter().map(mount).collect())
 }
 
+pub(super) fn terminal(docker: &Docker, container: &str) -> Result<Terminal> {
+    let request = docker.api.inspect_container(container, None::<InspectContainerOptions>);
+    let found = docker.ask(|| format!("inspect container {container}"), request)?;
+    let config = found.config.unwrap_or_default();
+    Ok(Terminal { tty: config.tty == Some(true), stdin_open: config.open_stdin == Some(true) })
+}
+
 pub(super) fn start(docker: &Docker, container: &str) -> Result<()> {
     let request = docker.api.start_container(container, None::<StartContainerOptions>);
     docker.ask(|| format!("start {container}"), request)
@@ -146,23 +157,26 @@ pub(super) fn kill(docker: &Docker, container: &str, signal: &str) -> Result<()>
 
 pub(super) fn remove(docker: &Docker, container: &str, force: bool, volumes: bool) -> Result<bool> {
     let options = RemoveContainerOptionsBuilder::new().force(force).v(volumes).build();
-    existed(
-        docker.ask(|| format!("remove {container}"), docker.api.remove_container(container, Some(options))),
-    )
+    let removed =
+        docker.ask(|| format!("remove {container}"), docker.api.remove_container(container, Some(options)));
+    match removed {
+        // The engine does it already, for a container that goes when it ends.
+        Err(error) if error.is_conflict() && error.to_string().contains("is already in progress") => {
+            for _ in 0..MOST_LOOKS {
+                if status(docker, container)?.is_none() {
+                    return Ok(true);
+                }
+                std::thread::sleep(LOOK);
+            }
+            Err(error)
+        }
+        removed => existed(removed),
+    }
 }
 
 pub(super) fn rename(docker: &Docker, container: &str, name: &str) -> Result<()> {
     let options = RenameContainerOptionsBuilder::new().name(name).build();
     docker.ask(|| format!("rename {container} to {name}"), docker.api.rename_container(container, options))
-}
-
-pub(super) fn copy_into(docker: &Docker, container: &str, path: &str, archive: Vec<u8>) -> Result<()> {
-    let options = UploadToContainerOptionsBuilder::new().path(path).build();
-    let body = bollard::body_full(archive.into());
-    docker.ask(
-        || format!("copy files into {container}"),
-        docker.api.upload_to_container(container, Some(options), body),
-    )
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ fn body(name: &str, spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         domainname: spec.domainname.clone(),
         tty: Some(spec.tty),
         open_stdin: Some(spec.stdin_open),
+        attach_stdin: Some(spec.stdin_once),
+        stdin_once: Some(spec.stdin_once),
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: spec.stop_timeout_seconds,
         healthcheck: spec.healthcheck.as_ref().map(healthcheck),
@@ -132,6 +134,8 @@ fn host_config(name: &str, spec: &ContainerSpec) -> Result<HostConfig> {
         .map(|driver| HostConfigLogConfig { typ: Some(driver.clone()), config: map(&spec.log_options) });
     let config = HostConfig {
         annotations: map(&spec.annotations),
+        auto_remove: spec.auto_remove.then_some(true),
+        console_size: spec.console_size.map(|size| vec![size.rows.into(), size.columns.into()]),
         log_config: log,
         restart_policy: restart(&spec.restart),
         init: spec.init,

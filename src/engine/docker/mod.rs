@@ -3,15 +3,19 @@
 //! A method blocks its caller while a small runtime of its own drives the connection. Requests carry no
 //! API version, so that every engine from 20.10 on answers with what it knows; fields that it does not
 //! know stay empty. Each file here turns one group of API types into ours and back: [`images`],
-//! [`containers`], [`create`] (the long table of what a container is made of), [`resources`], [`streams`].
+//! [`containers`], [`create`] (the long table of what a container is made of), [`resources`], [`streams`],
+//! [`files`] (archives into and out of containers), [`sessions`] (over connections of their own, [`raw`]).
 //! Nothing here decides, retries or remembers.
 
 mod connect;
 mod containers;
 mod create;
+mod files;
 mod images;
 mod least;
+mod raw;
 mod resources;
+mod sessions;
 mod streams;
 
 use std::future::Future;
@@ -25,9 +29,9 @@ use crate::base::cancel::Cancel;
 use crate::base::event::Events;
 
 use super::{
-    Attachment, Container, ContainerSpec, Created, Credentials, Engine, EngineError, ExecSpec, Identity,
-    Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint, Network, NetworkSpec, Result, Status,
-    Volume, VolumeSpec, WriteArchive,
+    Attachment, Closed, Container, ContainerSpec, CopyRules, Created, Credentials, Engine, EngineError,
+    ExecSpec, Identity, Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint, Network, NetworkSpec,
+    PathStat, ReadArchive, Result, Session, Status, Terminal, Volume, VolumeSpec, WriteArchive,
 };
 
 pub use connect::DEFAULT_HOST;
@@ -187,12 +191,39 @@ impl Engine for Docker {
         containers::rename(self, container, name)
     }
 
-    fn copy_into(&self, container: &str, path: &str, archive: Vec<u8>) -> Result<()> {
-        containers::copy_into(self, container, path, archive)
+    fn copy_into(
+        &self,
+        container: &str,
+        path: &str,
+        rules: CopyRules,
+        archive: &mut WriteArchive<'_>,
+    ) -> Result<()> {
+        files::copy_into(self, container, path, rules, archive)
     }
 
-    fn exec(&self, container: &str, spec: &ExecSpec, output: &mut (dyn Write + Send)) -> Result<i64> {
-        streams::exec(self, container, spec, output)
+    fn copy_out(&self, container: &str, path: &str, take: &mut ReadArchive<'_>) -> Result<()> {
+        files::copy_out(self, container, path, take)
+    }
+
+    fn stat_path(&self, container: &str, path: &str) -> Result<Option<PathStat>> {
+        files::stat(self, container, path)
+    }
+
+    fn terminal(&self, container: &str) -> Result<Terminal> {
+        containers::terminal(self, container)
+    }
+
+    fn exec(&self, container: &str, spec: &ExecSpec, session: Session<'_>) -> Result<Closed> {
+        sessions::exec(self, container, spec, session)
+    }
+
+    fn attach(
+        &self,
+        container: &str,
+        session: Session<'_>,
+        connected: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Closed> {
+        sessions::attach(self, container, session, connected)
     }
 
     fn logs(

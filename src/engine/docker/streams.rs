@@ -1,17 +1,18 @@
-//! What flows: archives in and out, pulls, logs, commands in containers, waiting for an end.
+//! What flows: images' archives in and out, pulls, logs, waiting for an end.
 //!
 //! The caller's thread writes or reads; the runtime's thread drives the connection. A flow ends when its
 //! source ends, when our side fails, or when the command is stopped.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::{self, Write};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
-use bollard::exec::StartExecResults;
-use bollard::models::{BuildInfo, CreateImageInfo, ExecConfig};
+use bollard::models::{BuildInfo, CreateImageInfo};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ImportImageOptionsBuilder, LogsOptionsBuilder, WaitContainerOptionsBuilder,
 };
@@ -21,9 +22,7 @@ use tokio::sync::mpsc;
 use crate::base::cancel::Cancel;
 use crate::base::event::{Event, Events};
 
-use super::super::{
-    Credentials, EngineError, ExecSpec, Loaded, LogChunk, LogOptions, LogStream, Result, WriteArchive,
-};
+use super::super::{Credentials, EngineError, Loaded, LogChunk, LogOptions, LogStream, Result, WriteArchive};
 use super::images::split_tag;
 use super::{Docker, failed};
 
@@ -31,21 +30,40 @@ use super::{Docker, failed};
 const CHUNK: usize = 256 * 1024;
 
 /// Chunks that may wait for the engine.
-const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 8;
 
 type Chunk = io::Result<Vec<u8>>;
 
+/// The body of a request, made of chunks in the form `B` of the API's library.
+type Body<B> = Pin<Box<dyn Stream<Item = io::Result<B>> + Send>>;
+
 pub(super) fn load(docker: &Docker, archive: &mut WriteArchive<'_>) -> Result<Loaded> {
-    let (sender, receiver) = mpsc::channel::<Chunk>(AHEAD);
-    let body = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|chunk| (chunk.map(Into::into), receiver))
-    });
     let options = ImportImageOptionsBuilder::new().quiet(false).build();
     let api = docker.api.clone();
-    let answer = docker.runtime.spawn(async move {
-        let stream = api.import_image(options, bollard::body_try_stream(body), None);
-        loaded(stream).await
+    upload(docker, "load images", "write the images' archive", archive, |body| async move {
+        loaded(api.import_image(options, bollard::body_try_stream(body), None)).await
+    })
+}
+
+/// Sends what the caller's thread writes, as the body of a request that a task of the runtime makes. Names
+/// the whole `action`, and the part of it that is `ours`, in errors.
+pub(super) fn upload<B, T, F>(
+    docker: &Docker,
+    action: &str,
+    ours: &str,
+    archive: &mut WriteArchive<'_>,
+    request: impl FnOnce(Body<B>) -> F,
+) -> Result<T>
+where
+    B: From<Vec<u8>> + 'static,
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel::<Chunk>(AHEAD);
+    let body = futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|chunk: Chunk| (chunk.map(B::from), receiver))
     });
+    let answer = docker.runtime.spawn(request(Box::pin(body)));
     let mut writer = ChunkWriter { sender, buffer: Vec::with_capacity(CHUNK) };
     let written = archive(&mut writer).and_then(|()| writer.flush());
     let written = match written {
@@ -60,13 +78,10 @@ pub(super) fn load(docker: &Docker, archive: &mut WriteArchive<'_>) -> Result<Lo
     };
     drop(writer);
     let answer = docker.runtime.block_on(answer);
-    written
-        .map_err(|source| EngineError::Transfer { action: "write the images' archive".to_owned(), source })?;
+    written.map_err(|source| EngineError::Transfer { action: ours.to_owned(), source })?;
     match answer {
         Ok(answer) => answer,
-        Err(error) => {
-            Err(EngineError::Broken { action: "load images".to_owned(), message: error.to_string() })
-        }
+        Err(error) => Err(EngineError::Broken { action: action.to_owned(), message: error.to_string() }),
     }
 }
 
@@ -287,43 +302,9 @@ pub(super) fn wait(docker: &Docker, container: &str, cancel: &Cancel) -> Result<
     })
 }
 
-pub(super) fn exec(
-    docker: &Docker,
-    container: &str,
-    spec: &ExecSpec,
-    output: &mut (dyn Write + Send),
-) -> Result<i64> {
-    let action = || format!("run `{}` in {container}", spec.command.join(" "));
-    let config = ExecConfig {
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        cmd: Some(spec.command.clone()),
-        env: Some(spec.env.clone()),
-        user: spec.user.clone(),
-        working_dir: spec.working_dir.clone(),
-        privileged: Some(spec.privileged),
-        ..ExecConfig::default()
-    };
-    docker.runtime.block_on(async {
-        let api = |error| failed(action(), error);
-        let id = docker.api.create_exec(container, config).await.map_err(api)?.id;
-        if let StartExecResults::Attached { output: mut stream, .. } =
-            docker.api.start_exec(&id, None).await.map_err(api)?
-        {
-            while let Some(piece) = stream.next().await {
-                let bytes = piece.map_err(api)?.into_bytes();
-                output
-                    .write_all(&bytes)
-                    .map_err(|source| EngineError::Transfer { action: action(), source })?;
-            }
-        }
-        Ok(docker.api.inspect_exec(&id).await.map_err(api)?.exit_code.unwrap_or(0))
-    })
-}
-
 /// Ends when the command is stopped. Tokio's watch on a descriptor would need `unsafe`; looking at the
 /// flag this often is not felt.
-async fn stopped(cancel: &Cancel) {
+pub(super) async fn stopped(cancel: &Cancel) {
     while !cancel.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -12,7 +12,7 @@ mod xattrs;
 
 pub use folder::copy_tree;
 pub use unpack::{UnpackLimits, unpack_layer};
-pub(super) use unpack::{unpack_dated, unpack_onto};
+pub(super) use unpack::{unpack_copied, unpack_dated, unpack_onto};
 pub use write::{LayerOptions, Times, write_layer, write_tree};
 
 use std::io::{self, Read, Write};

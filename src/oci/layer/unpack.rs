@@ -100,6 +100,42 @@ pub(in crate::oci) fn unpack_onto(
     unpacker.set_folder_times()
 }
 
+/// Unpacks the plain tar that `reader` yields onto what is in `tree`, as `cp` does: no folder takes the
+/// place of a file and no file that of a folder, devices are refused, extended attributes dropped, and every name
+/// counts. All belongs to `owner`. The first component `from` of names becomes `to`.
+pub(in crate::oci) fn unpack_copied(
+    reader: &mut dyn Read,
+    tree: &RootDir,
+    owner: (u32, u32),
+    rename: Option<(&OsStr, &OsStr)>,
+    limits: &UnpackLimits,
+) -> Result<(), OciError> {
+    let mut reader = Reader::new(io::BufReader::with_capacity(1 << 17, reader));
+    let mut unpacker = Unpacker::new(tree, Form::Copied(owner), limits);
+    while let Some(mut member) = reader.next().map_err(unreadable)? {
+        // A capability is for the container's user, not for the host's.
+        member.xattrs.clear();
+        if let Some((from, to)) = rename {
+            member.path = renamed(&member.path, from, to);
+            if let Kind::HardLink(target) = &mut member.kind {
+                *target = renamed(target, from, to);
+            }
+        }
+        unpacker.copied(&member, &mut reader)?;
+    }
+    unpacker.set_folder_times()
+}
+
+/// A name with another first component; `.` stands before every name that has none.
+fn renamed(name: &[u8], from: &OsStr, to: &OsStr) -> Vec<u8> {
+    let path = inside(name);
+    let rest = if from == "." { Some(path.as_path()) } else { path.strip_prefix(from).ok() };
+    match rest {
+        Some(rest) => Path::new(to).join(rest).into_os_string().into_vec(),
+        None => name.to_vec(),
+    }
+}
+
 fn unreadable(source: DamagedTar) -> OciError {
     OciError::Tar { what: "the tar", source }
 }
@@ -125,6 +161,8 @@ enum Form<'a> {
     Layer(Option<&'a RootDir>),
     /// Files for a tree that is there, with the owner that all of them get.
     Archive(Option<(u32, u32)>),
+    /// Files of a container, for a folder of the user's.
+    Copied((u32, u32)),
 }
 
 struct Unpacker<'a> {
@@ -166,7 +204,7 @@ impl<'a> Unpacker<'a> {
     fn lower(&self) -> Option<&'a RootDir> {
         match self.form {
             Form::Layer(lower) => lower,
-            Form::Archive(_) => None,
+            Form::Archive(_) | Form::Copied(_) => None,
         }
     }
 
@@ -197,11 +235,39 @@ impl<'a> Unpacker<'a> {
         self.member(member, content)
     }
 
-    fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
+    /// A member of what is copied from a container. The folder itself stays as it is.
+    fn copied(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
+        let outside = |name: &[u8]| refused(name, "it lies outside of the archive");
+        let path = within(&member.path).ok_or_else(|| outside(&member.path))?;
+        if let Kind::HardLink(target) = &member.kind {
+            within(target).ok_or_else(|| outside(target))?;
+        }
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if matches!(member.kind, Kind::CharacterDevice(..) | Kind::BlockDevice(..)) {
+            return Err(refused(&member.path, "a device is not copied"));
+        }
+        self.counted()?;
+        let place = self.place(&path)?;
+        let (is_dir, there) = (member.kind == Kind::Directory, place.stat()?);
+        match there.map(|stat| is_folder(&stat)) {
+            Some(true) if !is_dir => Err(refused(&member.path, "a folder of that name is there")),
+            Some(false) if is_dir => Err(refused(&member.path, "a file of that name is there")),
+            _ => self.put(&place, member, content),
+        }
+    }
+
+    fn counted(&mut self) -> Result<(), OciError> {
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(OciError::Limit { what: "entries", limit: self.limits.entries });
         }
+        Ok(())
+    }
+
+    fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
+        self.counted()?;
         let path = inside(&member.path);
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             return self.root_member(member);
@@ -213,20 +279,30 @@ impl<'a> Unpacker<'a> {
             return self.whiteout(&path, OsStr::from_bytes(hidden));
         }
         let place = self.place(&path)?;
+        self.put(&place, member, content)
+    }
+
+    /// Puts a member in its place.
+    fn put(
+        &mut self,
+        place: &Place,
+        member: &Member,
+        content: &mut Reader<impl Read>,
+    ) -> Result<(), OciError> {
         match &member.kind {
-            Kind::Directory => self.folder(&place, member),
+            Kind::Directory => self.folder(place, member),
             Kind::HardLink(target) => {
-                self.hard_link(&place, target)?;
+                self.hard_link(place, target)?;
                 match self.form {
                     Form::Layer(_) => Ok(()),
                     // Whoever unpacks archives sets what their headers say, on links too.
-                    Form::Archive(_) => self.dress(&place, member),
+                    Form::Archive(_) | Form::Copied(_) => self.dress(place, member),
                 }
             }
             kind => {
-                self.clear(&place)?;
-                self.create(&place, kind, member, content)?;
-                self.dress(&place, member)
+                self.clear(place)?;
+                self.create(place, kind, member, content)?;
+                self.dress(place, member)
             }
         }
     }
@@ -383,7 +459,7 @@ impl<'a> Unpacker<'a> {
     /// Owner, then attributes (a change of owner clears capabilities), then mode (it clears set-user-ID).
     fn attributes(&self, place: &Place, member: &Member) -> Result<(), OciError> {
         let (uid, gid) = match self.form {
-            Form::Archive(Some(owner)) => owner,
+            Form::Archive(Some(owner)) | Form::Copied(owner) => owner,
             _ => (member.uid, member.gid),
         };
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));

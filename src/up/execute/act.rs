@@ -1,6 +1,6 @@
 //! One step: the engine's calls, and nothing decided but what ids are known only now.
 
-use crate::engine::{ContainerSpec, EngineError, ExecSpec};
+use crate::engine::{Closed, ContainerSpec, CopyRules, EngineError, ExecSpec, Session};
 
 use super::super::error::{UpError, taken_port};
 use super::super::names;
@@ -94,7 +94,11 @@ impl Run<'_> {
         }
         let archive = archive(name, copies)?;
         let what = || format!("container {name}");
-        self.with.engine.copy_into(id, "/", archive).map_err(|source| UpError::Step { what: what(), source })
+        let rules = CopyRules::default();
+        self.with
+            .engine
+            .copy_into(id, "/", rules, &mut |out| out.write_all(&archive))
+            .map_err(|source| UpError::Step { what: what(), source })
     }
 
     fn start(&self, target: &Target) -> Result<(), UpError> {
@@ -123,15 +127,20 @@ impl Run<'_> {
             user: hook.user.clone(),
             working_dir: hook.working_dir.clone(),
             privileged: hook.privileged,
+            detach: false,
         };
         let mut output = Vec::new();
         let what = format!("container {}: {when}", target.name);
-        let run = self.with.engine.exec(&self.id(target), &spec, &mut output);
-        (self.with.said)(target, &output);
-        let code = run.map_err(|source| UpError::Step { what, source })?;
-        if code == 0 {
-            return Ok(());
-        }
+        let mut keep = |_, bytes: &[u8]| {
+            (self.with.said)(target, bytes);
+            output.extend_from_slice(bytes);
+            Ok(())
+        };
+        let run = self.with.engine.exec(&self.id(target), &spec, Session::output(&mut keep));
+        let code = match run.map_err(|source| UpError::Step { what, source })? {
+            Closed::Exited(0) | Closed::Detached => return Ok(()),
+            Closed::Exited(code) => code,
+        };
         let end = &output[output.len().saturating_sub(SHOWN)..];
         Err(UpError::Hook {
             service: target.service.clone(),

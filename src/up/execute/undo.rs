@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::engine::{Engine, Result};
 
+use super::super::names;
 use super::super::plan::{Action, Creation, Handle, Plan, StepId};
 use super::inherit;
 
@@ -45,12 +46,17 @@ pub(super) fn decide(plan: &Plan, done: &[bool], made: &BTreeMap<StepId, String>
         let old_is_gone = creation.replaces.as_ref().is_some_and(|old| seen.removed(old));
         if seen.started(&handle) || (old_is_gone && !seen.starts(&handle)) {
             undo.extend(seen.complete(creation, id, &handle));
-        } else if seen.starts(&handle) || creation.temporary.is_some() {
+        } else if seen.starts(&handle) || creation.temporary.is_some() || is_one_off(creation) {
             undo.push(Undo::Discard { id: id.clone(), name: creation.name.clone() });
         }
     }
     undo.extend(seen.revived());
     undo
+}
+
+/// Whether a container is that of one run, which is started after its plan: nobody will start it now.
+fn is_one_off(creation: &Creation) -> bool {
+    creation.spec.labels.get(names::ONEOFF).is_some_and(|value| value == "True")
 }
 
 /// A plan and which of its steps were done.

@@ -38,6 +38,9 @@ impl<'a> Draft<'a> {
         else {
             return;
         };
+        if self.given.one_off_of(name).is_some() {
+            return self.one_off(name, service);
+        }
         for (container, cause) in &decided.surplus {
             self.remove(container, cause.clone(), Vec::new());
         }
@@ -67,6 +70,22 @@ impl<'a> Draft<'a> {
             }
         }
         self.ready.insert(name, ready);
+    }
+
+    /// The container of one run, made when everything that it depends on is there. It is started by whoever
+    /// is connected to it.
+    fn one_off(&mut self, name: &'a str, service: &'a Service) {
+        let Some(one) = self.given.one_off_of(name) else { return };
+        let given = &self.given;
+        let (image, scales) = (&given.images[name], &given.scales);
+        let desired = spec::desired(given.project, name, service, 1, image, given.files, scales);
+        let desired = one.dress(desired);
+        let started = self.dependencies(name, service);
+        let made = self.create(name, &desired, Cause::Asked("it is to run once"), None, None);
+        let after = &mut self.plan.steps[made.create.0].after;
+        after.extend(started);
+        after.sort_unstable();
+        after.dedup();
     }
 
     /// What has to be before a container that is stopped runs again.
@@ -371,7 +390,8 @@ impl<'a> Draft<'a> {
     fn starts_something(&self, name: &str) -> bool {
         let Some(decided) = self.decided.get(name) else { return true };
         let stays = |fate: &Fate| matches!(fate, Fate::Keep);
-        !decided.fresh.is_empty()
+        self.given.one_off_of(name).is_some()
+            || !decided.fresh.is_empty()
             || decided
                 .members
                 .iter()

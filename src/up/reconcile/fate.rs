@@ -72,6 +72,10 @@ fn decide_service<'a>(
     service: &Service,
     before: &BTreeMap<&'a str, Rc<Decided<'a>>>,
 ) -> Decided<'a> {
+    if given.one_off_of(name).is_some() {
+        // What the service has is not looked at.
+        return Decided { members: Vec::new(), fresh: Vec::new(), surplus: Vec::new() };
+    }
     let scale = given.scales.get(name).copied().unwrap_or(1);
     let containers = given.seen.containers.iter();
     let mine = containers.filter(|container| {

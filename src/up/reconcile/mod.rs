@@ -19,6 +19,7 @@ use crate::compose::Project;
 
 use super::files::Files;
 use super::observe::Observed;
+use super::one_off::OneOff;
 use super::plan::{Plan, StepId};
 use super::spec;
 
@@ -112,6 +113,15 @@ struct Given<'a> {
     order: Vec<&'a str>,
     /// How many containers each service has.
     scales: BTreeMap<String, u32>,
+    /// The container that is made for one run, instead of those of its service.
+    one_off: Option<&'a OneOff>,
+}
+
+impl Given<'_> {
+    /// The container of one run, if it is of this service.
+    fn one_off_of(&self, service: &str) -> Option<&OneOff> {
+        self.one_off.filter(|one| one.service == service)
+    }
 }
 
 /// The plan so far, and what later steps need to know of earlier ones.
@@ -149,6 +159,31 @@ pub fn reconcile(
     seen: &Observed,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
+    planned(project, images, files, seen, options, None)
+}
+
+/// The plan that makes the container of one run, after everything that it needs. It is made and not
+/// started. `project` is [`OneOff::project`]'s and `options` name its service alone; containers that the
+/// service has stay as they are.
+pub fn reconcile_one_off(
+    project: &Project,
+    images: &Images,
+    files: &Files,
+    seen: &Observed,
+    options: &Options,
+    one_off: &OneOff,
+) -> Result<Plan, Vec<Diagnostic>> {
+    planned(project, images, files, seen, options, Some(one_off))
+}
+
+fn planned(
+    project: &Project,
+    images: &Images,
+    files: &Files,
+    seen: &Observed,
+    options: &Options,
+    one_off: Option<&OneOff>,
+) -> Result<Plan, Vec<Diagnostic>> {
     let order = order(project, &options.services, !options.no_dependencies);
     let scales = scales(project, options);
     let mut problems = spec::refusals(project, &scales);
@@ -161,7 +196,7 @@ pub fn reconcile(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let given = Given { project, images, files, seen, options, order, scales };
+    let given = Given { project, images, files, seen, options, order, scales, one_off };
     let decided = fate::decide(&given);
     let mut draft = Draft::new(given, decided);
     draft.orphans();

@@ -597,3 +597,53 @@ fn all_resources_are_made_when_asked_for() {
         "Network p_default, Network p_spare, Volume p_data, Container p-web-1, Container p-web-1"
     );
 }
+
+#[test]
+fn a_one_off_comes_after_what_it_needs_and_leaves_its_service_alone() {
+    let project = project(json!({
+        "db": {"healthcheck": {"test": ["CMD", "true"]}},
+        "web": {"depends_on": {"db": {"condition": "service_healthy"}}, "scale": 2},
+    }));
+    let one = OneOff { service: "web".to_owned(), slug: "ab".repeat(32), ..OneOff::default() };
+    let options = Options { services: vec!["web".to_owned()], ..Options::default() };
+    let changed = one.project(&project);
+    let run = |seen: &Observed, options: &Options| {
+        reconcile_one_off(&changed, &images(&project), &Files::default(), seen, options, &one).unwrap()
+    };
+    let mut seen = Observed::default();
+    insta::assert_snapshot!(run(&seen, &options), @r"
+    1. network p_default: create (it does not exist)
+    2. container p-db-1: create (it does not exist) after 1
+    3. container p-db-1: start (it is new) after 2
+    4. service db: wait until healthy (web depends on it) after 3
+    5. container p-web-run-abababababab: create (it is to run once) after 1, 4
+    ");
+    let alone = Options { no_dependencies: true, ..options.clone() };
+    insta::assert_snapshot!(run(&seen, &alone), @r"
+    1. network p_default: create (it does not exist)
+    2. container p-web-run-abababababab: create (it is to run once) after 1
+    ");
+    apply(&mut seen, &plan(&project, &Observed::default(), &Options::default()));
+    seen.containers.iter_mut().filter(|one| one.name == "p-db-1").for_each(|one| {
+        one.status = "Up 1 second (healthy)".to_owned();
+    });
+    let other = OneOff { name: Some("mine".to_owned()), ..one.clone() };
+    let changed = other.project(&project);
+    let plan = reconcile_one_off(&changed, &images(&project), &Files::default(), &seen, &options, &other);
+    insta::assert_snapshot!(plan.unwrap(), @"1. container mine: create (it is to run once)");
+}
+
+#[test]
+fn a_one_off_is_no_member_of_its_service() {
+    let project = project(json!({"web": {}}));
+    let one = OneOff { service: "web".to_owned(), slug: "ab".repeat(32), ..OneOff::default() };
+    let options = Options { services: vec!["web".to_owned()], ..Options::default() };
+    let changed = one.project(&project);
+    let mut seen = Observed::default();
+    let run = reconcile_one_off(&changed, &images(&project), &Files::default(), &seen, &options, &one);
+    apply(&mut seen, &run.unwrap());
+    insta::assert_snapshot!(plan(&project, &seen, &Options::default()), @r"
+    1. container p-web-1: create (it does not exist)
+    2. container p-web-1: start (it is new) after 1
+    ");
+}
