@@ -62,6 +62,8 @@ pub struct ImageDetails {
     pub diff_ids: Vec<DiffId>,
     /// When it was made, as RFC 3339, where the image says so.
     pub created: Option<String>,
+    /// When it got a name last in this engine, as RFC 3339, where the engine says so.
+    pub tagged: Option<String>,
     /// Who made it, where the image says so.
     pub author: Option<String>,
     /// `linux`.

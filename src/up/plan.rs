@@ -134,6 +134,10 @@ pub enum Action {
         /// The signal.
         signal: String,
     },
+    /// Freezes a container.
+    Pause(Target),
+    /// Lets a frozen container go on.
+    Unpause(Target),
     /// Removes a container that does not run, with its anonymous volumes.
     Remove(Target),
     /// Gives a container its name.
@@ -282,6 +286,8 @@ impl Action {
             Self::RemoveVolume { name, .. } => format!("Volume {name}"),
             Self::Create(creation) => format!("Container {}", creation.name),
             Self::Start(container)
+            | Self::Pause(container)
+            | Self::Unpause(container)
             | Self::Remove(container)
             | Self::Stop { container, .. }
             | Self::Kill { container, .. }
@@ -307,6 +313,8 @@ impl Action {
             },
             Self::Start(_) => "start".to_owned(),
             Self::Remove(_) => "remove".to_owned(),
+            Self::Pause(_) => "pause".to_owned(),
+            Self::Unpause(_) => "unpause".to_owned(),
             Self::Stop { .. } => "stop".to_owned(),
             Self::Kill { signal, .. } => format!("send {signal}"),
             Self::Rename { to, .. } => format!("rename to {to}"),

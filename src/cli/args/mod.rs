@@ -11,6 +11,7 @@ mod config;
 mod containers;
 mod image;
 mod up;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub(super) use image::{
     Call, CallMethod, Image, ImageBuild, ImageImport, ImageInspect, ImageLoad, ImageLs, ImageRm, ImageSave,
 };
 pub(super) use up::{Down, Pull, RemoveImages, Up};
+pub(super) use watch::{Events, Images, Ls, Port, Services, Stats, Volumes, Wait};
 
 /// Builds the images of a compose project and launches its containers.
 #[derive(Debug, Parser)]
@@ -134,6 +136,26 @@ pub(in crate::cli) enum Command {
     Ps(Ps),
     /// View output from containers
     Logs(Logs),
+    /// List running projects
+    Ls(Ls),
+    /// List images that containers use
+    Images(Images),
+    /// List volumes
+    Volumes(Volumes),
+    /// Show the running processes
+    Top(Services),
+    /// Show what containers use, as it changes
+    Stats(Stats),
+    /// Print the public address of a container's port
+    Port(Port),
+    /// Show what happens to containers, as it happens
+    Events(Events),
+    /// Wait until containers stop
+    Wait(Wait),
+    /// Freeze services
+    Pause(Services),
+    /// Let frozen services go on
+    Unpause(Services),
     /// Push the images of services to their registries
     Push(Push),
     /// Parse, resolve and render the compose file

@@ -1,8 +1,8 @@
-//! `stop`, `start`, `restart` and `kill`: containers that exist change whether they run. Nothing is built.
+//! `stop`, `start`, `restart`, `kill`, `pause` and `unpause`: containers that exist change whether they run. Nothing is built.
 
 use std::process::ExitCode;
 
-use crate::cli::args::{Kill, Start, Stop};
+use crate::cli::args::{Kill, Services, Start, Stop};
 use crate::cli::signals::Interrupts;
 use crate::compose::Project;
 use crate::up::{self, Observed, Plan, observe};
@@ -29,7 +29,18 @@ pub(in crate::cli) fn restart(context: &mut Context<'_>, flags: &Stop) -> Ended 
 
 /// Sends a signal to containers that run.
 pub(in crate::cli) fn kill(context: &mut Context<'_>, flags: &Kill) -> Ended {
-    change(context, &flags.services, |_, seen| up::kill(seen, &flags.services, &flags.signal))
+    let (services, signal, orphans) = (&flags.services, &flags.signal, flags.remove_orphans);
+    change(context, services, |project, seen| up::kill(project, seen, services, signal, orphans))
+}
+
+/// Freezes containers that run.
+pub(in crate::cli) fn pause(context: &mut Context<'_>, flags: &Services) -> Ended {
+    change(context, &flags.services, |_, seen| up::pause(seen, &flags.services))
+}
+
+/// Lets frozen containers go on.
+pub(in crate::cli) fn unpause(context: &mut Context<'_>, flags: &Services) -> Ended {
+    change(context, &flags.services, |_, seen| up::unpause(seen, &flags.services))
 }
 
 /// Plans a change of what is there and carries it out.

@@ -3,7 +3,8 @@
 //! A method blocks its caller while a small runtime of its own drives the connection. Requests carry no
 //! API version, so that every engine from 20.10 on answers with what it knows; fields that it does not
 //! know stay empty. Each file here turns one group of API types into ours and back: [`images`],
-//! [`containers`], [`create`] (the long table of what a container is made of), [`resources`], [`streams`].
+//! [`containers`], [`create`] (the long table of what a container is made of), [`resources`], [`streams`],
+//! [`watch`].
 //! Nothing here decides, retries or remembers.
 
 mod connect;
@@ -13,6 +14,7 @@ mod images;
 mod least;
 mod resources;
 mod streams;
+mod watch;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -25,9 +27,9 @@ use crate::base::cancel::Cancel;
 use crate::base::event::Events;
 
 use super::{
-    Attachment, Container, ContainerSpec, Created, Credentials, Engine, EngineError, ExecSpec, Identity,
-    Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint, Network, NetworkSpec, Result, Status,
-    Volume, VolumeSpec, WriteArchive,
+    Attachment, Container, ContainerSpec, Created, Credentials, Engine, EngineError, ExecSpec, Happening,
+    HappeningOptions, Identity, Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint, Network,
+    NetworkSpec, Processes, Result, Status, Usage, Volume, VolumeSpec, WriteArchive,
 };
 
 pub use connect::DEFAULT_HOST;
@@ -207,6 +209,37 @@ impl Engine for Docker {
 
     fn wait(&self, container: &str, cancel: &Cancel) -> Result<Option<i64>> {
         streams::wait(self, container, cancel)
+    }
+
+    fn pause(&self, container: &str) -> Result<()> {
+        watch::pause(self, container)
+    }
+
+    fn unpause(&self, container: &str) -> Result<()> {
+        watch::unpause(self, container)
+    }
+
+    fn top(&self, container: &str) -> Result<Processes> {
+        watch::top(self, container)
+    }
+
+    fn stats(
+        &self,
+        container: &str,
+        follow: bool,
+        sink: &mut dyn FnMut(Usage) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        watch::stats(self, container, follow, sink, cancel)
+    }
+
+    fn happenings(
+        &self,
+        options: &HappeningOptions,
+        sink: &mut dyn FnMut(Happening) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        watch::happenings(self, options, sink, cancel)
     }
 
     fn networks(&self) -> Result<Vec<Network>> {

@@ -323,7 +323,7 @@ pub(super) fn exec(
 
 /// Ends when the command is stopped. Tokio's watch on a descriptor would need `unsafe`; looking at the
 /// flag this often is not felt.
-async fn stopped(cancel: &Cancel) {
+pub(super) async fn stopped(cancel: &Cancel) {
     while !cancel.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -41,6 +41,8 @@ impl Run<'_> {
                 engine.stop(&self.id(container), *timeout).map_err(step)?;
             }
             Action::Kill { container, signal } => engine.kill(&self.id(container), signal).map_err(step)?,
+            Action::Pause(target) => engine.pause(&self.id(target)).map_err(step)?,
+            Action::Unpause(target) => engine.unpause(&self.id(target)).map_err(step)?,
             Action::Remove(target) => inherit::remove(engine, &self.id(target)).map_err(step)?,
             Action::Rename { container, to } => engine.rename(&self.id(container), to).map_err(step)?,
         }
