@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod endpoint;
 mod failure;
 mod moment;
 mod outputs;

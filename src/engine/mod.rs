@@ -8,6 +8,7 @@
 
 mod container;
 mod docker;
+mod endpoint;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -28,6 +29,7 @@ pub use container::{
     Protocol, PublishedPort, Resources, RestartPolicy, State, Status, Ulimit,
 };
 pub use docker::{DEFAULT_HOST, Docker};
+pub use endpoint::{Endpoint, EndpointSource, TlsFiles};
 pub use error::EngineError;
 pub use image::{Credentials, Identity, Image, ImageDetails, ImageStore, Loaded};
 pub use resource::{IpamPool, Network, NetworkSpec, Volume, VolumeSpec};

@@ -228,6 +228,30 @@ mod tests {
     }
 
     #[test]
+    fn who_is_read_may_have_started_after_the_first() {
+        let engine = Fake::default();
+        let first = ended(&engine, "p-a-1", &["one"]);
+        let later = ended(&engine, "p-b-1", &["two"]);
+        engine.set_happenings(vec![start(&later, "p-b-1", "b"), start(&first, "p-a-1", "a")]);
+        let sources = [source("p", &first, "p-a-1", 0)];
+        let mut running = Status { state: State::Running, ..engine.status(&first).unwrap().unwrap() };
+        running.started = Some("1970-01-01T00:00:00Z".to_owned());
+        engine.set_status("p-a-1", running.clone());
+        let following = Following { project: "p", services: &[], number: None, sources: &sources, listed: 0 };
+        let shown = thread::scope(|scope| {
+            let shown = scope.spawn(|| shown(&engine, &following));
+            // It goes on until the first has ended, however long that takes.
+            while !engine.done().iter().any(|done| done == "logs p-b-1") {
+                thread::yield_now();
+            }
+            engine.set_status("p-a-1", Status { state: State::Exited, ..running });
+            shown.join().unwrap()
+        });
+        let expected = ["a-1  | one", "a-1 exited with code 3", "b-1  | two", "b-1 exited with code 3"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
     fn what_starts_later_is_read_once_if_it_was_asked_for() {
         let sources = [source("p", "old", "p-a-1", 0)];
         let services = ["a".to_owned()];

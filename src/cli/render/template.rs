@@ -342,9 +342,9 @@ fn field(path: &[String], data: &Data<'_>) -> Result<Value, String> {
         }),
         (Data::Headers(headers), [name]) => {
             let found = headers.iter().find(|(field, _)| field == name);
-            Ok(found.map_or("<no value>", |(_, header)| header).into())
+            Ok(found.map_or("", |(_, header)| header).into())
         }
-        (Data::Headers(_), []) => Ok("<no value>".into()),
+        (Data::Headers(_), []) => Ok("".into()),
         (_, path) => Err(format!("not supported: `.{}` in a template", path.join("."))),
     }
 }
@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn a_table_of_the_users_own() {
         let format = "table {{upper .Name}}\\t{{.Label \"com.a-b\"}}\\t{{.Count}}";
-        let expected = "NAME      a b       <no value>\nWEB ONE   c         0\nDB        c         2\n";
+        let expected = "NAME      a b       \nWEB ONE   c         0\nDB        c         2\n";
         assert_eq!(shown(format), expected);
     }
 

@@ -13,7 +13,10 @@ mod create;
 mod images;
 mod least;
 mod resources;
+mod ssh;
 mod streams;
+mod tls;
+mod transport;
 mod watch;
 
 use std::future::Future;
@@ -27,9 +30,9 @@ use crate::base::cancel::Cancel;
 use crate::base::event::Events;
 
 use super::{
-    Attachment, Container, ContainerSpec, Created, Credentials, Engine, EngineError, ExecSpec, Happening,
-    HappeningOptions, Identity, Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint, Network,
-    NetworkSpec, Processes, Result, Status, Usage, Volume, VolumeSpec, WriteArchive,
+    Attachment, Container, ContainerSpec, Created, Credentials, Endpoint, Engine, EngineError, ExecSpec,
+    Happening, HappeningOptions, Identity, Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint,
+    Network, NetworkSpec, Processes, Result, Status, Usage, Volume, VolumeSpec, WriteArchive,
 };
 
 pub use connect::DEFAULT_HOST;
@@ -42,17 +45,22 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Reaches the engine at `host`, the value of `DOCKER_HOST` ([`DEFAULT_HOST`] where it is not set):
-    /// `unix:///PATH` or `tcp://HOST:PORT`. Only opens and closes a connection, asks nothing.
-    pub fn connect(host: &str) -> Result<Self> {
-        let api = connect::open(host)?;
+    /// Reaches an engine. For a plain socket it only opens and closes a connection; over TLS and ssh it
+    /// asks whether anybody answers, because nothing less would show what is wrong.
+    pub fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let connect::Opened { api, untried } = connect::open(endpoint)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("engine")
             .enable_all()
             .build()
             .map_err(EngineError::Runtime)?;
-        Ok(Self { runtime, api, host: host.to_owned() })
+        let docker = Self { runtime, api, host: endpoint.host.clone() };
+        if untried {
+            let answered = docker.runtime.block_on(docker.api.ping());
+            answered.map_err(|error| connect::not_answering(endpoint, &chain(&error)))?;
+        }
+        Ok(docker)
     }
 
     /// The address that it was reached at.
