@@ -213,7 +213,7 @@ make_certificates() {
   local folder=$1 name
   mkdir -p "$folder/other"
   for name in "$folder" "$folder/other"; do
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=tests" \
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=${name##*/}" \
       -keyout "$name/ca-key.pem" -out "$name/ca.pem" 2>/dev/null
   done
   sign_certificate "$folder" server server-key 'subjectAltName=DNS:localhost,IP:127.0.0.1' serverAuth
@@ -233,20 +233,21 @@ sign_certificate() {
 start_sshd() {
   mkdir -p "$3" /run/sshd
   ssh-keygen -q -t ed25519 -N '' -f "$3/key"
-  ssh-keygen -q -t ed25519 -N '' -f "$3/host"
+  ssh-keygen -q -t ed25519 -N '' -f "$3/host_key"
   cat >"$3/sshd_config" <<CONFIG
 ListenAddress 127.0.0.1
 Port $4
-HostKey $3/host
+HostKey $3/host_key
 AuthorizedKeysFile $3/key.pub
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 StrictModes no
+MaxStartups 100
 UsePAM no
 PidFile none
 CONFIG
-  printf '[127.0.0.1]:%s %s\n' "$4" "$(cat "$3/host.pub")" >"$3/known_hosts"
+  printf '[127.0.0.1]:%s %s\n' "$4" "$(cat "$3/host_key.pub")" >"$3/known_hosts"
   cat >"$3/ssh_config" <<CONFIG
 Host *
   IdentityFile $3/key

@@ -122,7 +122,7 @@ fn not_reachable(endpoint: &Endpoint, error: &io::Error) -> EngineError {
 pub(super) fn not_answering(endpoint: &Endpoint, reason: &str) -> EngineError {
     let advice = if endpoint.host.starts_with("ssh://") {
         "does `ssh` log in there without asking anything, and is docker (18.09 or newer) installed there?"
-    } else if reason.contains("UnknownIssuer") {
+    } else if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
         "the engine's certificate was not signed by the authority in ca.pem: is it the right file?"
     } else if reason.contains("certificate") {
         "do ca.pem, cert.pem and key.pem belong to this engine, and is it called so in its certificate?"

@@ -58,7 +58,7 @@ impl Docker {
         let docker = Self { runtime, api, host: endpoint.host.clone() };
         if untried {
             let answered = docker.runtime.block_on(docker.api.ping());
-            answered.map_err(|error| connect::not_answering(endpoint, &chain(&error)))?;
+            answered.map_err(|error| connect::not_answering(endpoint, &root(&error)))?;
         }
         Ok(docker)
     }
@@ -104,6 +104,15 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What lies at the bottom of an error.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// What is not there is `None`.
