@@ -14,8 +14,9 @@ use shipway::base::event::Silent;
 use shipway::compose::Project;
 use shipway::engine::{Docker, Endpoint, Engine, EngineError, LogOptions, State};
 use shipway::up::{
-    Abort, DownOptions, Execution, Files, Finished, Foreground, Image, Images, Observed, Options, UpError,
-    down, execute, foreground, label_width, logs, observe, ports_text, ps, reconcile, sources,
+    Abort, DownOptions, Execution, Files, Finished, Following, Foreground, Image, Images, Observed, Options,
+    UpError, down, execute, follow, foreground, label_width, logs, observe, ports_text, ps, reconcile,
+    sources,
 };
 
 /// A project's name, and its end.
@@ -401,7 +402,16 @@ fn logs_have_labels_times_and_a_tail() {
             Ok(())
         };
         let sources = sources(&bench.name, &bench.seen(), &["talker".to_owned()], None);
-        logs(&bench.engine, &sources, &options, &mut sink, &Cancel::new().unwrap()).unwrap();
+        let cancel = Cancel::new().unwrap();
+        if options.follow {
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+            let listed = i64::try_from(now).unwrap();
+            let (project, sources) = (bench.name.as_str(), sources.as_slice());
+            let following = Following { project, services: &[], number: None, sources, listed };
+            follow(&bench.engine, &following, &options, &mut sink, &cancel).unwrap();
+        } else {
+            logs(&bench.engine, &sources, &options, &mut sink, &cancel).unwrap();
+        }
         lines
     };
     let tail = LogOptions { tail: Some(1), timestamps: true, ..LogOptions::default() };
