@@ -17,6 +17,10 @@
 #   SHIPWAY_TEST_ALL=1           a test that cannot run fails instead of being skipped
 #   SHIPWAY_TEST_DOCKER_HOST     unix:// address of an Engine that tests may use as they like; it holds
 #                                busybox:latest and debian:bookworm-slim
+#   SHIPWAY_TEST_TLS             folder with the certificates of the same Engine behind TLS, and its address in
+#                                the file `host`
+#   SHIPWAY_TEST_SSH             folder with the ssh configuration that reaches the same Engine, and its address
+#                                in the file `host`
 #   SHIPWAY_TEST_REGISTRY        host:port of a registry, plain HTTP, without login; it holds
 #                                library/busybox:latest and library/debian:bookworm-slim
 #   SHIPWAY_TEST_BUSYBOX_TAR     root file system of one static busybox
@@ -40,7 +44,9 @@ packages=(
   iproute2                 # makes the tests' own network
   mmdebstrap debian-archive-keyring   # make the Debian root file system
   busybox-static           # the busybox root file system
-  openssh-client           # an ssh agent to pass on to a step
+  openssh-client           # an ssh agent to pass on to a step, and the way to an Engine behind ssh
+  openssh-server           # that way's other end
+  openssl                  # certificates for an Engine behind TLS
   skopeo                   # reads the image archives that we write, and writes some for us to read
   strace                   # sees what a no-op does, and kills the program at calls of its own
   e2fsprogs                # the Engine wants ext4; where the disk is something else, one is made
@@ -49,7 +55,7 @@ packages=(
 main() {
   need_root
   need_rust
-  install_packages "${packages[@]}"
+  without_services install_packages "${packages[@]}"
   cache=$(cache_folder)
   export SHIPWAY_TEST_BUSYBOX_TAR=$cache/busybox.tar
   SHIPWAY_TEST_DEBIAN_TAR=$cache/$(debian_tar_name)
@@ -160,14 +166,20 @@ inside() {
   esac
   run=$work/run
   mkdir "$run" "$work/scratch" "$work/temporary"
+  make_certificates "$work/tls"
+  echo tcp://127.0.0.1:2376 >"$work/tls/host"
   start_engine "$run/dockerd.pid" "$work/dockerd.log" "$run/docker.sock" \
+    -H tcp://127.0.0.1:2376 --tlsverify --tlscacert "$work/tls/ca.pem" \
+    --tlscert "$work/tls/server.pem" --tlskey "$work/tls/server-key.pem" \
     --data-root "$work/docker" --exec-root "$run/docker" --pidfile "$run/engine.pid" \
     --containerd-namespace "shipway-tests" --containerd-plugins-namespace "shipway-tests-plugins" \
     --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$name"
   start_registry "$run/registry.pid" "$work/registry.log" "$work/registry" 127.0.0.1:5000
+  start_sshd "$run/sshd.pid" "$work/sshd.log" "$work/ssh" 2222
+  echo "ssh://root@127.0.0.1:2222$run/docker.sock" >"$work/ssh/host"
   fill_engine_and_registry "$run/docker.sock"
   export SHIPWAY_TEST_ALL=1 SHIPWAY_TEST_DOCKER_HOST=unix://$run/docker.sock SHIPWAY_TEST_REGISTRY=127.0.0.1:5000 \
-    SHIPWAY_TEST_SCRATCH=$work/scratch TMPDIR=$work/temporary
+    SHIPWAY_TEST_TLS=$work/tls SHIPWAY_TEST_SSH=$work/ssh SHIPWAY_TEST_SCRATCH=$work/scratch TMPDIR=$work/temporary
   # Neither the user's Engine nor the user's store.
   unset DOCKER_HOST DOCKER_CONTEXT SHIPWAY_STORE
   if [ "${1:-}" = --shell ]; then

@@ -42,6 +42,17 @@ install_packages() {
   rm -f "$log"
 }
 
+# without_services COMMAND…   runs COMMAND; services of packages that it installs do not start.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d result=0
+  if [ -e $policy ]; then "$@"; return; fi
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod 755 $policy
+  "$@" || result=$?
+  rm -f $policy
+  return $result
+}
+
 # --- root file systems ---------------------------------------------------------------------------
 
 # machine_sources   prints apt's one-line sources for bookworm and its updates and security suites
@@ -193,6 +204,63 @@ import_into_engine() {
   docker -H "unix://$1" image inspect "$3" >/dev/null 2>&1 ||
     docker -H "unix://$1" import -c "CMD [\"$4\"]" \
       -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' "$2" "$3" >/dev/null
+}
+
+# make_certificates FOLDER   an authority, a certificate of 127.0.0.1 and localhost for an Engine and one for
+# whoever asks it: ca.pem, server.pem, server-key.pem, cert.pem, key.pem; and the authority of somebody else
+# in other/ca.pem.
+make_certificates() {
+  local folder=$1 name
+  mkdir -p "$folder/other"
+  for name in "$folder" "$folder/other"; do
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=${name##*/}" \
+      -keyout "$name/ca-key.pem" -out "$name/ca.pem" 2>/dev/null
+  done
+  sign_certificate "$folder" server server-key 'subjectAltName=DNS:localhost,IP:127.0.0.1' serverAuth
+  sign_certificate "$folder" cert key 'subjectAltName=DNS:client' clientAuth
+}
+
+# sign_certificate FOLDER NAME KEY-NAME EXTENSION USAGE
+sign_certificate() {
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$2" \
+    -keyout "$1/$3.pem" -out "$1/$2.csr" 2>/dev/null
+  openssl x509 -req -in "$1/$2.csr" -CA "$1/ca.pem" -CAkey "$1/ca-key.pem" -CAcreateserial -days 2 \
+    -extfile <(printf '%s\nextendedKeyUsage=%s\n' "$4" "$5") -out "$1/$2.pem" 2>/dev/null
+}
+
+# start_sshd PIDFILE LOG FOLDER PORT   an ssh server on the loopback that lets root in with FOLDER/key;
+# FOLDER/ssh_config is for the client.
+start_sshd() {
+  mkdir -p "$3" /run/sshd
+  ssh-keygen -q -t ed25519 -N '' -f "$3/key"
+  ssh-keygen -q -t ed25519 -N '' -f "$3/host_key"
+  cat >"$3/sshd_config" <<CONFIG
+ListenAddress 127.0.0.1
+Port $4
+HostKey $3/host_key
+AuthorizedKeysFile $3/key.pub
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+StrictModes no
+MaxStartups 100
+UsePAM no
+PidFile none
+CONFIG
+  printf '[127.0.0.1]:%s %s\n' "$4" "$(cat "$3/host_key.pub")" >"$3/known_hosts"
+  cat >"$3/ssh_config" <<CONFIG
+Host *
+  IdentityFile $3/key
+  IdentitiesOnly yes
+  UserKnownHostsFile $3/known_hosts
+  StrictHostKeyChecking yes
+CONFIG
+  start_daemon "$1" "$2" /usr/sbin/sshd -D -e -f "$3/sshd_config"
+  if ! wait_until 20 ssh -F "$3/ssh_config" -p "$4" root@127.0.0.1 true; then
+    tail -n 20 "$2" >&2
+    stop_daemon "$1" 5
+    die "the ssh server did not come up on port $4; its log is $2"
+  fi
 }
 
 # start_registry PIDFILE LOG FOLDER HOST:PORT   Debian's docker-registry, with deletion allowed.

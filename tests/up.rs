@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use shipway::base::cancel::Cancel;
 use shipway::base::event::Silent;
 use shipway::compose::Project;
-use shipway::engine::{Docker, Engine, EngineError, LogOptions, State};
+use shipway::engine::{Docker, Endpoint, Engine, EngineError, LogOptions, State};
 use shipway::up::{
-    Abort, DownOptions, Execution, Files, Finished, Foreground, Image, Images, Observed, Options, UpError,
-    down, execute, foreground, label_width, logs, observe, ports_text, ps, reconcile, sources,
+    Abort, DownOptions, Execution, Files, Finished, Following, Foreground, Image, Images, Observed, Options,
+    UpError, down, execute, follow, foreground, label_width, logs, observe, ports_text, ps, reconcile,
+    sources,
 };
 
 /// A project's name, and its end.
@@ -113,8 +114,10 @@ impl Bench {
     }
 
     fn log(&self, container: &str) -> String {
-        let sources: Vec<_> =
-            sources(&self.name, &self.seen(), &[]).into_iter().filter(|one| one.label == container).collect();
+        let sources: Vec<_> = sources(&self.name, &self.seen(), &[], None)
+            .into_iter()
+            .filter(|one| one.label == container)
+            .collect();
         let mut text = String::new();
         let mut sink = |line: shipway::up::LogLine| {
             text.push_str(&format!("{}\n", line.text(label_width(&sources))));
@@ -151,7 +154,7 @@ impl Drop for Bench {
 
 fn engine() -> Option<Docker> {
     match std::env::var("SHIPWAY_TEST_DOCKER_HOST") {
-        Ok(host) => Some(Docker::connect(&host).unwrap()),
+        Ok(host) => Some(Docker::connect(&Endpoint::at(&host)).unwrap()),
         Err(_) => {
             assert!(std::env::var_os("SHIPWAY_TEST_ALL").is_none(), "needs SHIPWAY_TEST_DOCKER_HOST");
             eprintln!("skipped: needs an engine (SHIPWAY_TEST_DOCKER_HOST)");
@@ -224,7 +227,7 @@ fn networks_aliases_volumes_environment_and_ports() {
     assert!(missing.is_dir(), "the engine makes the folder of a short bind");
     assert_eq!(bench.sh("db-1", "grep -c ' /memory tmpfs' /proc/mounts"), "1");
 
-    let rows = ps(&bench.seen(), &[], false);
+    let rows = ps(&bench.seen().containers, &[], false);
     let texts: Vec<_> = rows.iter().map(|row| (row.service.as_str(), ports_text(&row.ports))).collect();
     assert_eq!(texts, [("db", String::new()), ("web", format!("127.0.0.1:{port}->8080/tcp"))]);
 }
@@ -404,8 +407,17 @@ fn logs_have_labels_times_and_a_tail() {
             lines.push(line.text(0));
             Ok(())
         };
-        let sources = sources(&bench.name, &bench.seen(), &["talker".to_owned()]);
-        logs(&bench.engine, &sources, &options, &mut sink, &Cancel::new().unwrap()).unwrap();
+        let sources = sources(&bench.name, &bench.seen(), &["talker".to_owned()], None);
+        let cancel = Cancel::new().unwrap();
+        if options.follow {
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+            let listed = i64::try_from(now).unwrap();
+            let (project, sources) = (bench.name.as_str(), sources.as_slice());
+            let following = Following { project, services: &[], number: None, sources, listed };
+            follow(&bench.engine, &following, &options, &mut sink, &cancel).unwrap();
+        } else {
+            logs(&bench.engine, &sources, &options, &mut sink, &cancel).unwrap();
+        }
         lines
     };
     let tail = LogOptions { tail: Some(1), timestamps: true, ..LogOptions::default() };

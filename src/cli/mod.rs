@@ -7,7 +7,9 @@
 
 mod args;
 mod commands;
+mod endpoint;
 mod failure;
+mod moment;
 mod outputs;
 mod quantity;
 mod refused;
@@ -108,6 +110,16 @@ fn call(context: &mut Context<'_>, command: Command) -> Result<ExitCode, Failure
         Command::Run(flags) => commands::run(context, &flags),
         Command::Attach(flags) => commands::attach(context, &flags),
         Command::Cp(flags) => commands::cp(context, &flags),
+        Command::Ls(flags) => commands::ls(context, &flags),
+        Command::Images(flags) => commands::images(context, &flags),
+        Command::Volumes(flags) => commands::volumes(context, &flags),
+        Command::Top(flags) => commands::top(context, &flags),
+        Command::Stats(flags) => commands::stats(context, &flags),
+        Command::Port(flags) => commands::port(context, &flags),
+        Command::Events(flags) => commands::events(context, &flags),
+        Command::Wait(flags) => commands::wait(context, &flags),
+        Command::Pause(flags) => commands::pause(context, &flags),
+        Command::Unpause(flags) => commands::unpause(context, &flags),
         Command::Config(flags) => commands::config(context, &flags),
         Command::Plan(flags) => commands::plan(context, &flags),
         Command::Why(flags) => commands::why(context, &flags),

@@ -17,8 +17,6 @@ struct Missing {
 const FLAGS: &[Missing] = &[
     Missing { command: &["build"], valued: &["builder", "m|memory"], plain: &["print"] },
     Missing { command: &["up"], valued: &[], plain: &["w|watch"] },
-    Missing { command: &["kill"], valued: &[], plain: &["remove-orphans"] },
-    Missing { command: &["ps"], valued: &["filter"], plain: &[] },
     Missing {
         command: &["image", "build"],
         valued: &[
@@ -42,24 +40,7 @@ const FLAGS: &[Missing] = &[
 ];
 
 /// Commands of compose and of ours that are missing.
-const COMMANDS: &[&[&str]] = &[
-    &["bridge"],
-    &["commit"],
-    &["events"],
-    &["export"],
-    &["images"],
-    &["ls"],
-    &["pause"],
-    &["port"],
-    &["publish"],
-    &["stats"],
-    &["top"],
-    &["unpause"],
-    &["volumes"],
-    &["wait"],
-    &["watch"],
-    &["alpha"],
-];
+const COMMANDS: &[&[&str]] = &[&["bridge"], &["commit"], &["export"], &["publish"], &["watch"], &["alpha"]];
 
 /// Flags that compose and buildx keep for old scripts and that do nothing there: accepted and without effect.
 const NO_EFFECT: &[(&[&str], &[&str])] = &[

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::args::{Ansi, EngineChoice, Global, Progress};
+use super::endpoint::EngineVariables;
 use super::quantity;
 
 /// Everything that commands need to know about how they were called.
@@ -31,8 +32,8 @@ pub(super) struct Settings {
     pub(super) offline: bool,
     /// Which engine gets the images.
     pub(super) engine: EngineChoice,
-    /// The engine's address, where it was given.
-    pub(super) docker_host: Option<String>,
+    /// What the variables say about the engine.
+    pub(super) engine_variables: EngineVariables,
     /// The folder of docker's own configuration.
     pub(super) docker_config: Option<PathBuf>,
     /// The platform of images that name none.
@@ -109,7 +110,7 @@ impl Settings {
             dry_run: global.dry_run,
             offline: global.offline,
             engine: global.engine.unwrap_or_default(),
-            docker_host: owned(environment, "DOCKER_HOST"),
+            engine_variables: engine_variables(environment),
             docker_config: owned(environment, "DOCKER_CONFIG")
                 .map(PathBuf::from)
                 .or_else(|| Some(Path::new(get(environment, "HOME")?).join(".docker"))),
@@ -137,12 +138,17 @@ fn refuse(environment: &Environment) -> Result<(), String> {
             return Err(format!("not supported yet: {name}"));
         }
     }
-    let contexts = get(environment, "DOCKER_CONTEXT").filter(|context| *context != "default");
-    match contexts {
-        Some(_) if get(environment, "DOCKER_HOST").is_none() => {
-            Err("not supported yet: DOCKER_CONTEXT (set DOCKER_HOST to the engine's address)".to_owned())
-        }
-        _ => Ok(()),
+    Ok(())
+}
+
+fn engine_variables(environment: &Environment) -> EngineVariables {
+    EngineVariables {
+        host: owned(environment, "DOCKER_HOST"),
+        context: owned(environment, "DOCKER_CONTEXT"),
+        tls: get(environment, "DOCKER_TLS").is_some(),
+        tls_verify: get(environment, "DOCKER_TLS_VERIFY").is_some(),
+        cert_path: owned(environment, "DOCKER_CERT_PATH").map(PathBuf::from),
+        api: owned(environment, "DOCKER_API_VERSION"),
     }
 }
 
@@ -308,10 +314,6 @@ mod tests {
             (
                 ("COMPOSE_EXPERIMENTAL_GIT_REMOTE", "true"),
                 "not supported yet: COMPOSE_EXPERIMENTAL_GIT_REMOTE",
-            ),
-            (
-                ("DOCKER_CONTEXT", "far"),
-                "not supported yet: DOCKER_CONTEXT (set DOCKER_HOST to the engine's address)",
             ),
         ] {
             assert_eq!(resolve(&[pair]).unwrap_err(), expected);

@@ -114,6 +114,8 @@ pub struct MountPoint {
     pub source: String,
     /// The path in the container.
     pub target: String,
+    /// The volume's driver, for a volume.
+    pub driver: String,
 }
 
 /// A port of a container that exists.

@@ -18,7 +18,7 @@ pub enum EngineError {
         advice: &'static str,
     },
     /// An address of a kind that we cannot reach.
-    #[error("not supported yet: an engine at `{host}` (use unix:///PATH or tcp://HOST:PORT)")]
+    #[error("not supported: an engine at `{host}` (use unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST)")]
     UnsupportedHost {
         /// The address.
         host: String,

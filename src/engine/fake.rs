@@ -12,9 +12,9 @@ use crate::base::event::Events;
 
 use super::{
     Attachment, Closed, Container, ContainerSpec, CopyRules, Created, Credentials, Engine, EngineError,
-    ExecSpec, Identity, Image, ImageDetails, ImageStore, Loaded, LogChunk, LogOptions, LogStream, MountPoint,
-    Network, NetworkSpec, PathStat, ReadArchive, Result, Session, State, Status, Terminal, Volume,
-    VolumeSpec, WriteArchive,
+    ExecSpec, Happening, HappeningOptions, Identity, Image, ImageDetails, ImageStore, Loaded, LogChunk,
+    LogOptions, LogStream, MountPoint, Network, NetworkSpec, PathStat, Processes, ReadArchive, Result,
+    Session, State, Status, Terminal, Usage, Volume, VolumeSpec, WriteArchive,
 };
 
 /// An engine in memory.
@@ -31,6 +31,7 @@ struct Things {
     volumes: Vec<Volume>,
     statuses: BTreeMap<String, Status>,
     logs: BTreeMap<String, Vec<LogChunk>>,
+    happenings: Vec<Happening>,
     refused: BTreeMap<String, String>,
     done: Vec<String>,
 }
@@ -61,6 +62,11 @@ impl Fake {
         let chunk =
             |line: &&str| LogChunk { stream: LogStream::Stdout, bytes: format!("{line}\n").into_bytes() };
         self.lock().logs.insert(name.to_owned(), lines.iter().map(chunk).collect());
+    }
+
+    /// What a stream of events gives at once, before it goes on silently.
+    pub(crate) fn set_happenings(&self, happenings: Vec<Happening>) {
+        self.lock().happenings = happenings;
     }
 
     fn lock(&self) -> MutexGuard<'_, Things> {
@@ -303,6 +309,48 @@ impl Engine for Fake {
         Ok(self.status(container)?.map(|status| status.exit_code))
     }
 
+    fn pause(&self, container: &str) -> Result<()> {
+        self.on("pause", container, |one| one.state = State::Paused)
+    }
+
+    fn unpause(&self, container: &str) -> Result<()> {
+        self.on("unpause", container, |one| one.state = State::Running)
+    }
+
+    fn top(&self, container: &str) -> Result<Processes> {
+        let name = self.on("top", container, |one| one.name.clone())?;
+        Ok(Processes { titles: vec!["CMD".to_owned()], rows: vec![vec![format!("main of {name}")]] })
+    }
+
+    fn stats(
+        &self,
+        container: &str,
+        _follow: bool,
+        sink: &mut dyn FnMut(Usage) -> io::Result<()>,
+        _cancel: &Cancel,
+    ) -> Result<()> {
+        self.on("stats", container, |_| ())?;
+        let usage = Usage { processes: 1, ..Usage::default() };
+        sink(usage).map_err(|source| EngineError::Transfer { action: "stats".to_owned(), source })
+    }
+
+    fn happenings(
+        &self,
+        _options: &HappeningOptions,
+        sink: &mut dyn FnMut(Happening) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let told = std::mem::take(&mut self.lock().happenings);
+        for happening in told {
+            sink(happening)
+                .map_err(|source| EngineError::Transfer { action: "events".to_owned(), source })?;
+        }
+        while !cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     fn networks(&self) -> Result<Vec<Network>> {
         Ok(self.lock().networks.clone())
     }
@@ -340,7 +388,7 @@ impl Engine for Fake {
         let mut state = self.lock();
         state.done(format!("create volume {}", spec.name))?;
         let (name, labels) = (spec.name.clone(), spec.labels.clone());
-        state.volumes.push(Volume { name, driver: "local".to_owned(), labels });
+        state.volumes.push(Volume { name, driver: "local".to_owned(), labels, ..Volume::default() });
         Ok(())
     }
 

@@ -8,12 +8,14 @@
 
 mod container;
 mod docker;
+mod endpoint;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod image;
 mod resource;
 mod session;
+mod watch;
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -29,10 +31,12 @@ pub use container::{
     Status, Terminal, Ulimit,
 };
 pub use docker::{DEFAULT_HOST, Docker};
+pub use endpoint::{Endpoint, EndpointSource, TlsFiles};
 pub use error::EngineError;
 pub use image::{Credentials, Identity, Image, ImageDetails, ImageStore, Loaded};
 pub use resource::{IpamPool, Network, NetworkSpec, Volume, VolumeSpec};
 pub use session::{AskSize, Closed, DetachKeys, Output, Session, TerminalSize};
+pub use watch::{Happening, HappeningOptions, Processes, Usage};
 
 /// The result of every question and action.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -137,6 +141,29 @@ pub trait Engine: Send + Sync {
     ) -> Result<()>;
     /// Waits until a container does not run; its exit code, or `None` when `cancel` was set first.
     fn wait(&self, container: &str, cancel: &Cancel) -> Result<Option<i64>>;
+    /// Freezes a running container.
+    fn pause(&self, container: &str) -> Result<()>;
+    /// Lets a frozen container go on.
+    fn unpause(&self, container: &str) -> Result<()>;
+    /// The processes of a running container.
+    fn top(&self, container: &str) -> Result<Processes>;
+    /// Gives `sink` what a container uses: once, or with `follow` about every second, until it is removed,
+    /// `sink` fails or `cancel` is set; the last is not an error.
+    fn stats(
+        &self,
+        container: &str,
+        follow: bool,
+        sink: &mut dyn FnMut(Usage) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()>;
+    /// Gives `sink` what happens to containers as it comes, until the time that `options` say, `sink` fails
+    /// or `cancel` is set; the last is not an error.
+    fn happenings(
+        &self,
+        options: &HappeningOptions,
+        sink: &mut dyn FnMut(Happening) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()>;
 
     /// Every network.
     fn networks(&self) -> Result<Vec<Network>>;

@@ -58,12 +58,16 @@ pub struct IpamPool {
 }
 
 /// A volume that exists.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Volume {
     /// Its name.
     pub name: String,
     /// Its driver: `local`.
     pub driver: String,
+    /// Where it lies on the engine's host.
+    pub mountpoint: String,
+    /// Where it can be used: `local`, `global`.
+    pub scope: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }

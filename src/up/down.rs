@@ -302,10 +302,37 @@ fn with_restarted(all: &[&Container], services: &mut Vec<String>) {
     }
 }
 
-/// Sends a signal to the running containers of the services (none: all).
-pub fn kill(seen: &Observed, services: &[String], signal: &str) -> Plan {
+/// Freezes the running containers of the services (none: all).
+pub fn pause(seen: &Observed, services: &[String]) -> Plan {
     let mut plan = Plan::default();
-    for container in chosen(seen, services).into_iter().filter(|one| runs(one)) {
+    for container in chosen(seen, services).into_iter().filter(|one| one.state == State::Running) {
+        plan.add(Action::Pause(existing(container)), Cause::Asked("it is to pause"), Vec::new());
+    }
+    plan
+}
+
+/// Lets the frozen containers of the services (none: all) go on.
+pub fn unpause(seen: &Observed, services: &[String]) -> Plan {
+    let mut plan = Plan::default();
+    for container in chosen(seen, services).into_iter().filter(|one| one.state == State::Paused) {
+        plan.add(Action::Unpause(existing(container)), Cause::Asked("it is to go on"), Vec::new());
+    }
+    plan
+}
+
+/// Sends a signal to the running containers of the services (none: all), those of `run` included; to those
+/// of services that the project does not have with `orphans` only.
+pub fn kill(
+    project: Option<&Project>,
+    seen: &Observed,
+    services: &[String],
+    signal: &str,
+    orphans: bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    let named = |one: &&Container| services.is_empty() || services.iter().any(|name| name == service_of(one));
+    let meant = |one: &&Container| runs(one) && (orphans || known(project, service_of(one)));
+    for container in seen.containers.iter().filter(named).filter(meant) {
         let action = Action::Kill { container: existing(container), signal: signal.to_owned() };
         plan.add(action, Cause::Asked("a signal was asked for"), Vec::new());
     }
@@ -469,7 +496,12 @@ mod tests {
                     labels: BTreeMap::new(),
                 },
             ],
-            volumes: vec![Volume { name: "p_data".to_owned(), driver: "local".to_owned(), labels }],
+            volumes: vec![Volume {
+                name: "p_data".to_owned(),
+                driver: "local".to_owned(),
+                labels,
+                ..Volume::default()
+            }],
         }
     }
 
@@ -515,7 +547,8 @@ mod tests {
         3. container p-db-1: start (it is to restart) after 1, 2
         4. container p-web-1: start (it is to restart) after 3
         ");
-        insta::assert_snapshot!(kill(&seen, &[], "SIGHUP"), @r"
+        insta::assert_snapshot!(kill(Some(&project()), &seen, &["db".to_owned()], "9", false), @"1. container p-db-1: send 9 (a signal was asked for)");
+        insta::assert_snapshot!(kill(None, &seen, &[], "SIGHUP", false), @r"
         1. container p-web-1: send SIGHUP (a signal was asked for)
         2. container p-db-1: send SIGHUP (a signal was asked for)
         ");
@@ -526,6 +559,23 @@ mod tests {
         2. container p-gone-1: start (it is exited) after 1
         3. container p-web-1: start (it is exited) after 1
         ");
+    }
+
+    #[test]
+    fn only_what_runs_pauses_and_only_what_pauses_goes_on() {
+        let mut seen = seen();
+        seen.containers[0].state = State::Paused;
+        insta::assert_snapshot!(pause(&seen, &[]), @"1. container p-db-1: pause (it is to pause)");
+        insta::assert_snapshot!(unpause(&seen, &[]), @"1. container p-web-1: unpause (it is to go on)");
+        assert!(unpause(&seen, &["db".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn orphans_are_killed_when_asked_for() {
+        let mut seen = seen();
+        seen.containers[2].state = State::Running;
+        let killed = |orphans| kill(Some(&project()), &seen, &[], "9", orphans).steps.len();
+        assert_eq!((killed(false), killed(true)), (2, 3));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::base::cancel::Cancel;
-use crate::engine::{Engine, EngineError, LogChunk, LogOptions, LogStream, State, Status};
+use crate::engine::{Container, Engine, EngineError, LogChunk, LogOptions, LogStream, State, Status};
 
 use super::error::UpError;
-use super::observe::{Observed, is_oneoff, service_of};
+use super::observe::{Observed, is_oneoff, number_of, service_of};
 
 /// Pauses between two looks at a container that is about to start again.
 const LOOK: Duration = Duration::from_millis(100);
@@ -81,10 +81,12 @@ pub struct Ended {
     pub code: i64,
 }
 
-/// The containers of the services (none: all), sorted, as sources of logs.
-pub fn sources(project: &str, seen: &Observed, services: &[String]) -> Vec<Source> {
+/// The containers of the services (none: all), sorted, as sources of logs; with `number` only those of it.
+pub fn sources(project: &str, seen: &Observed, services: &[String], number: Option<u32>) -> Vec<Source> {
     let shown = |service: &str| services.is_empty() || services.iter().any(|name| name == service);
+    let counted = |one: &&Container| number.is_none_or(|number| number_of(one) == number);
     let containers = seen.containers.iter().filter(|one| !is_oneoff(one) && shown(service_of(one)));
+    let containers = containers.filter(counted);
     containers
         .enumerate()
         .map(|(index, one)| source(project, &one.id, &one.name, service_of(one), index))
@@ -103,8 +105,7 @@ pub fn label_width(sources: &[Source]) -> usize {
     sources.iter().map(|source| source.label.chars().count()).max().unwrap_or(0)
 }
 
-/// Reads the logs of `sources`: one after the other, or with `follow` all at once until every container
-/// has ended or `cancel` is set. What became of a container is said in a line of its own then.
+/// Reads the logs of `sources` to their present end, one after the other.
 pub fn logs(
     engine: &dyn Engine,
     sources: &[Source],
@@ -114,18 +115,7 @@ pub fn logs(
 ) -> Result<(), UpError> {
     let sink = Mutex::new(sink);
     let reader = Reader { engine, options, sink: &sink, cancel };
-    if !options.follow {
-        return sources.iter().try_for_each(|source| reader.once(source, options).map_err(UpError::from));
-    }
-    thread::scope(|scope| {
-        let threads: Vec<_> = sources.iter().map(|source| scope.spawn(|| reader.follow(source))).collect();
-        let mut result = Ok(());
-        for thread in threads {
-            let ended = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            result = result.and(ended.map(|_| ()));
-        }
-        result.map_err(UpError::from)
-    })
+    sources.iter().try_for_each(|source| reader.once(source, options).map_err(UpError::from))
 }
 
 /// With what logs are read.
@@ -158,12 +148,18 @@ impl Reader<'_, '_, '_> {
     /// for.
     pub(super) fn follow(&self, source: &Source) -> Result<Option<Ended>, EngineError> {
         let mut options = self.options.clone();
+        let mut started = self.engine.status(&source.id)?.and_then(|status| status.started);
         loop {
             self.once(source, &options)?;
             if self.cancel.is_cancelled() {
                 return Ok(None);
             }
-            let Some(status) = self.ended(source)? else { return Ok(None) };
+            let Some(status) = self.ended(source, started.as_deref())? else { return Ok(None) };
+            if status.state == State::Running {
+                (options.tail, options.since) = (None, status.started.as_deref().and_then(unix_seconds));
+                started = status.started;
+                continue;
+            }
             let restarts = status.state == State::Restarting;
             let again = if restarts { " (restarting)" } else { "" };
             let said = format!("{} exited with code {}{again}", source.label, status.exit_code);
@@ -174,6 +170,7 @@ impl Reader<'_, '_, '_> {
             let Some(status) = self.running(source)? else { return Ok(None) };
             options.tail = None;
             options.since = status.started.as_deref().and_then(unix_seconds);
+            started = status.started;
         }
     }
 
@@ -185,20 +182,28 @@ impl Reader<'_, '_, '_> {
                 Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             }
-            let Some(status) = self.ended(source)? else { return Ok(None) };
-            if status.state != State::Restarting {
-                return Ok(Some(Ended { source: source.clone(), code: status.exit_code }));
-            }
-            if self.running(source)?.is_none() {
-                return Ok(None);
+            match self.engine.status(&source.id)? {
+                None => return Ok(None),
+                Some(status) => match status.state {
+                    State::Removing => return Ok(None),
+                    State::Running | State::Paused => {}
+                    State::Restarting => drop(self.running(source)?),
+                    State::Created | State::Exited | State::Dead => {
+                        return Ok(Some(Ended { source: source.clone(), code: status.exit_code }));
+                    }
+                },
             }
         }
     }
 
-    /// The state of a container whose log has ended: the log may end a moment before the container does.
-    fn ended(&self, source: &Source) -> Result<Option<Status>, EngineError> {
+    /// The state of a container whose log has ended: the log may end a moment before the container does. It
+    /// runs if it was started anew since `started`.
+    fn ended(&self, source: &Source, started: Option<&str>) -> Result<Option<Status>, EngineError> {
         while !self.cancel.is_cancelled() {
             match self.engine.status(&source.id)? {
+                Some(status) if status.state == State::Running && status.started.as_deref() != started => {
+                    return Ok(Some(status));
+                }
                 Some(status) if matches!(status.state, State::Running | State::Paused) => thread::sleep(LOOK),
                 other => return Ok(other.filter(|status| status.state != State::Removing)),
             }
@@ -289,9 +294,6 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::fake::Fake;
-    use crate::engine::{ContainerSpec, Health};
-
     use super::*;
 
     fn chunk(stream: LogStream, text: &str) -> LogChunk {
@@ -333,34 +335,6 @@ mod tests {
         assert_eq!(line.text(width), "web-1       | hello");
         let status = LogLine { kind: LineKind::Status, ..line };
         assert_eq!(status.text(width), "hello");
-    }
-
-    #[test]
-    fn following_says_how_each_container_ended() {
-        let engine = Fake::default();
-        for name in ["p-a-1", "p-b-1"] {
-            engine.create(name, &ContainerSpec::default()).unwrap();
-            let status = Status {
-                state: State::Exited,
-                exit_code: 3,
-                health: None::<Health>,
-                health_output: None,
-                error: None,
-                started: None,
-            };
-            engine.set_status(name, status);
-        }
-        engine.set_log("p-a-1", &["one", "two"]);
-        let sources = [source("p", "p-a-1", "p-a-1", "a", 0), source("p", "p-b-1", "p-b-1", "b", 1)];
-        let mut seen = Vec::new();
-        let mut sink = |line: LogLine| {
-            seen.push(line.text(3));
-            Ok(())
-        };
-        let options = LogOptions { follow: true, ..LogOptions::default() };
-        logs(&engine, &sources, &options, &mut sink, &Cancel::new().unwrap()).unwrap();
-        seen.sort();
-        assert_eq!(seen, ["a-1  | one", "a-1  | two", "a-1 exited with code 3", "b-1 exited with code 3"]);
     }
 
     #[test]

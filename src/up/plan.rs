@@ -149,6 +149,10 @@ pub enum Action {
         /// The signal.
         signal: String,
     },
+    /// Freezes a container.
+    Pause(Target),
+    /// Lets a frozen container go on.
+    Unpause(Target),
     /// Removes a container that does not run.
     Remove {
         /// The container.
@@ -315,6 +319,8 @@ impl Action {
             Self::Create(creation) => format!("Container {}", creation.name),
             Self::Start(container)
             | Self::Remove { container, .. }
+            | Self::Pause(container)
+            | Self::Unpause(container)
             | Self::Stop { container, .. }
             | Self::Kill { container, .. }
             | Self::Rename { container, .. }
@@ -342,6 +348,8 @@ impl Action {
             Self::Remove { volumes: true, .. } => "remove".to_owned(),
             Self::Remove { volumes: false, .. } => "remove, but not its anonymous volumes".to_owned(),
             Self::Prepare(preparation) => format!("run pre_start `{}`", preparation.command()),
+            Self::Pause(_) => "pause".to_owned(),
+            Self::Unpause(_) => "unpause".to_owned(),
             Self::Stop { .. } => "stop".to_owned(),
             Self::Kill { signal, .. } => format!("send {signal}"),
             Self::Rename { to, .. } => format!("rename to {to}"),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Container, PublishedPort, State};
+use crate::base::digest::Digest;
+use crate::engine::{Container, MountPoint, PublishedPort, State};
 
-use super::observe::{Observed, is_oneoff, number_of, service_of};
+use super::observe::{is_oneoff, number_of, service_of};
 
 /// One container as `ps` shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +16,8 @@ pub struct Row {
     pub name: String,
     /// Its image as named at creation.
     pub image: String,
+    /// The id of the image that it was made from.
+    pub image_id: Option<Digest>,
     /// What it runs.
     pub command: String,
     /// Its service.
@@ -33,16 +36,18 @@ pub struct Row {
     pub labels: BTreeMap<String, String>,
     /// The names of its networks.
     pub networks: Vec<String>,
+    /// Its mounts.
+    pub mounts: Vec<MountPoint>,
 }
 
 /// The containers of the services (none: all): the running ones, or with `all` those that ended too.
 /// Containers of `run` count with `all` only. Sorted by name.
-pub fn ps(seen: &Observed, services: &[String], all: bool) -> Vec<Row> {
+pub fn ps(containers: &[Container], services: &[String], all: bool) -> Vec<Row> {
     let named = |one: &&Container| services.is_empty() || services.iter().any(|name| name == service_of(one));
     let shown = |one: &&Container| {
         all || (!is_oneoff(one) && matches!(one.state, State::Running | State::Paused | State::Restarting))
     };
-    let mut rows: Vec<_> = seen.containers.iter().filter(named).filter(shown).map(row).collect();
+    let mut rows: Vec<_> = containers.iter().filter(named).filter(shown).map(row).collect();
     rows.sort_by(|left, right| left.name.cmp(&right.name));
     rows
 }
@@ -52,6 +57,7 @@ fn row(container: &Container) -> Row {
         id: container.id.clone(),
         name: container.name.clone(),
         image: container.image.clone(),
+        image_id: container.image_id,
         command: container.command.clone(),
         service: service_of(container).to_owned(),
         number: number_of(container),
@@ -61,6 +67,7 @@ fn row(container: &Container) -> Row {
         ports: container.ports.clone(),
         labels: container.labels.clone(),
         networks: container.networks.keys().cloned().collect(),
+        mounts: container.mounts.clone(),
     }
 }
 

@@ -2,8 +2,6 @@
 
 use clap::{ArgAction, Args};
 
-use super::TableFormat;
-
 /// `stop`.
 #[derive(Debug, Args, Default)]
 pub(in crate::cli) struct Stop {
@@ -66,6 +64,9 @@ pub(in crate::cli) struct Kill {
     /// The signal
     #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
     pub(in crate::cli) signal: String,
+    /// Send it to containers of services that are not in the compose file too
+    #[arg(long)]
+    pub(in crate::cli) remove_orphans: bool,
     /// Services (default: all)
     #[arg(value_name = "SERVICE")]
     pub(in crate::cli) services: Vec<String>,
@@ -77,9 +78,12 @@ pub(in crate::cli) struct Ps {
     /// Show stopped containers too
     #[arg(short, long)]
     pub(in crate::cli) all: bool,
-    /// Print as a table or as JSON
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
-    pub(in crate::cli) format: TableFormat,
+    /// Show only containers that have a property (status=STATE)
+    #[arg(long, value_name = "FILTER")]
+    pub(in crate::cli) filter: Vec<String>,
+    /// `table`, `json`, `raw`, a template, or `table` and a template
+    #[arg(long, value_name = "FORMAT", default_value = "")]
+    pub(in crate::cli) format: String,
     /// Print only the containers' ids
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,

@@ -12,6 +12,7 @@ mod containers;
 mod image;
 mod streams;
 mod up;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub(super) use image::{
 };
 pub(super) use streams::{Attach, Cp, Exec, Run};
 pub(super) use up::{Create, Down, Pull, PullImages, PullPolicy, RemoveImages, Scale, Up};
+pub(super) use watch::{Events, Images, Ls, Port, Services, Stats, Volumes, Wait};
 
 /// Builds the images of a compose project and launches its containers.
 #[derive(Debug, Parser)]
@@ -158,6 +160,26 @@ pub(in crate::cli) enum Command {
     Attach(Attach),
     /// Copy files between a service's container and the local file system
     Cp(Cp),
+    /// List running projects
+    Ls(Ls),
+    /// List images that containers use
+    Images(Images),
+    /// List volumes
+    Volumes(Volumes),
+    /// Show the running processes
+    Top(Services),
+    /// Show what containers use, as it changes
+    Stats(Stats),
+    /// Print the public address of a container's port
+    Port(Port),
+    /// Show what happens to containers, as it happens
+    Events(Events),
+    /// Wait until containers stop
+    Wait(Wait),
+    /// Freeze services
+    Pause(Services),
+    /// Let frozen services go on
+    Unpause(Services),
     /// Push the images of services to their registries
     Push(Push),
     /// Parse, resolve and render the compose file

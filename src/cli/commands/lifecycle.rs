@@ -1,12 +1,12 @@
-//! `stop`, `start`, `restart`, `kill` and `rm`: containers that exist change whether they run, or go. Nothing
-//! is built.
+//! `stop`, `start`, `restart`, `kill`, `pause`, `unpause` and `rm`: containers that exist change whether they
+//! run, or go. Nothing is built.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::base::diag::Diagnostic;
 use crate::base::event::{Event, Events};
-use crate::cli::args::{Kill, Restart, Rm, Start, Stop};
+use crate::cli::args::{Kill, Restart, Rm, Services, Start, Stop};
 use crate::cli::failure::Failure;
 use crate::cli::signals::Interrupts;
 use crate::compose::Project;
@@ -41,7 +41,18 @@ pub(in crate::cli) fn restart(context: &mut Context<'_>, flags: &Restart) -> End
 
 /// Sends a signal to containers that run.
 pub(in crate::cli) fn kill(context: &mut Context<'_>, flags: &Kill) -> Ended {
-    change(context, &flags.services, |_, seen| Ok(up::kill(seen, &flags.services, &flags.signal)))
+    let (services, signal, orphans) = (&flags.services, &flags.signal, flags.remove_orphans);
+    change(context, services, |project, seen| Ok(up::kill(project, seen, services, signal, orphans)))
+}
+
+/// Freezes containers that run.
+pub(in crate::cli) fn pause(context: &mut Context<'_>, flags: &Services) -> Ended {
+    change(context, &flags.services, |_, seen| Ok(up::pause(seen, &flags.services)))
+}
+
+/// Lets frozen containers go on.
+pub(in crate::cli) fn unpause(context: &mut Context<'_>, flags: &Services) -> Ended {
+    change(context, &flags.services, |_, seen| Ok(up::unpause(seen, &flags.services)))
 }
 
 /// Removes containers that do not run, after asking.

@@ -7,8 +7,9 @@ use crate::base::event::{Event, Events};
 use crate::base::fs::AtPath;
 use crate::build::{Builder, OnDemand, Options, Registries};
 use crate::cli::args::EngineChoice;
+use crate::cli::endpoint;
 use crate::cli::failure::Failure;
-use crate::engine::{DEFAULT_HOST, Docker, Engine, EngineError};
+use crate::engine::{Docker, Endpoint, EndpointSource, Engine, EngineError};
 use crate::oci::{Credentials, RegistryOptions};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
@@ -23,12 +24,13 @@ impl Context<'_> {
         if self.settings.engine == EngineChoice::None {
             return Ok(None);
         }
-        let host = self.engine_name();
-        match (self.settings.engine, Docker::connect(&host)) {
+        let endpoint = self.endpoint()?;
+        match (self.settings.engine, Docker::connect(&endpoint)) {
             (_, Ok(engine)) => Ok(Some(engine)),
             (EngineChoice::Auto, Err(EngineError::NotReachable { .. }))
-                if self.settings.docker_host.is_none() =>
+                if endpoint.source == EndpointSource::Usual =>
             {
+                let host = &endpoint.host;
                 let text = format!("no container engine answers at {host}: images stay in the store");
                 self.screen.emit(Event::Notice(text));
                 Ok(None)
@@ -44,7 +46,7 @@ impl Context<'_> {
                 "this command needs a container engine: leave out --engine none".to_owned(),
             ));
         }
-        Ok(Docker::connect(&self.engine_name())?)
+        Ok(Docker::connect(&self.endpoint()?)?)
     }
 
     /// The registries with the user's credentials; none with `--offline`.
@@ -92,9 +94,15 @@ impl Context<'_> {
         with(&self.builder(&parts, &supply.project.name, &supply.project.working_dir)?)
     }
 
+    /// Where the engine is.
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
+        let config = self.settings.docker_config.as_deref();
+        endpoint::endpoint(&self.settings.engine_variables, config).map_err(Failure::Usage)
+    }
+
     /// The engine's address.
     pub(super) fn engine_name(&self) -> String {
-        self.settings.docker_host.clone().unwrap_or_else(|| DEFAULT_HOST.to_owned())
+        self.endpoint().unwrap_or_else(|_| endpoint::usual()).host
     }
 
     /// A builder for the project of this name; `directory` is what paths are shown against.

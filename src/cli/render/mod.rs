@@ -5,6 +5,7 @@
 //! go to standard error. How text looks is decided in pure functions beside this file; here it is only
 //! written.
 
+pub(super) mod go;
 mod json;
 mod lines;
 mod live;
@@ -12,6 +13,7 @@ mod logs;
 mod style;
 mod summary;
 mod table;
+mod template;
 pub(super) mod text;
 mod trace;
 
@@ -33,6 +35,7 @@ use super::args::{Ansi, Progress};
 
 pub(super) use logs::LogView;
 pub(super) use table::Table;
+pub(super) use template::{Item, Listing, listing};
 
 /// Where a command's text goes. Made once a command.
 pub(super) struct Screen {
@@ -160,6 +163,17 @@ impl Screen {
     /// Whether somebody reads standard output on a terminal.
     pub(super) fn stdout_is_terminal(&self) -> bool {
         io::stdout().is_terminal()
+    }
+
+    /// Prints a piece of a result that goes on. A reader that has gone away is the caller's error: it ends
+    /// the flow.
+    pub(super) fn flow(&self, text: &str) -> io::Result<()> {
+        let mut result = Ok(());
+        self.beside(|| {
+            let mut out = io::stdout().lock();
+            result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        });
+        result
     }
 
     /// Prints bytes on standard error: a container's own.

@@ -1,14 +1,22 @@
-//! Columns, as docker and compose print them: cells at least ten wide, three spaces apart. Pure.
+//! Columns, as docker and compose print them: cells of a least width, some spaces apart. Pure.
 
 /// A table with a headline. Cells hold no newlines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::cli) struct Table {
     rows: Vec<Vec<String>>,
+    least: usize,
+    apart: usize,
 }
 
 impl Table {
+    /// Cells at least ten wide, three spaces apart: the docker command's.
     pub(in crate::cli) fn new(headline: &[&str]) -> Self {
-        Self { rows: vec![headline.iter().map(|&name| name.to_owned()).collect()] }
+        Self::spaced(headline, 10, 3)
+    }
+
+    /// Cells at least `least` wide, `apart` spaces apart.
+    pub(in crate::cli) fn spaced(headline: &[&str], least: usize, apart: usize) -> Self {
+        Self { rows: vec![headline.iter().map(|&name| name.to_owned()).collect()], least, apart }
     }
 
     pub(in crate::cli) fn row(&mut self, cells: Vec<String>) {
@@ -21,7 +29,7 @@ impl Table {
         let widths: Vec<_> = (0..columns)
             .map(|column| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| cell.chars().count() + 3).max().unwrap_or(0).max(10)
+                cells.map(|cell| cell.chars().count() + self.apart).max().unwrap_or(0).max(self.least)
             })
             .collect();
         let mut text = String::new();

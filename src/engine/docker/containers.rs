@@ -70,6 +70,7 @@ fn mount(mount: bollard::models::MountPoint) -> MountPoint {
         name: mount.name.filter(|name| !name.is_empty()),
         source: mount.source.unwrap_or_default(),
         target: mount.destination.unwrap_or_default(),
+        driver: mount.driver.unwrap_or_default(),
     }
 }
 

@@ -86,9 +86,7 @@ fn details(action: &str, image: ImageInspect) -> Result<ImageDetails> {
         repo_digests: image.repo_digests.unwrap_or_default(),
         diff_ids,
         created: some(image.created),
-        tagged: image
-            .metadata
-            .and_then(|metadata| metadata.last_tag_time)
+        tagged: some(image.metadata.and_then(|metadata| metadata.last_tag_time))
             .filter(|time| !time.starts_with("0001-")),
         author: some(image.author),
         os: image.os.unwrap_or_default(),

@@ -4,7 +4,8 @@
 //! API version, so that every engine from 20.10 on answers with what it knows; fields that it does not
 //! know stay empty. Each file here turns one group of API types into ours and back: [`images`],
 //! [`containers`], [`create`] (the long table of what a container is made of), [`resources`], [`streams`],
-//! [`files`] (archives into and out of containers), [`sessions`] (over connections of their own, [`raw`]).
+//! [`files`] (archives into and out of containers), [`sessions`] (over connections of their own, [`raw`]),
+//! [`watch`]. [`connect`] opens connections, [`transport`] those that the API's library does not make.
 //! Nothing here decides, retries or remembers.
 
 mod connect;
@@ -16,7 +17,11 @@ mod least;
 mod raw;
 mod resources;
 mod sessions;
+mod ssh;
 mod streams;
+mod tls;
+mod transport;
+mod watch;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -29,9 +34,10 @@ use crate::base::cancel::Cancel;
 use crate::base::event::Events;
 
 use super::{
-    Attachment, Closed, Container, ContainerSpec, CopyRules, Created, Credentials, Engine, EngineError,
-    ExecSpec, Identity, Image, ImageDetails, Loaded, LogChunk, LogOptions, MountPoint, Network, NetworkSpec,
-    PathStat, ReadArchive, Result, Session, Status, Terminal, Volume, VolumeSpec, WriteArchive,
+    Attachment, Closed, Container, ContainerSpec, CopyRules, Created, Credentials, Endpoint, Engine,
+    EngineError, ExecSpec, Happening, HappeningOptions, Identity, Image, ImageDetails, Loaded, LogChunk,
+    LogOptions, MountPoint, Network, NetworkSpec, PathStat, Processes, ReadArchive, Result, Session, Status,
+    Terminal, Usage, Volume, VolumeSpec, WriteArchive,
 };
 
 pub use connect::DEFAULT_HOST;
@@ -40,21 +46,27 @@ pub use connect::DEFAULT_HOST;
 pub struct Docker {
     runtime: Runtime,
     api: bollard::Docker,
+    raw: raw::Raw,
     host: String,
 }
 
 impl Docker {
-    /// Reaches the engine at `host`, the value of `DOCKER_HOST` ([`DEFAULT_HOST`] where it is not set):
-    /// `unix:///PATH` or `tcp://HOST:PORT`. Only opens and closes a connection, asks nothing.
-    pub fn connect(host: &str) -> Result<Self> {
-        let api = connect::open(host)?;
+    /// Reaches an engine. For a plain socket it only opens and closes a connection; over TLS and ssh it
+    /// asks whether anybody answers, because nothing less would show what is wrong.
+    pub fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let connect::Opened { api, raw, untried } = connect::open(endpoint)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("engine")
             .enable_all()
             .build()
             .map_err(EngineError::Runtime)?;
-        Ok(Self { runtime, api, host: host.to_owned() })
+        let docker = Self { runtime, api, raw, host: endpoint.host.clone() };
+        if untried {
+            let answered = docker.runtime.block_on(docker.api.ping());
+            answered.map_err(|error| connect::not_answering(endpoint, &root(&error)))?;
+        }
+        Ok(docker)
     }
 
     /// The address that it was reached at.
@@ -98,6 +110,15 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What lies at the bottom of an error.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// What is not there is `None`.
@@ -238,6 +259,37 @@ impl Engine for Docker {
 
     fn wait(&self, container: &str, cancel: &Cancel) -> Result<Option<i64>> {
         streams::wait(self, container, cancel)
+    }
+
+    fn pause(&self, container: &str) -> Result<()> {
+        watch::pause(self, container)
+    }
+
+    fn unpause(&self, container: &str) -> Result<()> {
+        watch::unpause(self, container)
+    }
+
+    fn top(&self, container: &str) -> Result<Processes> {
+        watch::top(self, container)
+    }
+
+    fn stats(
+        &self,
+        container: &str,
+        follow: bool,
+        sink: &mut dyn FnMut(Usage) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        watch::stats(self, container, follow, sink, cancel)
+    }
+
+    fn happenings(
+        &self,
+        options: &HappeningOptions,
+        sink: &mut dyn FnMut(Happening) -> io::Result<()>,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        watch::happenings(self, options, sink, cancel)
     }
 
     fn networks(&self) -> Result<Vec<Network>> {

@@ -8,25 +8,27 @@
 use std::io;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::super::{EngineError, Result};
-use super::{Docker, connect};
+use super::Docker;
+use super::transport::{Way, Wire, dial};
 
 /// The longest head of an answer that is read.
 const LONGEST_HEAD: u64 = 64 * 1024;
 /// The longest message that is read.
 const LONGEST_MESSAGE: u64 = 1 << 20;
 
-/// A connection in both directions.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+/// Where such connections go, and what stands before the path of each request.
+pub(super) struct Raw {
+    pub(super) way: Way,
+    pub(super) prefix: String,
+}
 
 /// An answer whose head has been read.
 pub(super) struct Answer {
     /// What follows the head.
-    pub(super) stream: BufReader<Box<dyn Connection>>,
+    pub(super) stream: BufReader<Wire>,
     head: Head,
 }
 
@@ -47,8 +49,11 @@ pub(super) async fn post(
     upgrade: bool,
 ) -> Result<Answer> {
     let broken = |error: io::Error| broken(action, &error);
-    let mut stream = BufReader::new(connect::raw(&docker.host).await.map_err(broken)?);
-    stream.write_all(request(path, body, upgrade).as_bytes()).await.map_err(broken)?;
+    let mut stream = BufReader::new(dial(&docker.raw.way).await.map_err(broken)?);
+    stream
+        .write_all(request(&format!("{}{path}", docker.raw.prefix), body, upgrade).as_bytes())
+        .await
+        .map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let head = read_head(&mut stream).await.map_err(broken)?;
     let status = head.status;
@@ -113,7 +118,7 @@ fn request(path: &str, body: Option<Value>, upgrade: bool) -> String {
     )
 }
 
-async fn read_head(stream: &mut BufReader<Box<dyn Connection>>) -> io::Result<Head> {
+async fn read_head(stream: &mut BufReader<Wire>) -> io::Result<Head> {
     let mut text = String::new();
     let mut limited = stream.take(LONGEST_HEAD);
     loop {
@@ -159,7 +164,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         theirs.write_all(answer).await.unwrap();
         drop(theirs);
-        let mut stream: BufReader<Box<dyn Connection>> = BufReader::new(Box::new(ours));
+        let mut stream: BufReader<Wire> = BufReader::new(Wire::new(ours));
         match read_head(&mut stream).await {
             Ok(head) => {
                 let mut answer = Answer { stream, head };

@@ -105,6 +105,8 @@ pub(super) fn volumes(docker: &Docker) -> Result<Vec<Volume>> {
     let volume = |volume: bollard::models::Volume| Volume {
         name: volume.name,
         driver: volume.driver,
+        mountpoint: volume.mountpoint,
+        scope: volume.scope.map(|scope| scope.to_string()).unwrap_or_default(),
         labels: volume.labels.into_iter().collect(),
     };
     Ok(found.into_iter().map(volume).collect())

@@ -18,8 +18,9 @@ use tokio::task::JoinHandle;
 
 use super::super::session::{AskSize, Closed, DetachWatch, Output, Session, TerminalSize};
 use super::super::{EngineError, ExecSpec, LogStream, Result};
-use super::raw::{self, Answer, Connection, quoted};
+use super::raw::{self, Answer, quoted};
 use super::streams::stopped;
+use super::transport::Wire;
 use super::{Docker, failed};
 
 /// How often the terminal's size is looked at.
@@ -29,7 +30,7 @@ const ASK: Duration = Duration::from_millis(20);
 /// Bytes that are taken at once.
 const PIECE: usize = 32 * 1024;
 
-type Stream = tokio::io::BufReader<Box<dyn Connection>>;
+type Stream = tokio::io::BufReader<Wire>;
 
 /// What has the terminal whose size follows the user's.
 #[derive(Clone)]

@@ -43,6 +43,8 @@ impl Run<'_> {
                 engine.stop(&self.id(container), *timeout).map_err(step)?;
             }
             Action::Kill { container, signal } => engine.kill(&self.id(container), signal).map_err(step)?,
+            Action::Pause(target) => engine.pause(&self.id(target)).map_err(step)?,
+            Action::Unpause(target) => engine.unpause(&self.id(target)).map_err(step)?,
             Action::Remove { container, volumes: true } => {
                 inherit::remove(engine, &self.id(container)).map_err(step)?;
             }

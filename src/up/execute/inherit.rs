@@ -78,7 +78,7 @@ mod tests {
 
     fn volume(name: &str, target: &str) -> MountPoint {
         let (name, target) = (Some(name.to_owned()), target.to_owned());
-        MountPoint { kind: "volume".to_owned(), name, source: String::new(), target }
+        MountPoint { kind: "volume".to_owned(), name, source: String::new(), target, driver: String::new() }
     }
 
     #[test]

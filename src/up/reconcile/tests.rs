@@ -69,6 +69,7 @@ fn apply_first(seen: &mut Observed, plan: &Plan, steps: usize) {
                 name: spec.name.clone(),
                 driver: "local".to_owned(),
                 labels: spec.labels.clone(),
+                ..Volume::default()
             }),
             Action::RemoveVolume { name, .. } => seen.volumes.retain(|volume| volume.name != *name),
             Action::Create(creation) => {
@@ -129,7 +130,9 @@ fn apply_first(seen: &mut Observed, plan: &Plan, steps: usize) {
                 let container = find(seen, &id_of(&container.handle, &made));
                 container.networks.insert(attachment.network.clone(), network);
             }
-            Action::Kill { .. }
+            Action::Pause(_)
+            | Action::Unpause(_)
+            | Action::Kill { .. }
             | Action::Wait { .. }
             | Action::Hook { .. }
             | Action::Prepare(_)
