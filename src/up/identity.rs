@@ -10,10 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::digest::{Digest, FieldHasher};
-use crate::engine::ContainerSpec;
+use crate::engine::{ContainerSpec, Resources};
 
 /// Hexadecimal digits of a part's digest: enough to see that it changed.
 const PART: usize = 8;
+
+/// The field of many limits, each of which is a part of its own.
+const LIMITS: &str = "resources";
 
 /// A container's identity.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,8 +57,17 @@ fn words(field: &str) -> &str {
         "network_mode" | "networks" => "networks",
         "exposed" => "expose",
         "stop_timeout_seconds" => "stop_grace_period",
+        "unmasked" => "security_opt",
         "log_driver" | "log_options" => "logging",
         "dns_options" => "dns_opt",
+        "userns" => "userns_mode",
+        "nano_cpus" => "cpus",
+        "memory" => "mem_limit",
+        "memory_reservation" => "mem_reservation",
+        "memory_swap" => "memswap_limit",
+        "memory_swappiness" => "mem_swappiness",
+        "device_requests" => "devices",
+        "blkio" => "blkio_config",
         other => other,
     }
 }
@@ -72,12 +84,24 @@ pub(super) fn of(spec: &ContainerSpec, image: &Digest, contents: &[(String, Dige
             continue;
         }
         hasher.field(&name).field(&value);
-        parts.insert(name, Digest::of(&value).hex()[..PART].to_owned());
+        if name != LIMITS {
+            parts.insert(name, short(&value));
+        }
+    }
+    let limits = fields(&Resources::default());
+    for (name, value) in fields(&spec.resources) {
+        if limits.get(&name) != Some(&value) {
+            parts.insert(name, short(&value));
+        }
     }
     for (path, digest) in contents {
         hasher.field(path).field(digest.as_bytes());
     }
     Identity { digest: hasher.finish(), parts }
+}
+
+fn short(value: &str) -> String {
+    Digest::of(value).hex()[..PART].to_owned()
 }
 
 /// The identity of a network or volume: everything that the engine is told about it.

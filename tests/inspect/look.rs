@@ -76,6 +76,11 @@ fn only(value: &Value, kept: &[&str]) -> Value {
 fn container_lines(container: &Value, words: &Words) -> Lines {
     let mut kept = only(container, &["Args", "Config", "HostConfig", "Mounts", "Path", "Platform"]);
     kept["HostConfig"]["Mounts"] = by_name(&kept["HostConfig"]["Mounts"], "Target");
+    kept["HostConfig"]["Ulimits"] = by_name(&kept["HostConfig"]["Ulimits"], "Name");
+    if kept["HostConfig"]["RestartPolicy"]["Name"] == "no" {
+        // Some engines say it where nobody did, some do not.
+        kept["HostConfig"]["RestartPolicy"]["Name"] = Value::Null;
+    }
     kept["Mounts"] = by_name(&kept["Mounts"], "Destination");
     for mount in kept["Mounts"].as_object_mut().into_iter().flatten() {
         if mount.1["Type"] == "volume" {
@@ -130,7 +135,8 @@ fn flatten(value: &Value, path: &str, lines: &mut Lines) {
         Value::String(text) if text.is_empty() => {}
         Value::Object(fields) => {
             for (key, value) in fields {
-                let plain = key.chars().all(|letter| letter.is_ascii_alphanumeric());
+                let letters = key.starts_with(|first: char| first.is_ascii_alphabetic());
+                let plain = letters && key.chars().all(|letter| letter.is_ascii_alphanumeric());
                 // Keys whose value says nothing (`ExposedPorts`) and labels without one are there all the same.
                 let empty = value.as_object().is_some_and(serde_json::Map::is_empty) || value == "";
                 let key = if plain { below(key) } else { format!("{path}.{key:?}") };

@@ -161,8 +161,8 @@ fn obsolete(
         return Some(Cause::Foreign);
     }
     shared_replaced(given, service, seen, before)
-        .or_else(|| diverged(seen, desired))
         .or_else(|| misnamed(seen, desired))
+        .or_else(|| diverged(seen, desired))
         .or_else(|| detached(given, seen, desired))
 }
 

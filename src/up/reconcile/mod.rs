@@ -153,6 +153,7 @@ pub fn reconcile(
     let given = Given { project, images, files, seen, options, order, scales };
     let decided = fate::decide(&given);
     let mut draft = Draft::new(given, decided);
+    draft.plan.warnings.extend(spec::remarks(project, &draft.given.order));
     draft.orphans();
     draft.stop_restarted();
     draft.networks();

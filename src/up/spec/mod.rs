@@ -21,7 +21,7 @@ use super::files::Files;
 use super::identity::{self, Identity};
 use super::names;
 
-pub(super) use refuse::{refusals, wanted};
+pub(super) use refuse::{refusals, remarks, wanted};
 
 /// One container as it should be.
 #[derive(Clone, Debug)]

@@ -1,7 +1,9 @@
 //! What cannot be honoured yet, by name: never passed over in silence.
 
 use crate::base::diag::Diagnostic;
-use crate::compose::{MountKind, Project, Service};
+use crate::compose::{FileUse, MountKind, Project, Service};
+
+use super::network;
 
 /// A key that is refused, and when it is in use.
 type Rule = (&'static str, fn(&Service) -> bool);
@@ -11,8 +13,6 @@ const RULES: &[Rule] = &[
     ("pre_start", |service| !service.pre_start.is_empty()),
     ("provider", |service| service.provider.is_some()),
     ("models", |service| !service.models.is_empty()),
-    ("use_api_socket", |service| service.use_api_socket),
-    ("credential_spec", |service| service.credential_spec.is_some()),
     ("volumes", |service| {
         service.volumes.iter().any(|mount| matches!(mount.kind, MountKind::Npipe | MountKind::Cluster))
     }),
@@ -27,12 +27,61 @@ pub(in super::super) fn refusals(project: &Project) -> Vec<Diagnostic> {
                 refused.push(refusal(project, name, key));
             }
         }
+        contradictions(project, name, service, &mut refused);
         if service.container_name.is_some() && wanted(service) > 1 {
             let message = format!("service `{name}` has a container_name and more than one container");
             refused.push(located(project, Diagnostic::error(message), name, "container_name"));
         }
     }
     refused
+}
+
+/// Settings of a service that no container can have together, and owners that are no numbers.
+fn contradictions(project: &Project, name: &str, service: &Service, refused: &mut Vec<Diagnostic>) {
+    let mut tell = |message: String, key: &str| {
+        refused.push(located(project, Diagnostic::error(format!("service `{name}`: {message}")), name, key));
+    };
+    let deployed = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref());
+    let counted = deployed.filter(|restart| restart.max_attempts.is_some_and(|most| most > 0));
+    if counted.is_some_and(|restart| matches!(restart.condition.as_deref(), None | Some("any"))) {
+        tell("`max_attempts` of a restart policy needs `condition: on-failure`".to_owned(), "deploy");
+    }
+    if let (Some(whole), Some(main)) = (&service.mac_address, network::main(service)) {
+        let used = service.networks.get(main).and_then(Option::as_ref);
+        if used.and_then(|used| used.mac_address.as_ref()).is_some_and(|own| own != whole) {
+            tell(format!("its `mac_address` is not that of its network `{main}`"), "mac_address");
+        }
+    }
+    for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
+        for used in uses {
+            let wrong = [&used.uid, &used.gid].into_iter().flatten().find(|id| id.parse::<u32>().is_err());
+            if let Some(wrong) = wrong {
+                tell(format!("owner and group of `{}` are numbers, and `{wrong}` is none", used.source), key);
+            }
+        }
+    }
+}
+
+/// What has no effect, by name: owner and mode of configs and secrets that are files of the host.
+pub(in super::super) fn remarks(project: &Project, services: &[&str]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let files = |key: &str, source: &String| match key {
+        "configs" => project.configs.get(source).is_some_and(|config| config.file.is_some()),
+        _ => project.secrets.get(source).is_some_and(|secret| secret.file.is_some()),
+    };
+    for (name, service) in services.iter().filter_map(|name| Some((name, project.services.get(*name)?))) {
+        for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
+            let owned = |used: &&FileUse| used.uid.is_some() || used.gid.is_some() || used.mode.is_some();
+            for used in uses.iter().filter(owned).filter(|used| files(key, &used.source)) {
+                remarks.push(format!(
+                    "service {name}: `uid`, `gid` and `mode` of `{}` in `{key}` have no effect: it is a file that \
+                     is mounted as the host has it",
+                    used.source
+                ));
+            }
+        }
+    }
+    remarks
 }
 
 /// How many containers the file asks for.
@@ -64,7 +113,7 @@ mod tests {
     fn unsupported_keys_are_named() {
         let service = Service {
             pre_start: vec![Hook::default()],
-            use_api_socket: true,
+            provider: Some(Default::default()),
             container_name: Some("x".to_owned()),
             scale: Some(2),
             ..Service::default()
@@ -73,5 +122,38 @@ mod tests {
         let messages: Vec<_> = refusals(&project).into_iter().map(|refusal| refusal.message).collect();
         assert_eq!(messages[0], "not supported yet: `services.web.pre_start`");
         assert_eq!(messages.len(), 3);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let service: Service = serde_json::from_value(serde_json::json!({
+            "mac_address": "02:42:ac:11:65:45",
+            "networks": {"a": {"mac_address": "02:42:ac:11:65:46"}},
+            "deploy": {"restart_policy": {"max_attempts": 2}},
+            "configs": [{"source": "c", "uid": "nobody"}],
+        }))
+        .unwrap();
+        let project = Project { services: [("web".to_owned(), service)].into(), ..Project::default() };
+        let messages: Vec<_> = refusals(&project).into_iter().map(|refusal| refusal.message).collect();
+        assert_eq!(
+            messages,
+            [
+                "service `web`: `max_attempts` of a restart policy needs `condition: on-failure`",
+                "service `web`: its `mac_address` is not that of its network `a`",
+                "service `web`: owner and group of `c` are numbers, and `nobody` is none",
+            ]
+        );
+    }
+
+    #[test]
+    fn owners_of_mounted_files_are_remarked_upon() {
+        let project: Project = serde_json::from_value(serde_json::json!({
+            "services": {"web": {"secrets": [{"source": "file", "mode": "0400"}, {"source": "text", "uid": "5"}]}},
+            "secrets": {"file": {"file": "/f"}, "text": {"environment": "X"}},
+        }))
+        .unwrap();
+        let remarks = remarks(&project, &["web"]);
+        assert_eq!(remarks.len(), 1, "{remarks:?}");
+        assert!(remarks[0].contains("of `file` in `secrets` have no effect"), "{remarks:?}");
     }
 }
