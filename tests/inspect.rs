@@ -26,11 +26,27 @@ use crate::scene::needs;
 /// Where we differ from Docker Compose on purpose: case (or `*`), a part of `thing: path`, reason.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("*", "Labels.\"com.docker.compose.config-hash\" of", NO_HASH),
-    ("*", "Config.ExposedPorts.", "`81` is `81/tcp`, and a range is its ports: the engine knows no other form"),
-    ("links", ".Links", "every container of a scaled service has its own number; Docker Compose says 1 of each"),
+    (
+        "*",
+        "Config.ExposedPorts.",
+        "`81` is `81/tcp`, and a range is its ports: the engine knows no other form",
+    ),
+    (
+        "links",
+        ".Links",
+        "every container of a scaled service has its own number; Docker Compose says 1 of each",
+    ),
     ("networks-addresses", "IPAM.Options.foo", "options of an address driver reach it"),
-    ("stopping-in-part-of-a-second", "Config.StopTimeout", "a part of a second counts as one: nothing is killed early"),
-    ("devices", "HostConfig.Devices[1].CgroupPermissions", "a device without permissions has all, in both forms"),
+    (
+        "stopping-in-part-of-a-second",
+        "Config.StopTimeout",
+        "a part of a second counts as one: nothing is killed early",
+    ),
+    (
+        "devices",
+        "HostConfig.Devices[1].CgroupPermissions",
+        "a device without permissions has all, in both forms",
+    ),
     ("binds-short-options", "Mounts.\"/private\"", SHORT),
     ("binds-short-options", "Mounts.\"/slave\"", SHORT),
     ("binds-short-options", "HostConfig.Binds", SHORT),
@@ -39,10 +55,21 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("binds-long", "HostConfig.Binds", SHORT),
     ("binds-recursive", "CreateMountpoint", MADE),
     ("binds-recursive-read-only", "CreateMountpoint", MADE),
+    ("security-options", "HostConfig.SecurityOpt", "`:` and `=` are one option, and one container"),
+    ("api-socket-started", "file /run/secrets/docker/config.json", "the same JSON without spaces"),
+    (
+        "network-mac-address-of-no-network",
+        "Config.MacAddress",
+        "no effect, with a warning by name, on every engine",
+    ),
     ("volumes-from", "HostConfig.VolumesFrom", "Docker Compose loses `:ro`"),
     ("volumes-from", "Mounts.\"/c\".RW", "Docker Compose loses `:ro`"),
     ("volumes-from-container", "HostConfig.VolumesFrom", "Docker Compose loses `:ro`"),
-    ("configs-inline-created", "file /one", "what is copied in is there from the start, not only after `start`"),
+    (
+        "configs-inline-created",
+        "file /one",
+        "what is copied in is there from the start, not only after `start`",
+    ),
 ];
 
 const NO_HASH: &str = "no config-hash: a wrong one on a volume makes Docker Compose offer to delete its data";
@@ -65,7 +92,6 @@ const OUTCOMES: &[(&str, &str, &str)] = &[
     ("binds-recursive", "20.10", IGNORED),
     ("binds-recursive-read-only", "20.10", IGNORED),
     ("volumes-subpath", "20.10", IGNORED),
-    ("network-mac-address-of-no-network", "20.10", "only this engine has a place for it"),
 ];
 
 const IGNORED: &str = "this engine would ignore the setting: refused by name";
@@ -97,16 +123,16 @@ impl Maker {
     fn make(&self, case: &Case, plain: &BTreeMap<String, look::Lines>) -> String {
         let folder = self.folder.path().join(&case.name);
         let project = format!("inspect{}-{}", std::process::id(), case.name);
-        let written = |text: &str| {
-            text.replace("PROJECT", &project).replace("FOLDER", folder.to_str().unwrap())
-        };
+        let written =
+            |text: &str| text.replace("PROJECT", &project).replace("FOLDER", folder.to_str().unwrap());
         fs::create_dir_all(&folder).unwrap();
         files::make(&written(case.section("files")), &folder);
         let compose = written(case.section("compose"));
         fs::write(folder.join("compose.yaml"), &compose).unwrap();
         let before = written(case.section("before"));
         self.engine.before(&before, &project);
-        let files = case.value("look into").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let files =
+            case.value("look into").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let written = compose + &before;
         let words = Words { project, folder: folder.to_str().unwrap().to_owned(), written, files };
         let made = match self.run(case, &words) {
@@ -178,7 +204,9 @@ fn faults(case: &Case, version: &str, expected: &str, ours: &str) -> String {
             let engine = expected.rsplit_once(FROM_THE_ENGINE).map(|(_, message)| message.trim());
             match engine {
                 // Where we know the line, we say so before the engine does.
-                Some(message) if !ours.contains(message) && !ours.contains("--> ") => format!("  Docker Compose: {message}\n  ours: {ours}"),
+                Some(message) if !ours.contains(message) && !ours.contains("--> ") => {
+                    format!("  Docker Compose: {message}\n  ours: {ours}")
+                }
                 _ => String::new(),
             }
         }
@@ -204,11 +232,19 @@ fn compared(case: &Case, expected: &str, ours: &str) -> String {
         for path in paths.into_iter().filter(|path| theirs.get(*path) != mine.get(*path)) {
             let container = name.starts_with("container ");
             let place = if container { format!("{name}: {path}") } else { format!("{name}: {path} of it") };
-            if DIFFERENCES.iter().any(|(of, part, _)| (*of == "*" || *of == case.name) && place.contains(part)) {
+            if DIFFERENCES
+                .iter()
+                .any(|(of, part, _)| (*of == "*" || *of == case.name) && place.contains(part))
+            {
                 continue;
             }
-            let shown = |of: &look::Lines| of.get(path).map_or("as in the plain case", String::as_str).to_owned();
-            text.push_str(&format!("  {name}: {path}\n    Docker Compose: {}\n    ours:           {}\n", shown(theirs), shown(mine)));
+            let shown =
+                |of: &look::Lines| of.get(path).map_or("as in the plain case", String::as_str).to_owned();
+            text.push_str(&format!(
+                "  {name}: {path}\n    Docker Compose: {}\n    ours:           {}\n",
+                shown(theirs),
+                shown(mine)
+            ));
         }
     }
     text
@@ -226,7 +262,9 @@ fn parsed_all(text: &str) -> BTreeMap<String, look::Lines> {
 
 #[test]
 fn containers_are_those_of_docker_compose() {
-    let Some(host) = needs("SHIPWAY_TEST_DOCKER_HOST", "a Docker Engine (SHIPWAY_TEST_DOCKER_HOST)") else { return };
+    let Some(host) = needs("SHIPWAY_TEST_DOCKER_HOST", "a Docker Engine (SHIPWAY_TEST_DOCKER_HOST)") else {
+        return;
+    };
     let place = std::env::var_os("SHIPWAY_TEST_SCRATCH").map_or_else(std::env::temp_dir, PathBuf::from);
     let ours = Maker::new(&host, vec![env!("CARGO_BIN_EXE_shipway").to_owned()], &place);
     let Some(version) = ours.version() else {
@@ -236,7 +274,8 @@ fn containers_are_those_of_docker_compose() {
     let files = all_files();
     let plain = plain(&files, version);
     let chosen = chosen(&files);
-    let outcomes = parallel(&chosen, |case| ours.make(case, if case.name == PLAIN { &EMPTY } else { &plain }));
+    let outcomes =
+        parallel(&chosen, |case| ours.make(case, if case.name == PLAIN { &EMPTY } else { &plain }));
     let mut all = String::new();
     for (case, outcome) in chosen.iter().zip(&outcomes) {
         let found = match case.made.get(version) {
@@ -268,11 +307,46 @@ fn the_cases_are_in_order() {
     }
 }
 
+/// Keys that no container, network or volume shows: order, images, and how files are read.
+const NOT_SHOWN: &[&str] = &[
+    "build",
+    "extends",
+    "profiles",
+    "pull_policy",
+    "include",
+    "version",
+    "services",
+    "name",
+    "post_start",
+    "pre_stop",
+];
+
+/// A key that the reader says is launched with, and that has no case, may never have reached an engine.
+#[test]
+fn every_key_that_is_launched_with_has_a_case() {
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compose/KEYS.md");
+    let keys = fs::read_to_string(keys).unwrap();
+    let files = all_files();
+    let cases = files.values().flat_map(|cases| &cases.cases);
+    let text: String = cases.map(|case| case.section("compose")).collect();
+    let words: std::collections::BTreeSet<&str> = text
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':')
+        .collect();
+    let rows = keys.lines().filter(|line| line.ends_with("| launched with |"));
+    let paths = rows.filter_map(|row| row.split('`').nth(1));
+    let shown = paths.filter(|path| !NOT_SHOWN.contains(&path.split('.').next().unwrap_or_default()));
+    let missing: Vec<&str> = shown
+        .filter(|path| !words.contains(format!("{}:", path.rsplit('.').next().unwrap_or_default()).as_str()))
+        .collect();
+    assert!(missing.is_empty(), "no case in testdata/inspect has {missing:?}");
+}
+
 /// Writes the expected results anew with the Docker Compose and the engine that `tests/inspect.sh` names.
 #[test]
 #[ignore = "writes into testdata; tests/inspect.sh runs it"]
 fn remake() {
-    let command = std::env::var("SHIPWAY_REMAKE_WITH").expect("tests/inspect.sh says which Docker Compose to ask");
+    let command =
+        std::env::var("SHIPWAY_REMAKE_WITH").expect("tests/inspect.sh says which Docker Compose to ask");
     let host = std::env::var("SHIPWAY_TEST_DOCKER_HOST").expect("tests/inspect.sh says on which engine");
     let place = std::env::var_os("SHIPWAY_REMAKE_IN").map_or_else(std::env::temp_dir, PathBuf::from);
     let theirs = Maker::new(&host, shell_words::split(&command).unwrap(), &place);

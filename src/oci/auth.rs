@@ -49,7 +49,8 @@ impl Credentials {
         let config: serde_json::Value =
             text.and_then(Result::ok).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let named = ["auths", "credHelpers"].map(|key| config[key].as_object());
-        let names: BTreeSet<&String> = named.into_iter().flatten().flat_map(|servers| servers.keys()).collect();
+        let names: BTreeSet<&String> =
+            named.into_iter().flatten().flat_map(|servers| servers.keys()).collect();
         let mut auths = serde_json::Map::new();
         for server in names {
             if let RegistryAuth::Basic(name, password) = self.login(server)? {

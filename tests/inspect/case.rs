@@ -103,7 +103,9 @@ impl Case {
         let all = ENGINES.map(|engine| self.made.get(engine));
         match all {
             [Some(one), Some(other)] if one == other => section("made", one),
-            _ => self.made.iter().rev().for_each(|(engine, made)| section(&format!("made on {engine}"), made)),
+            _ => {
+                self.made.iter().rev().for_each(|(engine, made)| section(&format!("made on {engine}"), made))
+            }
         }
         text.push('\n');
     }

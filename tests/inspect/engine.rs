@@ -33,8 +33,12 @@ impl Engine {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         let body = body.map(Value::to_string).unwrap_or_default();
         let kind = "Content-Type: application/json";
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: d\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-            .unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: d\r\n{kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
         let mut answer = Vec::new();
         // An engine that needs no body may close before it has read it.
         let read = stream.read_to_end(&mut answer);
@@ -96,7 +100,10 @@ impl Engine {
                     let made = self.make("/containers/create", &container);
                     let id = made["Id"].as_str().unwrap();
                     let changes = changes.split(';').map(|change| format!("&changes={}", escaped(change)));
-                    let path = format!("/commit?container={id}&repo={name}&tag=latest{}", changes.collect::<String>());
+                    let path = format!(
+                        "/commit?container={id}&repo={name}&tag=latest{}",
+                        changes.collect::<String>()
+                    );
                     self.make(&path, &json!({"Labels": labels}));
                 }
                 other => panic!("no such thing as a {other}"),
@@ -108,7 +115,11 @@ impl Engine {
     pub(super) fn remove(&self, project: &str, before: &str) {
         for label in [format!("{PROJECT}={project}"), format!("{BEFORE}={project}")] {
             for one in self.labelled("containers", &label) {
-                self.call("DELETE", &format!("/containers/{}?force=1&v=1", one["Id"].as_str().unwrap()), None);
+                self.call(
+                    "DELETE",
+                    &format!("/containers/{}?force=1&v=1", one["Id"].as_str().unwrap()),
+                    None,
+                );
             }
             for one in self.labelled("networks", &label) {
                 self.call("DELETE", &format!("/networks/{}", one["Id"].as_str().unwrap()), None);

@@ -60,7 +60,8 @@ pub(super) fn look(engine: &Engine, words: &Words) -> BTreeMap<String, Lines> {
         let value = portable(&fixed(&path, value));
         (path, value)
     };
-    let lines = |lines: &Lines| lines.iter().map(line).filter(|(path, _)| !path.contains("\"dev.shipway.")).collect();
+    let lines =
+        |lines: &Lines| lines.iter().map(line).filter(|(path, _)| !path.contains("\"dev.shipway.")).collect();
     all.iter().map(|(name, of)| (portable(name), lines(of))).collect()
 }
 
@@ -102,8 +103,18 @@ fn container_lines(container: &Value, words: &Words) -> Lines {
 
 fn network_lines(network: &Value, words: &Words) -> Lines {
     let fields = [
-        "Attachable", "ConfigFrom", "ConfigOnly", "Driver", "EnableIPv4", "EnableIPv6", "IPAM", "Ingress",
-        "Internal", "Labels", "Options", "Scope",
+        "Attachable",
+        "ConfigFrom",
+        "ConfigOnly",
+        "Driver",
+        "EnableIPv4",
+        "EnableIPv6",
+        "IPAM",
+        "Ingress",
+        "Internal",
+        "Labels",
+        "Options",
+        "Scope",
     ];
     let mut network = only(network, &fields);
     for pool in network["IPAM"]["Config"].as_array_mut().into_iter().flatten() {
@@ -210,7 +221,8 @@ pub(super) fn text_of(all: &BTreeMap<String, Lines>, plain: &BTreeMap<String, Li
     for (name, lines) in all {
         text.push_str(&format!("{name}\n"));
         let kind = name.split(' ').next().unwrap_or_default();
-        let base = plain.iter().find(|(name, _)| name.starts_with(kind)).map(|(_, base)| renamed(base, name, lines));
+        let base =
+            plain.iter().find(|(name, _)| name.starts_with(kind)).map(|(_, base)| renamed(base, name, lines));
         let base = base.unwrap_or_default();
         for (path, value) in lines.iter().filter(|(path, value)| base.get(*path) != Some(*value)) {
             text.push_str(&format!("  {path} = {value}\n"));

@@ -62,7 +62,8 @@ fn contradictions(project: &Project, name: &str, service: &Service, refused: &mu
     }
 }
 
-/// What has no effect, by name: owner and mode of configs and secrets that are files of the host.
+/// What has no effect, by name: owner and mode of configs and secrets that are files of the host, a MAC
+/// address beside `network_mode`.
 pub(in super::super) fn remarks(project: &Project, services: &[&str]) -> Vec<String> {
     let mut remarks = Vec::new();
     let files = |key: &str, source: &String| match key {
@@ -70,6 +71,9 @@ pub(in super::super) fn remarks(project: &Project, services: &[&str]) -> Vec<Str
         _ => project.secrets.get(source).is_some_and(|secret| secret.file.is_some()),
     };
     for (name, service) in services.iter().filter_map(|name| Some((name, project.services.get(*name)?))) {
+        if service.mac_address.is_some() && service.network_mode.is_some() {
+            remarks.push(format!("service {name}: `mac_address` has no effect beside `network_mode`"));
+        }
         for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
             let owned = |used: &&FileUse| used.uid.is_some() || used.gid.is_some() || used.mode.is_some();
             for used in uses.iter().filter(owned).filter(|used| files(key, &used.source)) {

@@ -20,7 +20,8 @@ fn loaded(folder: &str, files: &[(&str, &str)]) -> Project {
 
 /// A service `web` with this text.
 fn web(text: &str) -> Project {
-    let more = "  db: {image: db}\nnetworks: {n: , m: }\nvolumes: {data: , other: }\nconfigs: {c: {content: x}}";
+    let more =
+        "  db: {image: db}\nnetworks: {n: , m: }\nvolumes: {data: , other: }\nconfigs: {c: {content: x}}";
     loaded("/p", &[("compose.yaml", &format!("services:\n  web: {{image: web{text}}}\n{more}"))])
 }
 
@@ -36,7 +37,8 @@ fn launched(project: &Project, images: &Images, files: &Files) -> Observed {
 fn cause_with(before: (&Project, &Images, &Files), after: (&Project, &Images, &Files)) -> String {
     let seen = launched(before.0, before.1, before.2);
     let plan = reconcile(after.0, after.1, after.2, &seen, &Options::default()).unwrap();
-    let create = |step: &&crate::up::Step| matches!(&step.action, Action::Create(one) if one.service == "web");
+    let create =
+        |step: &&crate::up::Step| matches!(&step.action, Action::Create(one) if one.service == "web");
     match plan.steps.iter().find(create) {
         Some(step) => step.cause.to_string(),
         None => plan.steps.iter().map(|step| format!("{step}\n")).collect(),
@@ -195,7 +197,10 @@ fn two_ways_to_say_the_same_are_one_container() {
         ("ports: ['8080-8081:80-81']", "ports: ['8080:80', '8081:81']"),
         ("expose: ['7000-7001']", "expose: [7000, '7001/tcp']"),
         ("volumes: ['data:/d:ro']", "volumes: [{type: volume, source: data, target: /d, read_only: true}]"),
-        ("volumes: ['./a:/a']", "volumes: [{type: bind, source: /p/a, target: /a, bind: {create_host_path: true}}]"),
+        (
+            "volumes: ['./a:/a']",
+            "volumes: [{type: bind, source: /p/a, target: /a, bind: {create_host_path: true}}]",
+        ),
         ("volumes: ['./a:/a']", "volumes: [{type: bind, source: ./a, target: /a/}]"),
         ("networks: [n]", "networks: {n: {}}"),
         ("networks: [n, m]", "networks: {m: , n: }"),
@@ -253,7 +258,10 @@ fn files_count_by_their_content() {
     let project = loaded("/p", &[("compose.yaml", text)]);
     let images = images(&project);
     let read = |config: &str, inline: &str, secret: &str, profile: &str| {
-        let host = |name: &str, content: &str| Content::Host { path: format!("/p/{name}"), digest: Digest::of(content) };
+        let host = |name: &str, content: &str| Content::Host {
+            path: format!("/p/{name}"),
+            digest: Digest::of(content),
+        };
         let mut files = Files::default();
         files.configs.insert("c".to_owned(), host("c", config));
         files.configs.insert("i".to_owned(), Content::Inline(inline.into()));
@@ -292,8 +300,10 @@ fn files_of_variables_and_labels_count_by_what_is_in_them() {
 #[test]
 fn a_moved_project_keeps_what_has_no_path_of_the_host() {
     let with = |folder: &str, more: &str| {
-        let text = format!("services: {{web: {{image: web, build: ., env_file: v, configs: [i]{more}}}}}\n\
-                            configs: {{i: {{content: x}}}}\nvolumes: {{data: }}");
+        let text = format!(
+            "services: {{web: {{image: web, build: ., env_file: v, configs: [i]{more}}}}}\n\
+                            configs: {{i: {{content: x}}}}\nvolumes: {{data: }}"
+        );
         loaded(folder, &[("compose.yaml", &text), ("v", "A=1\n")])
     };
     for more in ["", ", volumes: ['data:/d', /anonymous, /srv/d:/srv]", ", tmpfs: /a, ports: ['80']"] {
@@ -334,16 +344,24 @@ fn networks_are_made_anew_and_volumes_stay() {
         loaded("/p", &[("compose.yaml", &text)])
     };
     let before = with("", "");
-    for network in ["internal: true", "driver_opts: {a: b}", "labels: {a: b}", "ipam: {config: [{subnet: 10.9.0.0/24}]}"] {
+    for network in
+        ["internal: true", "driver_opts: {a: b}", "labels: {a: b}", "ipam: {config: [{subnet: 10.9.0.0/24}]}"]
+    {
         let steps = cause(&before, &with(network, ""));
         assert!(steps.contains("network p_default: remove (its options changed)"), "{network}: {steps}");
-        assert!(steps.contains("connect to network p_default"), "{network}: the container keeps its id: {steps}");
+        assert!(
+            steps.contains("connect to network p_default"),
+            "{network}: the container keeps its id: {steps}"
+        );
     }
     for volume in ["driver_opts: {a: b}", "labels: {a: b}", "driver: other"] {
         let seen = launched(&before, &images(&before), &Files::default());
         let after = with("", volume);
         let plan = reconcile(&after, &images(&after), &Files::default(), &seen, &Options::default()).unwrap();
-        assert!(plan.is_empty() && plan.warnings[0].contains("was made with other options"), "{volume}: {plan}");
+        assert!(
+            plan.is_empty() && plan.warnings[0].contains("was made with other options"),
+            "{volume}: {plan}"
+        );
     }
     // Another name is another volume; the old one stays.
     let steps = cause(&before, &with("", "name: other"));
