@@ -77,6 +77,10 @@ fn only(value: &Value, kept: &[&str]) -> Value {
 fn container_lines(container: &Value, words: &Words) -> Lines {
     let mut kept = only(container, &["Args", "Config", "HostConfig", "Mounts", "Path", "Platform"]);
     kept["HostConfig"]["Mounts"] = by_name(&kept["HostConfig"]["Mounts"], "Target");
+    if !words.written.contains("cgroup:") {
+        // The engine's choice, by what the machine's kernel has.
+        kept["HostConfig"]["CgroupnsMode"] = Value::Null;
+    }
     kept["HostConfig"]["Ulimits"] = by_name(&kept["HostConfig"]["Ulimits"], "Name");
     if kept["HostConfig"]["RestartPolicy"]["Name"] == "no" {
         // Some engines say it where nobody did, some do not.
