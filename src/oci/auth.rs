@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn every_login_is_written_out() {
         let folder = tempfile::tempdir().unwrap();
-        let config = format!(r#"{{"auths":{{"r:5000":{{"auth":"{AUTH}"}},"empty":{{}}}},"credsStore":""}}"#);
+        let config = format!(r#"{{"auths":{{"r:5000":{{"auth":"{AUTH}"}},"empty":{{}}}}}}"#);
         std::fs::write(folder.path().join("config.json"), config).unwrap();
         let written = Credentials::from_folder(folder.path()).as_config().unwrap();
         let expected = format!(r#"{{"auths":{{"r:5000":{{"auth":"{AUTH}"}}}}}}"#);

@@ -4,7 +4,7 @@
 //! belongs; the image counts by its id, not by its name; the files of the project count by content. Two
 //! ways to write the same thing have one identity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -44,8 +44,9 @@ impl Identity {
             .map(|(name, _)| name.as_str())
             .collect();
         changed.extend(before.keys().filter(|name| !self.parts.contains_key(**name)));
-        changed.sort_unstable();
-        changed.into_iter().map(|field| words(field).to_owned()).collect()
+        // Several fields are one key of the user's.
+        let words: BTreeSet<&str> = changed.into_iter().map(words).collect();
+        words.into_iter().map(str::to_owned).collect()
     }
 }
 

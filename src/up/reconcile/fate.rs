@@ -205,11 +205,7 @@ fn diverged(seen: &Container, desired: &Desired) -> Option<Cause> {
     Some(match changed.as_slice() {
         [] => Cause::NewContent,
         [one] if one == "image" => Cause::NewImage,
-        _ => {
-            let mut changed = changed;
-            changed.dedup();
-            Cause::Changed(changed)
-        }
+        _ => Cause::Changed(changed),
     })
 }
 

@@ -46,7 +46,8 @@ fn cause_with(before: (&Project, &Images, &Files), after: (&Project, &Images, &F
 }
 
 fn cause(before: &Project, after: &Project) -> String {
-    let files = Files::default();
+    let mut files = Files::default();
+    files.configs.insert("c".to_owned(), Content::Inline(b"x".to_vec()));
     cause_with((before, &images(before), &files), (after, &images(after), &files))
 }
 
@@ -158,7 +159,9 @@ fn what_else_makes_another_container() {
     let name = web(", container_name: mine");
     assert_eq!(cause(&web(""), &name), "it is called p-web-1");
     assert_eq!(cause(&web(""), &web(", configs: [c]")), "the content of a config or secret changed");
-    assert!(cause(&web(""), &web(", use_api_socket: true")).ends_with("environment, volumes changed"));
+    assert_eq!(cause(&web(""), &web(", use_api_socket: true")), "environment, volumes changed");
+    let several = web(", volumes: ['./a:/a', /b], user: '5', mem_limit: 9m, cpus: 1");
+    assert_eq!(cause(&web(""), &several), "cpus, mem_limit, user, volumes changed");
     assert_eq!(cause(&web(""), &web(", pid: 'service:db'")), "it shares with db, which is replaced");
 }
 
