@@ -1,7 +1,7 @@
 //! What cannot be honoured yet, by name: never passed over in silence.
 
 use crate::base::diag::Diagnostic;
-use crate::compose::{FileUse, MountKind, Project, Service};
+use crate::compose::{MountKind, Project, Service};
 
 use super::network;
 
@@ -62,30 +62,14 @@ fn contradictions(project: &Project, name: &str, service: &Service, refused: &mu
     }
 }
 
-/// What has no effect, by name: owner and mode of configs and secrets that are files of the host, a MAC
-/// address beside `network_mode`.
+/// What has no effect, by name. (Owners and modes of files that are mounted are remarked upon by `compose`.)
 pub(in super::super) fn remarks(project: &Project, services: &[&str]) -> Vec<String> {
-    let mut remarks = Vec::new();
-    let files = |key: &str, source: &String| match key {
-        "configs" => project.configs.get(source).is_some_and(|config| config.file.is_some()),
-        _ => project.secrets.get(source).is_some_and(|secret| secret.file.is_some()),
+    let lost = |name: &&&str| {
+        let service = project.services.get(**name);
+        service.is_some_and(|service| service.mac_address.is_some() && service.network_mode.is_some())
     };
-    for (name, service) in services.iter().filter_map(|name| Some((name, project.services.get(*name)?))) {
-        if service.mac_address.is_some() && service.network_mode.is_some() {
-            remarks.push(format!("service {name}: `mac_address` has no effect beside `network_mode`"));
-        }
-        for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
-            let owned = |used: &&FileUse| used.uid.is_some() || used.gid.is_some() || used.mode.is_some();
-            for used in uses.iter().filter(owned).filter(|used| files(key, &used.source)) {
-                remarks.push(format!(
-                    "service {name}: `uid`, `gid` and `mode` of `{}` in `{key}` have no effect: it is a file that \
-                     is mounted as the host has it",
-                    used.source
-                ));
-            }
-        }
-    }
-    remarks
+    let remark = |name: &&str| format!("service {name}: `mac_address` has no effect beside `network_mode`");
+    services.iter().filter(lost).map(remark).collect()
 }
 
 /// How many containers the file asks for.
@@ -150,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn owners_of_mounted_files_are_remarked_upon() {
-        let project: Project = serde_json::from_value(serde_json::json!({
-            "services": {"web": {"secrets": [{"source": "file", "mode": "0400"}, {"source": "text", "uid": "5"}]}},
-            "secrets": {"file": {"file": "/f"}, "text": {"environment": "X"}},
-        }))
-        .unwrap();
-        let remarks = remarks(&project, &["web"]);
-        assert_eq!(remarks.len(), 1, "{remarks:?}");
-        assert!(remarks[0].contains("of `file` in `secrets` have no effect"), "{remarks:?}");
+    fn what_has_no_effect_is_remarked_upon() {
+        let lost = Service {
+            mac_address: Some("02:42:ac:11:65:45".to_owned()),
+            network_mode: Some("host".to_owned()),
+            ..Service::default()
+        };
+        let project = Project { services: [("web".to_owned(), lost)].into(), ..Project::default() };
+        assert_eq!(remarks(&project, &["web"]).len(), 1);
+        assert!(remarks(&Project::default(), &["web"]).is_empty());
     }
 }
