@@ -9,7 +9,7 @@
 
 mod builders;
 mod case;
-mod files;
+pub(crate) mod files;
 mod image;
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ fn lay_out(case: &Case, contexts: &BTreeMap<String, String>, folder: &Path) -> V
 }
 
 /// Calls `work` with every item, several at a time; the results in order.
-fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from) * 4;
     let take = || {

@@ -11,6 +11,7 @@ mod cost;
 mod elsewhere;
 mod image_flags;
 mod incremental;
+mod inspect;
 mod launch;
 mod outputs;
 mod pack;

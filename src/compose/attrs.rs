@@ -329,7 +329,7 @@ pub(super) static SERVICE: Object = object(
         attr("tmpfs", TEXT_OR_TEXTS).unique(VALUE),
         attr("tty", Shape::Bool),
         attr("ulimits", Shape::Map(&Shape::Short(forms::ulimit, &Shape::Object(&ULIMIT)))),
-        attr("use_api_socket", Shape::Bool).later(),
+        attr("use_api_socket", Shape::Bool),
         attr("user", Shape::Text),
         attr("userns_mode", Shape::Text),
         attr("uts", Shape::Text),

@@ -145,10 +145,10 @@ fn both_places_of_a_conflict_are_shown() {
 
 #[test]
 fn keys_that_nothing_honours_yet_are_listed() {
-    let text = "services: {web: {image: x, use_api_socket: true}, off: {profiles: [p], image: x, use_api_socket: true}}";
+    let text = "services: {web: {provider: {type: x}}, off: {profiles: [p], provider: {type: x}}}";
     let loaded = read(&[("compose.yaml", text)], |_| ()).unwrap();
     let listed: Vec<_> = loaded.unsupported.iter().map(|one| one.message.as_str()).collect();
-    assert_eq!(listed, ["not supported yet: `services.web.use_api_socket`"]);
+    assert_eq!(listed, ["not supported yet: `services.web.provider`"]);
 }
 
 #[test]

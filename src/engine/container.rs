@@ -232,6 +232,8 @@ pub struct ContainerSpec {
     pub cap_drop: Vec<String>,
     /// Security options.
     pub security_opt: Vec<String>,
+    /// Whether the paths of `/proc` and `/sys` that an engine hides or protects are as the kernel has them.
+    pub unmasked: bool,
     /// Further groups.
     pub group_add: Vec<String>,
     /// Kernel parameters of its namespaces.

@@ -3,10 +3,13 @@
 //! The file is read when a registry is first asked, so that a helper (which may open a window) is not
 //! started in vain. What a helper says when it fails is not passed on: it may hold a secret.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use oci_client::secrets::RegistryAuth;
 
@@ -38,6 +41,24 @@ impl Credentials {
             RegistryAuth::Basic(name, password) => Some((name, password)),
             _ => None,
         })
+    }
+
+    /// A `config.json` with every login that the user's own one names, those of helpers written out.
+    pub fn as_config(&self) -> Result<Vec<u8>, OciError> {
+        let text = self.config.as_deref().map(std::fs::read_to_string);
+        let config: serde_json::Value =
+            text.and_then(Result::ok).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let named = ["auths", "credHelpers"].map(|key| config[key].as_object());
+        let names: BTreeSet<&String> =
+            named.into_iter().flatten().flat_map(|servers| servers.keys()).collect();
+        let mut auths = serde_json::Map::new();
+        for server in names {
+            if let RegistryAuth::Basic(name, password) = self.login(server)? {
+                let auth = BASE64_STANDARD.encode(format!("{name}:{password}"));
+                auths.insert(server.clone(), serde_json::json!({"auth": auth}));
+            }
+        }
+        Ok(serde_json::json!({"auths": auths}).to_string().into_bytes())
     }
 
     /// How to log in at `registry`.
@@ -110,6 +131,17 @@ mod tests {
         assert!(Credentials::none().login("docker.io").unwrap() == RegistryAuth::Anonymous);
         let nowhere = Credentials::from_folder(Path::new("/nonexistent"));
         assert!(nowhere.login("docker.io").unwrap() == RegistryAuth::Anonymous);
+    }
+
+    #[test]
+    fn every_login_is_written_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(r#"{{"auths":{{"r:5000":{{"auth":"{AUTH}"}},"empty":{{}}}}}}"#);
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let written = Credentials::from_folder(folder.path()).as_config().unwrap();
+        let expected = format!(r#"{{"auths":{{"r:5000":{{"auth":"{AUTH}"}}}}}}"#);
+        assert_eq!(String::from_utf8(written).unwrap(), expected);
+        assert_eq!(Credentials::none().as_config().unwrap(), br#"{"auths":{}}"#);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Files {
     pub(super) secrets: BTreeMap<String, Content>,
     /// The text of seccomp profiles by their path as written.
     pub(super) seccomp: BTreeMap<String, String>,
+    /// The `config.json` of containers that get the engine's socket.
+    pub(super) logins: Vec<u8>,
 }
 
 /// The content of a config or secret.
@@ -111,6 +113,16 @@ impl Files {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
+    /// Whether a service gets the engine's socket, and with it the user's logins ([`Files::give_logins`]).
+    pub fn needs_logins(project: &Project) -> bool {
+        project.services.values().any(|service| service.use_api_socket)
+    }
+
+    /// The `config.json` with the user's logins for containers that get the engine's socket.
+    pub fn give_logins(&mut self, config: Vec<u8>) {
+        self.logins = config;
+    }
+
     fn take_config(
         &mut self,
         project: &Project,
@@ -154,7 +166,12 @@ impl Files {
     ) {
         for (index, option) in service.security_opt.iter().enumerate() {
             let Some(path) = seccomp_path(option) else { continue };
-            match fs::read_to_string(project.working_dir.join(path)) {
+            let read = fs::read_to_string(project.working_dir.join(path)).map_err(|error| error.to_string());
+            let text = read.and_then(|text| match serde_json::from_str::<serde_json::Value>(&text) {
+                Ok(_) => Ok(text),
+                Err(error) => Err(format!("it is no JSON: {error}")),
+            });
+            match text {
                 Ok(text) => drop(self.seccomp.insert(path.to_owned(), text)),
                 Err(error) => {
                     let message = format!("cannot read the seccomp profile {path}: {error}");

@@ -4,16 +4,19 @@
 //! belongs; the image counts by its id, not by its name; the files of the project count by content. Two
 //! ways to write the same thing have one identity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::digest::{Digest, FieldHasher};
-use crate::engine::ContainerSpec;
+use crate::engine::{ContainerSpec, Resources};
 
 /// Hexadecimal digits of a part's digest: enough to see that it changed.
 const PART: usize = 8;
+
+/// The field of many limits, each of which is a part of its own.
+const LIMITS: &str = "resources";
 
 /// A container's identity.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,8 +44,9 @@ impl Identity {
             .map(|(name, _)| name.as_str())
             .collect();
         changed.extend(before.keys().filter(|name| !self.parts.contains_key(**name)));
-        changed.sort_unstable();
-        changed.into_iter().map(|field| words(field).to_owned()).collect()
+        // Several fields are one key of the user's.
+        let words: BTreeSet<&str> = changed.into_iter().map(words).collect();
+        words.into_iter().map(str::to_owned).collect()
     }
 }
 
@@ -54,8 +58,17 @@ fn words(field: &str) -> &str {
         "network_mode" | "networks" => "networks",
         "exposed" => "expose",
         "stop_timeout_seconds" => "stop_grace_period",
+        "unmasked" => "security_opt",
         "log_driver" | "log_options" => "logging",
         "dns_options" => "dns_opt",
+        "userns" => "userns_mode",
+        "nano_cpus" => "cpus",
+        "memory" => "mem_limit",
+        "memory_reservation" => "mem_reservation",
+        "memory_swap" => "memswap_limit",
+        "memory_swappiness" => "mem_swappiness",
+        "device_requests" => "devices",
+        "blkio" => "blkio_config",
         other => other,
     }
 }
@@ -77,7 +90,15 @@ pub(super) fn of(
             continue;
         }
         hasher.field(&name).field(&value);
-        parts.insert(name, Digest::of(&value).hex()[..PART].to_owned());
+        if name != LIMITS {
+            parts.insert(name, short(&value));
+        }
+    }
+    let limits = fields(&Resources::default());
+    for (name, value) in fields(&spec.resources) {
+        if limits.get(&name) != Some(&value) {
+            parts.insert(name, short(&value));
+        }
     }
     for (name, text) in further {
         hasher.field(name).field(&text);
@@ -87,6 +108,10 @@ pub(super) fn of(
         hasher.field(path).field(digest.as_bytes());
     }
     Identity { digest: hasher.finish(), parts }
+}
+
+fn short(value: &str) -> String {
+    Digest::of(value).hex()[..PART].to_owned()
 }
 
 /// The identity of a network or volume: everything that the engine is told about it.

@@ -35,7 +35,7 @@ struct Entry {
 }
 
 /// Makes the files that `text` describes below `folder`.
-pub(super) fn make(text: &str, folder: &Path) {
+pub(crate) fn make(text: &str, folder: &Path) {
     let entries = parse(text);
     for entry in &entries {
         entry.make(folder);

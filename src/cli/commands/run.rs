@@ -18,16 +18,14 @@ use crate::cli::terminal::{self, Raw};
 use crate::compose::{Project, env_file, short_mount, short_ports};
 use crate::engine::{Closed, Container, DetachKeys, Docker, Engine, EngineError};
 use crate::store::Store;
-use crate::up::{
-    Execution, Files, OneOff, Options, Plan, UpError, execute, observe, post_start, reconcile_one_off,
-};
+use crate::up::{Execution, OneOff, Options, Plan, UpError, execute, observe, post_start, reconcile_one_off};
 
 use super::cache::keep_small;
 use super::down::carry_out;
 use super::project::chosen;
 use super::session::{exit_code, session, wants_tty};
 use super::supply::{Choice, Supply, foresee};
-use super::up::supplied;
+use super::up::{files, supplied};
 use super::{Context, Ended};
 
 /// Runs a command in a new container of a service; its exit code is ours.
@@ -39,7 +37,7 @@ pub(in crate::cli) fn run(context: &mut Context<'_>, flags: &Run) -> Ended {
     }
     let one = one_off(context, flags)?;
     let project = one.project(&described);
-    let files = Files::read(&project).map_err(Failure::Mistakes)?;
+    let files = files(context, &project)?;
     let engine = context.needed_engine()?;
     let store = context.store()?;
     let interrupts = Interrupts::catch(1)?;

@@ -11,6 +11,7 @@ use crate::cli::render::LogView;
 use crate::cli::signals::Interrupts;
 use crate::compose::Project;
 use crate::engine::Docker;
+use crate::oci::Credentials;
 use crate::store::Store;
 use crate::up::{
     Abort, Files, Finished, Foreground, Options, Plan, Recreate, foreground, observe, reconcile,
@@ -30,7 +31,7 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     }
     let project = context.project(&flags.services)?;
     let options = options(context, flags)?;
-    let files = Files::read(&project).map_err(Failure::Mistakes)?;
+    let files = files(context, &project)?;
     let engine = context.needed_engine()?;
     let store = context.store()?;
     let in_background = flags.detach || flags.no_start || flags.wait;
@@ -163,6 +164,17 @@ pub(super) fn supplied(context: &Context<'_>, with: &Supply<'_>, quiet: bool) ->
     // What follows is not the build's; its summary stands before it.
     context.screen.finish();
     Ok(supplied)
+}
+
+/// What containers get from the project's files, and the user's logins where a service asks for them.
+pub(super) fn files(context: &Context<'_>, project: &Project) -> Result<Files, Failure> {
+    let mut files = Files::read(project).map_err(Failure::Mistakes)?;
+    if Files::needs_logins(project) {
+        let folder = context.settings.docker_config.as_deref();
+        let logins = folder.map_or_else(Credentials::none, Credentials::from_folder);
+        files.give_logins(logins.as_config()?);
+    }
+    Ok(files)
 }
 
 fn options(context: &Context<'_>, flags: &Up) -> Result<Options, Failure> {

@@ -63,6 +63,8 @@ fn body(name: &str, spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         open_stdin: Some(spec.stdin_open),
         attach_stdin: Some(spec.stdin_once),
         stdin_once: Some(spec.stdin_once),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: spec.stop_timeout_seconds,
         healthcheck: spec.healthcheck.as_ref().map(healthcheck),
@@ -128,15 +130,12 @@ fn restart(policy: &RestartPolicy) -> Option<bollard::models::RestartPolicy> {
 
 /// What the host gives the container, in groups.
 fn host_config(name: &str, spec: &ContainerSpec) -> Result<HostConfig> {
-    let log = spec
-        .log_driver
-        .as_ref()
-        .map(|driver| HostConfigLogConfig { typ: Some(driver.clone()), config: map(&spec.log_options) });
+    let log = HostConfigLogConfig { typ: spec.log_driver.clone(), config: map(&spec.log_options) };
     let config = HostConfig {
         annotations: map(&spec.annotations),
         auto_remove: spec.auto_remove.then_some(true),
         console_size: spec.console_size.map(|size| vec![size.rows.into(), size.columns.into()]),
-        log_config: log,
+        log_config: (log != HostConfigLogConfig::default()).then_some(log),
         restart_policy: restart(&spec.restart),
         init: spec.init,
         runtime: spec.runtime.clone(),
@@ -181,6 +180,8 @@ fn with_security(config: HostConfig, name: &str, spec: &ContainerSpec) -> Result
         cap_add: filled(spec.cap_add.clone()),
         cap_drop: filled(spec.cap_drop.clone()),
         security_opt: filled(spec.security_opt.clone()),
+        masked_paths: spec.unmasked.then(Vec::new),
+        readonly_paths: spec.unmasked.then(Vec::new),
         group_add: filled(spec.group_add.clone()),
         sysctls: map(&spec.sysctls),
         ipc_mode: spec.ipc.clone(),

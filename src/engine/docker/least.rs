@@ -17,7 +17,9 @@ pub(super) fn container(docker: &Docker, name: &str, spec: &ContainerSpec) -> Re
 
 /// Refuses a network that the engine would not make as it is described.
 pub(super) fn network(docker: &Docker, spec: &NetworkSpec) -> Result<()> {
-    let needs: &[Need] = if spec.enable_ipv4.is_some() { &[("enable_ipv4", (1, 47), "27.2")] } else { &[] };
+    // Without the field there is IPv4.
+    let needs: &[Need] =
+        if spec.enable_ipv4 == Some(false) { &[("enable_ipv4", (1, 47), "27.2")] } else { &[] };
     refuse(docker, &format!("create network {}", spec.name), needs)
 }
 

@@ -165,8 +165,8 @@ fn obsolete(
         return Some(Cause::Foreign);
     }
     shared_replaced(given, service, seen, before)
-        .or_else(|| diverged(seen, desired))
         .or_else(|| misnamed(seen, desired))
+        .or_else(|| diverged(seen, desired))
         .or_else(|| detached(given, seen, desired))
 }
 
@@ -209,11 +209,7 @@ fn diverged(seen: &Container, desired: &Desired) -> Option<Cause> {
     Some(match changed.as_slice() {
         [] => Cause::NewContent,
         [one] if one == "image" => Cause::NewImage,
-        _ => {
-            let mut changed = changed;
-            changed.dedup();
-            Cause::Changed(changed)
-        }
+        _ => Cause::Changed(changed),
     })
 }
 

@@ -199,6 +199,7 @@ fn planned(
     let given = Given { project, images, files, seen, options, order, scales, one_off };
     let decided = fate::decide(&given);
     let mut draft = Draft::new(given, decided);
+    draft.plan.warnings.extend(spec::remarks(project, &draft.given.order));
     draft.orphans();
     draft.stop_restarted();
     draft.networks();

@@ -1,5 +1,7 @@
 //! Plans from literal projects and observations; a simulated engine shows that a plan reaches its goal.
 
+mod changes;
+
 use serde_json::{Value, json};
 
 use crate::base::digest::Digest;

@@ -23,7 +23,7 @@ use super::identity::{self, Identity};
 use super::names;
 
 pub(super) use prepare::prepare;
-pub(super) use refuse::{refusals, wanted};
+pub(super) use refuse::{refusals, remarks, wanted};
 
 /// One container as it should be.
 #[derive(Clone, Debug)]

@@ -40,6 +40,11 @@ pub(super) fn fill(
     spec.extra_hosts = service.extra_hosts.iter().map(|host| host.replacen('=', ":", 1)).collect();
 }
 
+/// The key of the network that a service's container has first.
+pub(super) fn main(service: &Service) -> Option<&String> {
+    network_order(service).into_iter().next()
+}
+
 /// The keys of a service's networks in the order of joining: the highest priority first, then by name.
 fn network_order(service: &Service) -> Vec<&String> {
     let priority = |used: &Option<NetworkUse>| used.as_ref().and_then(|used| used.priority).unwrap_or(0);

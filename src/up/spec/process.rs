@@ -1,11 +1,14 @@
 //! What runs in the container, as whom, how it is watched and kept apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compose::{self, Service};
 use crate::engine::{ContainerSpec, Healthcheck, RestartPolicy};
 
 use super::super::files::{Files, seccomp_path};
+
+/// Where containers with the engine's socket have the user's logins.
+pub(super) const LOGINS_FOLDER: &str = "/run/secrets/docker";
 
 /// Fills in the keys of this group.
 pub(super) fn fill(spec: &mut ContainerSpec, service: &Service, files: &Files) {
@@ -31,15 +34,23 @@ pub(super) fn fill(spec: &mut ContainerSpec, service: &Service, files: &Files) {
         spec.log_driver.clone_from(&logging.driver);
         spec.log_options.clone_from(&logging.options);
     }
+    if service.use_api_socket {
+        // Who says where the configuration is knows what they are doing.
+        let folder = || Some(LOGINS_FOLDER.to_owned());
+        spec.env.entry("DOCKER_CONFIG".to_owned()).or_insert_with(folder);
+    }
     fill_isolation(spec, service, files);
 }
 
 fn fill_isolation(spec: &mut ContainerSpec, service: &Service, files: &Files) {
     spec.read_only = service.read_only;
     spec.privileged = service.privileged;
-    spec.cap_add.clone_from(&service.cap_add);
-    spec.cap_drop.clone_from(&service.cap_drop);
-    spec.security_opt = service.security_opt.iter().map(|option| security(option, files)).collect();
+    spec.cap_add = capabilities(&service.cap_add);
+    spec.cap_drop = capabilities(&service.cap_drop);
+    let options = service.security_opt.iter().map(|option| security(option, files));
+    let (unmasked, options) = options.partition(|option| option == "systempaths=unconfined");
+    spec.security_opt = options;
+    spec.unmasked = !Vec::is_empty(&unmasked);
     spec.group_add.clone_from(&service.group_add);
     spec.sysctls.clone_from(&service.sysctls);
     spec.storage_opt.clone_from(&service.storage_opt);
@@ -57,11 +68,8 @@ fn whole_seconds(time: std::time::Duration) -> i64 {
 }
 
 fn healthcheck(check: &compose::Healthcheck) -> Healthcheck {
-    if check.disable {
-        return Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() };
-    }
     Healthcheck {
-        test: check.test.clone(),
+        test: if check.disable { vec!["NONE".to_owned()] } else { check.test.clone() },
         interval: check.interval.map(|time| time.0),
         timeout: check.timeout.map(|time| time.0),
         start_period: check.start_period.map(|time| time.0),
@@ -70,16 +78,16 @@ fn healthcheck(check: &compose::Healthcheck) -> Healthcheck {
     }
 }
 
-/// `restart`, else `deploy.restart_policy`.
+/// `deploy.restart_policy`, else `restart`.
 fn restart(service: &Service) -> RestartPolicy {
-    if let Some(text) = &service.restart {
-        let (name, most) = text.split_once(':').unwrap_or((text, ""));
-        return policy(name, most.parse().ok());
-    }
     let deployed = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref());
-    deployed.map_or(RestartPolicy::No, |restart| {
+    if let Some(restart) = deployed {
         let most = restart.max_attempts.and_then(|most| i64::try_from(most).ok());
-        policy(restart.condition.as_deref().unwrap_or("any"), most)
+        return policy(restart.condition.as_deref().unwrap_or("any"), most);
+    }
+    service.restart.as_ref().map_or(RestartPolicy::No, |text| {
+        let (name, most) = text.split_once(':').unwrap_or((text, ""));
+        policy(name, most.parse().ok())
     })
 }
 
@@ -90,6 +98,15 @@ fn policy(name: &str, most: Option<i64>) -> RestartPolicy {
         "on-failure" => RestartPolicy::OnFailure(most),
         _ => RestartPolicy::No,
     }
+}
+
+/// Capabilities by their full names, each once and in order: `net_admin` is `CAP_NET_ADMIN`.
+fn capabilities(names: &[String]) -> Vec<String> {
+    let full = |name: &String| match name.to_uppercase() {
+        all if all == "ALL" || all.starts_with("CAP_") => all,
+        short => format!("CAP_{short}"),
+    };
+    names.iter().map(full).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A security option with `=`, a seccomp profile's text in place of its file.
@@ -127,6 +144,14 @@ mod tests {
         };
         let service = Service { deploy: Some(deployed), ..Service::default() };
         assert_eq!(restart(&service), RestartPolicy::Always);
+        let both = Service { restart: Some("on-failure".to_owned()), ..service };
+        assert_eq!(restart(&both), RestartPolicy::Always);
+    }
+
+    #[test]
+    fn capabilities_have_one_name() {
+        let names = ["net_admin", "CAP_NET_ADMIN", "all", "MKNOD"].map(str::to_owned);
+        assert_eq!(capabilities(&names), ["ALL", "CAP_MKNOD", "CAP_NET_ADMIN"]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crate::base::diag::Diagnostic;
 use crate::compose::{MountKind, Project, Service};
 
+use super::network;
+
 /// A key that is refused, and when it is in use.
 type Rule = (&'static str, fn(&Service) -> bool);
 
@@ -12,8 +14,6 @@ type Rule = (&'static str, fn(&Service) -> bool);
 const RULES: &[Rule] = &[
     ("provider", |service| service.provider.is_some()),
     ("models", |service| !service.models.is_empty()),
-    ("use_api_socket", |service| service.use_api_socket),
-    ("credential_spec", |service| service.credential_spec.is_some()),
     ("volumes", |service| {
         service.volumes.iter().any(|mount| matches!(mount.kind, MountKind::Npipe | MountKind::Cluster))
     }),
@@ -29,12 +29,49 @@ pub(in super::super) fn refusals(project: &Project, scales: &BTreeMap<String, u3
                 refused.push(refusal(project, name, key));
             }
         }
+        contradictions(project, name, service, &mut refused);
         if service.container_name.is_some() && scales.get(name).is_some_and(|scale| *scale > 1) {
             let message = format!("service `{name}` has a container_name and more than one container");
             refused.push(located(project, Diagnostic::error(message), name, "container_name"));
         }
     }
     refused
+}
+
+/// Settings of a service that no container can have together, and owners that are no numbers.
+fn contradictions(project: &Project, name: &str, service: &Service, refused: &mut Vec<Diagnostic>) {
+    let mut tell = |message: String, key: &str| {
+        refused.push(located(project, Diagnostic::error(format!("service `{name}`: {message}")), name, key));
+    };
+    let deployed = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref());
+    let counted = deployed.filter(|restart| restart.max_attempts.is_some_and(|most| most > 0));
+    if counted.is_some_and(|restart| matches!(restart.condition.as_deref(), None | Some("any"))) {
+        tell("`max_attempts` of a restart policy needs `condition: on-failure`".to_owned(), "deploy");
+    }
+    if let (Some(whole), Some(main)) = (&service.mac_address, network::main(service)) {
+        let used = service.networks.get(main).and_then(Option::as_ref);
+        if used.and_then(|used| used.mac_address.as_ref()).is_some_and(|own| own != whole) {
+            tell(format!("its `mac_address` is not that of its network `{main}`"), "mac_address");
+        }
+    }
+    for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
+        for used in uses {
+            let wrong = [&used.uid, &used.gid].into_iter().flatten().find(|id| id.parse::<u32>().is_err());
+            if let Some(wrong) = wrong {
+                tell(format!("owner and group of `{}` are numbers, and `{wrong}` is none", used.source), key);
+            }
+        }
+    }
+}
+
+/// What has no effect, by name. (Owners and modes of files that are mounted are remarked upon by `compose`.)
+pub(in super::super) fn remarks(project: &Project, services: &[&str]) -> Vec<String> {
+    let lost = |name: &&&str| {
+        let service = project.services.get(**name);
+        service.is_some_and(|service| service.mac_address.is_some() && service.network_mode.is_some())
+    };
+    let remark = |name: &&str| format!("service {name}: `mac_address` has no effect beside `network_mode`");
+    services.iter().filter(lost).map(remark).collect()
 }
 
 /// How many containers the file asks for.
@@ -62,14 +99,51 @@ mod tests {
 
     #[test]
     fn unsupported_keys_are_named() {
-        let service =
-            Service { use_api_socket: true, container_name: Some("x".to_owned()), ..Service::default() };
+        let service = Service {
+            provider: Some(Default::default()),
+            container_name: Some("x".to_owned()),
+            ..Service::default()
+        };
         let project = Project { services: [("web".to_owned(), service)].into(), ..Project::default() };
         let messages: Vec<_> = refusals(&project, &[("web".to_owned(), 2)].into())
             .into_iter()
             .map(|refusal| refusal.message)
             .collect();
-        assert_eq!(messages[0], "not supported yet: `services.web.use_api_socket`");
+        assert_eq!(messages[0], "not supported yet: `services.web.provider`");
         assert_eq!(messages.len(), 2);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let service: Service = serde_json::from_value(serde_json::json!({
+            "mac_address": "02:42:ac:11:65:45",
+            "networks": {"a": {"mac_address": "02:42:ac:11:65:46"}},
+            "deploy": {"restart_policy": {"max_attempts": 2}},
+            "configs": [{"source": "c", "uid": "nobody"}],
+        }))
+        .unwrap();
+        let project = Project { services: [("web".to_owned(), service)].into(), ..Project::default() };
+        let messages: Vec<_> =
+            refusals(&project, &BTreeMap::new()).into_iter().map(|refusal| refusal.message).collect();
+        assert_eq!(
+            messages,
+            [
+                "service `web`: `max_attempts` of a restart policy needs `condition: on-failure`",
+                "service `web`: its `mac_address` is not that of its network `a`",
+                "service `web`: owner and group of `c` are numbers, and `nobody` is none",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_no_effect_is_remarked_upon() {
+        let lost = Service {
+            mac_address: Some("02:42:ac:11:65:45".to_owned()),
+            network_mode: Some("host".to_owned()),
+            ..Service::default()
+        };
+        let project = Project { services: [("web".to_owned(), lost)].into(), ..Project::default() };
+        assert_eq!(remarks(&project, &["web"]).len(), 1);
+        assert!(remarks(&Project::default(), &["web"]).is_empty());
     }
 }

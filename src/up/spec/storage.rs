@@ -15,6 +15,9 @@ use super::{Copy, process};
 /// The permissions of a config or secret that says none.
 const FILE_MODE: u32 = 0o444;
 
+/// The engine's socket, on its own machine and in containers.
+const SOCKET: &str = "/var/run/docker.sock";
+
 /// Fills in the keys of this group. Returns what is copied into the container, and path and digest of
 /// everything that the project's files bring in.
 pub(super) fn fill(
@@ -39,9 +42,16 @@ pub(super) fn fill(
         place(spec, path, used, content, &mut copies, &mut contents);
     }
     for used in &service.configs {
-        let path = used.target.clone().unwrap_or_else(|| format!("/{}", used.source));
+        let target = used.target.as_ref().unwrap_or(&used.source);
+        let path = if target.starts_with('/') { target.clone() } else { format!("/{target}") };
         let Some(content) = files.configs.get(&used.source) else { continue };
         place(spec, path, used, content, &mut copies, &mut contents);
+    }
+    if service.use_api_socket {
+        spec.binds.push(format!("{SOCKET}:{SOCKET}:rw"));
+        // Not part of what the container is made of: logins are renewed every few hours.
+        let path = format!("{}/config.json", process::LOGINS_FOLDER);
+        copies.push(Copy { path, owner: (0, 0), mode: FILE_MODE, bytes: files.logins.clone() });
     }
     (copies, contents)
 }
@@ -61,17 +71,15 @@ fn bind(project: &Project, mount: &compose::Mount) -> Option<String> {
         }
         compose::MountKind::Volume => {
             let volume = mount.volume.clone().unwrap_or_default();
-            if volume.subpath.is_some() || !volume.labels.is_empty() {
+            if volume.subpath.is_some() || volume.nocopy || !volume.labels.is_empty() {
                 return None;
             }
-            if volume.nocopy {
-                options.push("nocopy".to_owned());
-            }
+            options.extend(mount.bind.clone().and_then(|bind| bind.selinux));
             volume_name(project, mount)?
         }
         _ => return None,
     };
-    (mount.consistency.is_none()).then(|| format!("{source}:{}:{}", mount.target, options.join(",")))
+    Some(format!("{source}:{}:{}", mount.target, options.join(",")))
 }
 
 /// The engine's name of a named volume.
@@ -192,6 +200,18 @@ mod tests {
         assert_eq!(bind(&project, &mount(compose::MountKind::Volume, None, "/d")), None);
         let strict = compose::BindOptions { create_host_path: Some(false), ..Default::default() };
         assert_eq!(bind(&project, &compose::Mount { bind: Some(strict), ..folder }), None);
+    }
+
+    #[test]
+    fn the_engines_socket_comes_with_logins_that_make_no_other_container() {
+        let mut files = Files::default();
+        files.give_logins(b"{}".to_vec());
+        let service = Service { use_api_socket: true, ..Service::default() };
+        let mut spec = ContainerSpec::default();
+        let (copies, contents) = fill(&mut spec, &Project::default(), &service, &files);
+        assert_eq!(spec.binds, ["/var/run/docker.sock:/var/run/docker.sock:rw"]);
+        assert_eq!(copies[0].path, "/run/secrets/docker/config.json");
+        assert!(contents.is_empty());
     }
 
     #[test]
