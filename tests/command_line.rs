@@ -23,7 +23,7 @@ fn mistakes_in_the_command_line_end_with_one() {
     scene.shipway(&["up", "--build", "--no-build"]).fails(1, &["cannot be used with"]);
     scene.shipway(&["--parallel", "-3", "build"]).fails(1, &["-1 or more"]);
     scene.shipway(&["up", "--watch", "--attach", "web"]).fails(1, &["not supported yet: --watch"]);
-    scene.shipway(&["exec", "-it", "web", "sh"]).fails(1, &["not supported yet: `shipway exec`"]);
+    scene.shipway(&["publish", "x"]).fails(1, &["not supported yet: `shipway publish`"]);
     let help = scene.shipway(&["up", "--help"]).ok();
     assert!(help.out.contains("--force-recreate") && help.err.is_empty());
     assert!(scene.shipway(&["version", "--short"]).ok().out.starts_with(char::is_numeric));
