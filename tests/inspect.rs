@@ -320,6 +320,7 @@ const NOT_SHOWN: &[&str] = &[
     "services",
     "name",
     "post_start",
+    "pre_start",
     "pre_stop",
 ];
 

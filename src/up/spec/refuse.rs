@@ -54,6 +54,14 @@ fn contradictions(project: &Project, name: &str, service: &Service, refused: &mu
             tell(format!("its `mac_address` is not that of its network `{main}`"), "mac_address");
         }
     }
+    for (key, hooks) in [("post_start", &service.post_start), ("pre_stop", &service.pre_stop)] {
+        if hooks.iter().any(|hook| hook.image.is_some() || hook.per_replica) {
+            tell(
+                format!("`image` and `per_replica` are for `pre_start`: `{key}` runs in each container"),
+                key,
+            );
+        }
+    }
     for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
         for used in uses {
             let wrong = [&used.uid, &used.gid].into_iter().flatten().find(|id| id.parse::<u32>().is_err());
@@ -120,6 +128,7 @@ mod tests {
             "networks": {"a": {"mac_address": "02:42:ac:11:65:46"}},
             "deploy": {"restart_policy": {"max_attempts": 2}},
             "configs": [{"source": "c", "uid": "nobody"}],
+            "post_start": [{"command": ["x"], "per_replica": true}],
         }))
         .unwrap();
         let project = Project { services: [("web".to_owned(), service)].into(), ..Project::default() };
@@ -130,6 +139,7 @@ mod tests {
             [
                 "service `web`: `max_attempts` of a restart policy needs `condition: on-failure`",
                 "service `web`: its `mac_address` is not that of its network `a`",
+                "service `web`: `image` and `per_replica` are for `pre_start`: `post_start` runs in each container",
                 "service `web`: owner and group of `c` are numbers, and `nobody` is none",
             ]
         );

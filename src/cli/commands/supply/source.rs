@@ -78,13 +78,17 @@ fn policy(service: &Service, flag: Option<Pull>) -> Option<When> {
         "build" => None,
         "always" => Some(When::Always),
         "never" => Some(When::Never),
-        "daily" => Some(When::Older(Duration::from_hours(24))),
-        "weekly" => Some(When::Older(Duration::from_hours(7 * 24))),
+        "daily" => Some(When::Older(hours(24))),
+        "weekly" => Some(When::Older(hours(7 * 24))),
         other => {
             let every = other.strip_prefix("every_").and_then(|text| quantity::duration(text).ok());
             Some(every.map_or(When::Missing, When::Older))
         }
     }
+}
+
+const fn hours(count: u64) -> Duration {
+    Duration::from_secs(count * 3600)
 }
 
 #[cfg(test)]
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_source_follows_the_file() {
-        let (none, hours) = (Choice::default(), |hours| When::Older(Duration::from_hours(hours)));
+        let (none, older) = (Choice::default(), |count| When::Older(hours(count)));
         for (policy, alone, beside_build) in [
             (None, When::Missing, Source::Build),
             (Some("missing"), When::Missing, Source::Build),
@@ -112,10 +116,10 @@ mod tests {
             (Some("never"), When::Never, Source::Build),
             (Some("refresh"), When::Missing, Source::Build),
             (Some("always"), When::Always, Source::EngineElseBuild(When::Always)),
-            (Some("daily"), hours(24), Source::EngineElseBuild(hours(24))),
-            (Some("weekly"), hours(168), Source::EngineElseBuild(hours(168))),
-            (Some("every_1d12h"), hours(36), Source::EngineElseBuild(hours(36))),
-            (Some("every_2w"), hours(336), Source::EngineElseBuild(hours(336))),
+            (Some("daily"), older(24), Source::EngineElseBuild(older(24))),
+            (Some("weekly"), older(168), Source::EngineElseBuild(older(168))),
+            (Some("every_1d12h"), older(36), Source::EngineElseBuild(older(36))),
+            (Some("every_2w"), older(336), Source::EngineElseBuild(older(336))),
         ] {
             assert_eq!(chosen(false, policy, none), Source::Engine(alone), "{policy:?}");
             assert_eq!(chosen(true, policy, none), beside_build, "{policy:?}");
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_pull_is_due_when_the_image_is_missing_or_too_old() {
-        let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+        let (hour, day) = (hours(1), hours(24));
         assert!(When::Always.due(true, Some(hour)) && !When::Never.due(false, None));
         assert!(When::Missing.due(false, None) && !When::Missing.due(true, None));
         let older = When::Older(hour);
