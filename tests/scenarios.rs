@@ -49,6 +49,7 @@ scenarios! {
     abort: "abort",
     depends_on: "depends-on",
     hooks: "hooks",
+    keepsakes: "keepsakes",
     lifecycle: "lifecycle",
     names: "names",
     networks: "networks",

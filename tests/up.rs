@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn plan(&self, project: &Project) -> shipway::up::Plan {
-        let files = Files::read(project).unwrap();
+        let files = Files::read(project, &project.services.keys().cloned().collect::<Vec<_>>()).unwrap();
         reconcile(project, &self.images(project), &files, &self.seen(), &Options::default()).unwrap()
     }
 

@@ -99,6 +99,19 @@ fn disk_advice(message: &str) -> &'static str {
 }
 
 impl EngineError {
+    /// Whether the engine refused to remove something because it is still in use: 409, or 403 for networks.
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::Refused { status: 403, message, .. } => message.contains("active endpoints"),
+            other => other.is_conflict(),
+        }
+    }
+
+    /// Whether a container is not there, or does not run any more.
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::NotFound { .. }) || self.is_conflict()
+    }
+
     /// Whether the engine refused because the object is in use or exists already (HTTP 409).
     pub const fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, .. })

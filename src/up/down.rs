@@ -54,7 +54,8 @@ pub fn down(name: &str, project: Option<&Project>, seen: &Observed, options: &Do
     for network in seen.networks.iter().filter(|network| ours(&network.labels, name)) {
         let users: Vec<_> = stay.iter().filter(|one| one.networks.contains_key(&network.name)).collect();
         if users.is_empty() {
-            let action = Action::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
+            let action =
+                Action::RemoveNetwork { required: false, id: network.id.clone(), name: network.name.clone() };
             plan.add(action, Cause::Asked("the project is taken down"), removed.clone());
         } else {
             let users: Vec<_> = users.iter().map(|one| one.name.as_str()).collect();
@@ -148,7 +149,13 @@ pub fn start(
     }
     if options.wait {
         for service in &order {
-            starting.wait(service, Until::Ready, true, Cause::Asked("waiting was asked for"));
+            // Who is there to end is waited for until it has.
+            let ends = chosen
+                .iter()
+                .flat_map(|one| conditions(one))
+                .any(|(name, condition)| name == *service && condition == "service_completed_successfully");
+            let until = if ends { Until::Completed } else { Until::Ready };
+            starting.wait(service, until, true, Cause::Asked("waiting was asked for"));
         }
     }
     Ok(starting.plan)
@@ -405,7 +412,9 @@ impl Way<'_> {
         let mut last = after;
         if runs(container) {
             let service = self.project.and_then(|project| project.services.get(service_of(container)));
-            for hook in service.into_iter().flat_map(|service| &service.pre_stop) {
+            // Nothing can be run in a container that is frozen or between two runs.
+            let hooks = service.into_iter().flat_map(|service| &service.pre_stop);
+            for hook in hooks.filter(|_| container.state == State::Running) {
                 let (container, hook) = (existing(container), Box::new(hook.clone()));
                 let action = Action::Hook { container, when: "pre_stop", hook };
                 last = vec![plan.add(action, self.cause.clone(), last)];
@@ -616,7 +625,7 @@ mod tests {
         3. service init: wait until completed, at most 5 s (web depends on it) after 1
         4. container p-web-1: start (it is exited) after 2, 3
         5. service db: wait until running or healthy, at most 5 s (waiting was asked for)
-        6. service init: wait until running or healthy, at most 5 s (waiting was asked for) after 1
+        6. service init: wait until completed, at most 5 s (waiting was asked for) after 1
         7. service web: wait until running or healthy, at most 5 s (waiting was asked for) after 4
         ");
         let problems = start(None, &seen, &named(&["nope"], false)).unwrap_err();

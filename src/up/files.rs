@@ -81,11 +81,11 @@ struct Origin<'a> {
 }
 
 impl Files {
-    /// Reads what the services of the project use. Every one that cannot be read is a diagnostic.
-    pub fn read(project: &Project) -> Result<Self, Vec<Diagnostic>> {
+    /// Reads what these services of the project use. Every one that cannot be read is a diagnostic.
+    pub fn read(project: &Project, services: &[String]) -> Result<Self, Vec<Diagnostic>> {
         let mut files = Self::default();
         let mut problems = Vec::new();
-        for (name, service) in &project.services {
+        for (name, service) in project.services.iter().filter(|(name, _)| services.contains(name)) {
             for (index, used) in service.configs.iter().enumerate() {
                 let Some(config) = project.configs.get(&used.source) else { continue };
                 let origin = Origin {
@@ -114,8 +114,9 @@ impl Files {
     }
 
     /// Whether a service gets the engine's socket, and with it the user's logins ([`Files::give_logins`]).
-    pub fn needs_logins(project: &Project) -> bool {
-        project.services.values().any(|service| service.use_api_socket)
+    pub fn needs_logins(project: &Project, services: &[String]) -> bool {
+        let services = services.iter().filter_map(|name| project.services.get(name));
+        services.into_iter().any(|service| service.use_api_socket)
     }
 
     /// The `config.json` with the user's logins for containers that get the engine's socket.
@@ -273,7 +274,7 @@ mod tests {
     fn contents_come_from_files_texts_and_variables() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), "one").unwrap();
-        let files = Files::read(&project(folder.path())).unwrap();
+        let files = Files::read(&project(folder.path()), &["web".to_owned()]).unwrap();
         assert_eq!(files.configs["file"].digest(), Digest::of("one"));
         assert_eq!(files.configs["inline"].digest(), Digest::of("text"));
         assert_eq!(files.secrets["password"].digest(), Digest::of("hunter2"));
@@ -285,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut project = project(folder.path());
         project.environment.clear();
-        let problems = Files::read(&project).unwrap_err();
+        let problems = Files::read(&project, &["web".to_owned()]).unwrap_err();
         let text: Vec<_> = problems.iter().map(|problem| problem.message.clone()).collect();
         assert_eq!(problems.len(), 2, "{text:?}");
         assert!(text[1].contains("the variable PASSWORD, which is not set"), "{text:?}");

@@ -41,6 +41,8 @@ pub(super) const VOLUME: &str = "com.docker.compose.volume";
 pub(super) const IDENTITY: &str = "dev.shipway.identity";
 /// Short digests of the parts of a container's identity, to say which of them changed.
 pub(super) const PARTS: &str = "dev.shipway.parts";
+/// The anonymous volumes that a container was handed by the one that it replaced.
+pub(super) const INHERITED: &str = "dev.shipway.inherited";
 /// `service=container id` for each service whose namespaces or volumes a container shares.
 pub(super) const SHARES: &str = "dev.shipway.shares";
 

@@ -105,6 +105,8 @@ pub enum Action {
     CreateNetwork(Box<NetworkSpec>),
     /// Removes a network by id.
     RemoveNetwork {
+        /// Whether it is an error if it is still in use; else it stays with a warning.
+        required: bool,
         /// Its id.
         id: String,
         /// Its name.
@@ -133,6 +135,13 @@ pub enum Action {
     },
     /// Makes a container.
     Create(Box<Creation>),
+    /// Copies files into a container.
+    Fill {
+        /// The container.
+        container: Target,
+        /// The files.
+        copies: Vec<Copy>,
+    },
     /// Starts a container.
     Start(Target),
     /// Stops a container.
@@ -318,6 +327,7 @@ impl Action {
             Self::RemoveVolume { name, .. } => format!("Volume {name}"),
             Self::Create(creation) => format!("Container {}", creation.name),
             Self::Start(container)
+            | Self::Fill { container, .. }
             | Self::Remove { container, .. }
             | Self::Pause(container)
             | Self::Unpause(container)
@@ -345,6 +355,7 @@ impl Action {
                 None => "create".to_owned(),
             },
             Self::Start(_) => "start".to_owned(),
+            Self::Fill { .. } => "copy its configs and secrets".to_owned(),
             Self::Remove { volumes: true, .. } => "remove".to_owned(),
             Self::Remove { volumes: false, .. } => "remove, but not its anonymous volumes".to_owned(),
             Self::Prepare(preparation) => format!("run pre_start `{}`", preparation.command()),

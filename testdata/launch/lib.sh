@@ -13,6 +13,7 @@ cd "$work/project"
 leave() {
   code=$?
   "$SHIPWAY" down --volumes --remove-orphans --timeout 0 >/dev/null 2>&1 || true
+  docker ps -aq --filter "name=^/?$project-" | xargs -r docker rm -f >/dev/null 2>&1 || true
   [ -z "${also_removed:-}" ] || docker network rm $also_removed >/dev/null 2>&1 || true
   rm -rf "$work"
   exit $code

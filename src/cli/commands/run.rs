@@ -37,11 +37,11 @@ pub(in crate::cli) fn run(context: &mut Context<'_>, flags: &Run) -> Ended {
     }
     let one = one_off(context, flags)?;
     let project = one.project(&described);
-    let files = files(context, &project)?;
     let engine = context.needed_engine()?;
     let store = context.store()?;
     let interrupts = Interrupts::catch(1)?;
     let needed = chosen(&project, services, !flags.no_deps);
+    let files = files(context, &project, &needed)?;
     let build = flags.build || flags.pull == Some(Pull::Build);
     let choice = Choice { build, no_build: false, pull: flags.pull, quiet_pull: flags.quiet_pull };
     let with = Supply {
@@ -50,6 +50,7 @@ pub(in crate::cli) fn run(context: &mut Context<'_>, flags: &Run) -> Ended {
         project: &project,
         services: &needed,
         choice,
+        ages: Default::default(),
         cancel: &interrupts.stop,
     };
     let options = options(context, flags)?;

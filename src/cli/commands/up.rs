@@ -31,12 +31,12 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
     }
     let project = context.project(&flags.services)?;
     let options = options(context, flags)?;
-    let files = files(context, &project)?;
     let engine = context.needed_engine()?;
     let store = context.store()?;
     let in_background = flags.detach || flags.no_start || flags.wait;
     let interrupts = Interrupts::catch(if in_background { 1 } else { 2 })?;
     let services = chosen(&project, &flags.services, !flags.no_deps);
+    let files = files(context, &project, &services)?;
     let attached = attached_services(&project, &services, flags)?;
     let supply_with = Supply {
         store: &store,
@@ -44,6 +44,7 @@ pub(in crate::cli) fn up(context: &mut Context<'_>, flags: &Up) -> Ended {
         project: &project,
         services: &services,
         choice: choice(flags),
+        ages: Default::default(),
         cancel: &interrupts.stop,
     };
     if context.settings.dry_run {
@@ -167,9 +168,9 @@ pub(super) fn supplied(context: &Context<'_>, with: &Supply<'_>, quiet: bool) ->
 }
 
 /// What containers get from the project's files, and the user's logins where a service asks for them.
-pub(super) fn files(context: &Context<'_>, project: &Project) -> Result<Files, Failure> {
-    let mut files = Files::read(project).map_err(Failure::Mistakes)?;
-    if Files::needs_logins(project) {
+pub(super) fn files(context: &Context<'_>, project: &Project, services: &[String]) -> Result<Files, Failure> {
+    let mut files = Files::read(project, services).map_err(Failure::Mistakes)?;
+    if Files::needs_logins(project, services) {
         let folder = context.settings.docker_config.as_deref();
         let logins = folder.map_or_else(Credentials::none, Credentials::from_folder);
         files.give_logins(logins.as_config()?);

@@ -29,10 +29,23 @@ impl Run<'_> {
             Action::Prepare(preparation) => self.prepare(preparation)?,
             Action::Hook { container, when, hook } => self.hook(container, when, hook)?,
             Action::CreateNetwork(spec) => drop(engine.create_network(spec).map_err(step)?),
-            Action::RemoveNetwork { id, .. } => drop(engine.remove_network(id).map_err(step)?),
+            Action::RemoveNetwork { id, required: true, .. } => {
+                engine.remove_network(id).map_err(step)?;
+            }
+            Action::RemoveNetwork { id, name, required: false } => {
+                self.unless_in_use(&format!("network {name}"), engine.remove_network(id)).map_err(step)?;
+            }
+            Action::Fill { container, copies } => {
+                self.copy(&container.name, &self.id(container), copies)?;
+            }
             Action::CreateVolume(spec) => engine.create_volume(spec).map_err(step)?,
-            Action::RemoveVolume { name } => drop(engine.remove_volume(name).map_err(step)?),
-            Action::RemoveImage { name } => drop(engine.remove_image(name, false).map_err(step)?),
+            Action::RemoveVolume { name } => {
+                self.unless_in_use(&format!("volume {name}"), engine.remove_volume(name)).map_err(step)?;
+            }
+            Action::RemoveImage { name } => {
+                let removed = engine.remove_image(name, false);
+                self.unless_in_use(&format!("image {name}"), removed).map_err(step)?;
+            }
             Action::Disconnect { container, network } => {
                 engine.disconnect(network, &self.id(container)).map_err(step)?;
             }
@@ -89,6 +102,18 @@ impl Run<'_> {
         Ok(created.id)
     }
 
+    /// What is still in use stays, which is said.
+    fn unless_in_use(&self, what: &str, removed: Result<bool, EngineError>) -> Result<(), EngineError> {
+        match removed {
+            Err(error) if error.is_in_use() => {
+                let text = format!("{what} stays: it is still in use");
+                self.with.events.emit(crate::base::event::Event::Warning(text));
+                Ok(())
+            }
+            removed => removed.map(drop),
+        }
+    }
+
     /// Copies files into a container.
     fn copy(&self, name: &str, id: &str, copies: &[Copy]) -> Result<(), UpError> {
         if copies.is_empty() {
@@ -138,7 +163,16 @@ impl Run<'_> {
             output.extend_from_slice(bytes);
             Ok(())
         };
-        let run = self.with.engine.exec(&self.id(target), &spec, Session::output(&mut keep));
+        let session = Session { cancel: Some(self.with.cancel), ..Session::output(&mut keep) };
+        let run = self.with.engine.exec(&self.id(target), &spec, session);
+        if self.with.cancel.is_cancelled() && when != "pre_stop" {
+            return Err(UpError::Cancelled);
+        }
+        let run = match run {
+            // It ended by itself in the meantime: there is nothing to prepare for its end.
+            Err(error) if when == "pre_stop" && error.is_gone() => return Ok(()),
+            run => run,
+        };
         let code = match run.map_err(|source| UpError::Step { what, source })? {
             Closed::Exited(0) | Closed::Detached => return Ok(()),
             Closed::Exited(code) => code,
@@ -162,15 +196,26 @@ impl Run<'_> {
         let shares = preparation.shares.iter().map(|(service, target)| (service.clone(), self.id(target)));
         let mut spec = preparation.spec.clone();
         share(&mut spec, &shares.collect::<Vec<_>>());
-        spec.volumes_from.push(self.id(&preparation.container));
-        // One of a run that was killed.
-        engine.remove(&preparation.name, true, true).map_err(step)?;
+        inherit::share(engine, &mut spec, &self.id(&preparation.container)).map_err(step)?;
+        self.remove_left_over(preparation).map_err(step)?;
         let id = engine.create(&preparation.name, &spec).map_err(step)?.id;
         let result = self.run_prepared(preparation, &id);
         match engine.remove(&id, true, true) {
             Err(source) if result.is_ok() => Err(step(source)),
             _ => result,
         }
+    }
+
+    /// Removes the container of the same hook that a run left which was killed; nobody else's.
+    fn remove_left_over(&self, preparation: &Preparation) -> Result<(), EngineError> {
+        let label = |name: &str| Some(format!("{name}={}", preparation.spec.labels.get(name)?));
+        let labels: Vec<_> = [names::PROJECT, names::HOOK].iter().filter_map(|name| label(name)).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let found = self.with.engine.containers(&labels)?;
+        for left in found.iter().filter(|one| one.name == preparation.name) {
+            self.with.engine.remove(&left.id, true, true)?;
+        }
+        Ok(())
     }
 
     fn run_prepared(&self, preparation: &Preparation, id: &str) -> Result<(), UpError> {

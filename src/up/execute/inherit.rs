@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::engine::{ContainerSpec, Engine, Mount, MountKind, MountPoint, Result};
 
+use super::super::names;
+use super::super::observe::label;
+
 /// Digits of the name that an engine gives an anonymous volume.
 const ANONYMOUS: usize = 64;
 
@@ -14,7 +17,18 @@ pub(super) fn fill(engine: &dyn Engine, spec: &mut ContainerSpec, old: &str) -> 
         return Ok(());
     }
     let declared = engine.image(&spec.image)?.map(|image| image.volumes()).unwrap_or_default();
-    hand_on(spec, &volumes, &declared);
+    let handed: Vec<_> = hand_on(spec, &volumes, &declared);
+    if !handed.is_empty() {
+        spec.labels.insert(names::INHERITED.to_owned(), handed.join(","));
+    }
+    Ok(())
+}
+
+/// Mounts the anonymous volumes of the container `of` at the same places, unless something else is there.
+pub(super) fn share(engine: &dyn Engine, spec: &mut ContainerSpec, of: &str) -> Result<()> {
+    let volumes: Vec<_> = engine.mounts(of)?.into_iter().filter(is_anonymous).collect();
+    let everywhere: Vec<_> = volumes.iter().map(|volume| volume.target.clone()).collect();
+    hand_on(spec, &volumes, &everywhere);
     Ok(())
 }
 
@@ -25,8 +39,9 @@ fn is_anonymous(mount: &MountPoint) -> bool {
 }
 
 /// The volumes go where the service has an anonymous volume, and where the image declares one and nothing
-/// else is mounted.
-fn hand_on(spec: &mut ContainerSpec, volumes: &[MountPoint], declared: &[String]) {
+/// else is mounted. The names of those that found a place.
+fn hand_on(spec: &mut ContainerSpec, volumes: &[MountPoint], declared: &[String]) -> Vec<String> {
+    let mut handed = Vec::new();
     for volume in volumes {
         let Some(name) = &volume.name else { continue };
         let taken = taken(spec, &volume.target);
@@ -42,9 +57,11 @@ fn hand_on(spec: &mut ContainerSpec, volumes: &[MountPoint], declared: &[String]
                 consistency: None,
                 kind: MountKind::Volume { no_copy: false, subpath: None, labels: BTreeMap::new() },
             }),
-            _ => {}
+            _ => continue,
         }
+        handed.push(name.clone());
     }
+    handed
 }
 
 /// Whether a bind or tmpfs lies at a path.
@@ -53,17 +70,15 @@ fn taken(spec: &ContainerSpec, target: &str) -> bool {
     spec.binds.iter().any(bound) || spec.tmpfs.contains_key(target)
 }
 
-/// Removes a container with its anonymous volumes, those too that it was handed by another one. Volumes
-/// that another container uses stay.
+/// Removes a container with its anonymous volumes, those too that it was handed by another one: its label
+/// names them. Volumes that another container uses stay.
 pub(super) fn remove(engine: &dyn Engine, container: &str) -> Result<()> {
-    let volumes = match engine.mounts(container) {
-        Ok(mounts) => mounts.into_iter().filter(is_anonymous).collect(),
-        Err(crate::engine::EngineError::NotFound { .. }) => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let heirs = engine.containers(&[names::INHERITED])?;
+    let heir = heirs.iter().find(|one| one.id == container || one.name == container);
+    let handed = heir.map_or("", |heir| label(heir, names::INHERITED));
     engine.remove(container, true, true)?;
-    for name in volumes.into_iter().filter_map(|mount| mount.name) {
-        match engine.remove_volume(&name) {
+    for name in handed.split(',').filter(|name| !name.is_empty()) {
+        match engine.remove_volume(name) {
             Ok(_) => {}
             Err(error) if error.is_conflict() => {}
             Err(error) => return Err(error),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::engine::{Engine, Result};
+use crate::engine::{Attachment, Engine, Result};
 
 use super::super::names;
 use super::super::plan::{Action, Creation, Handle, Plan, StepId};
@@ -17,6 +17,8 @@ use super::inherit;
 pub(super) enum Undo {
     /// Removes a container that was made in vain.
     Discard { id: String, name: String },
+    /// Connects a container again to a network that was not removed.
+    Reconnect { id: String, name: String, attachment: Box<Attachment> },
     /// Starts a container again.
     Revive { id: String, name: String },
     /// Removes the container that another one has replaced.
@@ -29,6 +31,9 @@ impl fmt::Display for Undo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Discard { name, .. } => write!(formatter, "remove the unfinished container {name}"),
+            Self::Reconnect { name, attachment, .. } => {
+                write!(formatter, "connect container {name} to network {} again", attachment.network)
+            }
             Self::Revive { name, .. } => write!(formatter, "start container {name} again"),
             Self::RemoveOld { name, .. } => write!(formatter, "remove the replaced container {name}"),
             Self::Rename { name, .. } => write!(formatter, "rename a container to {name}"),
@@ -50,6 +55,7 @@ pub(super) fn decide(plan: &Plan, done: &[bool], made: &BTreeMap<StepId, String>
             undo.push(Undo::Discard { id: id.clone(), name: creation.name.clone() });
         }
     }
+    undo.extend(seen.reconnected());
     undo.extend(seen.revived());
     undo
 }
@@ -108,6 +114,36 @@ impl Seen<'_> {
         rest
     }
 
+    /// Containers that were taken off a network that is still there.
+    fn reconnected(&self) -> Vec<Undo> {
+        let removed: Vec<&String> = self
+            .actions(true)
+            .filter_map(|action| match action {
+                Action::RemoveNetwork { name, .. } => Some(name),
+                _ => None,
+            })
+            .collect();
+        let mut again = Vec::new();
+        for action in self.actions(true) {
+            let Action::Disconnect { container, network } = action else { continue };
+            let Some(id) = id_of(&container.handle).filter(|_| !removed.contains(&network)) else { continue };
+            let planned = self.plan.steps.iter().find_map(|step| match &step.action {
+                Action::Connect { container: other, attachment }
+                    if other.handle == container.handle && attachment.network == *network =>
+                {
+                    Some(attachment.clone())
+                }
+                _ => None,
+            });
+            let attachment = planned.unwrap_or_else(|| {
+                let aliases = vec![container.name.clone(), container.service.clone()];
+                Box::new(Attachment { network: network.clone(), aliases, ..Attachment::default() })
+            });
+            again.push(Undo::Reconnect { id: id.to_owned(), name: container.name.clone(), attachment });
+        }
+        again
+    }
+
     /// Containers that were stopped, stay, and were to run again, or whose replacement did not start.
     fn revived(&self) -> Vec<Undo> {
         let mut revived = Vec::new();
@@ -144,6 +180,7 @@ fn id_of(handle: &Handle) -> Option<&str> {
 pub(super) fn act(engine: &dyn Engine, undo: &Undo) -> Result<()> {
     match undo {
         Undo::Discard { id, .. } | Undo::RemoveOld { id, .. } => inherit::remove(engine, id),
+        Undo::Reconnect { id, attachment, .. } => engine.connect(&attachment.network, id, attachment),
         Undo::Revive { id, .. } => engine.start(id),
         Undo::Rename { id, name } => engine.rename(id, name),
     }

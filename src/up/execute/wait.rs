@@ -111,9 +111,8 @@ fn judge(status: &Status, until: Until) -> Verdict {
     match (status.state, until) {
         (State::Exited, Until::Completed) if status.exit_code == 0 => Verdict::Fulfilled,
         (State::Exited | State::Dead | State::Removing, _) => ended(),
-        (State::Created | State::Restarting | State::Paused, _) | (State::Running, Until::Completed) => {
-            Verdict::NotYet
-        }
+        (State::Paused, _) => Verdict::Never("is paused".to_owned()),
+        (State::Created | State::Restarting, _) | (State::Running, Until::Completed) => Verdict::NotYet,
         (State::Running, Until::Healthy | Until::Ready) => match (status.health, until) {
             (Some(Health::Healthy), _) | (None, Until::Ready) => Verdict::Fulfilled,
             (Some(Health::Starting), _) => Verdict::NotYet,

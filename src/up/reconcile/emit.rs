@@ -50,9 +50,14 @@ impl<'a> Draft<'a> {
             let (seen, desired) = (member.seen, &member.desired);
             match &member.fate {
                 Fate::Keep => ready.extend(self.keep(name, seen, desired, &started)),
+                Fate::Start(cause) if seen.state == State::Paused => {
+                    let after = self.back(seen, desired, &started);
+                    ready.push(self.plan.add(Action::Unpause(existing(seen)), cause.clone(), after));
+                }
                 Fate::Start(cause) => {
                     self.put_name_right(seen, desired);
-                    let after = self.back(seen, desired, &started);
+                    let mut after = self.back(seen, desired, &started);
+                    after.extend(self.fill_again(seen, desired, cause));
                     ready.extend(self.start(name, desired, existing(seen), cause.clone(), after));
                 }
                 Fate::Restart(cause) => {
@@ -200,6 +205,13 @@ impl<'a> Draft<'a> {
         targets
     }
 
+    /// Copies the files into a container that never ran: whoever made it may have been stopped before that.
+    fn fill_again(&mut self, seen: &Container, desired: &Desired, cause: &Cause) -> Option<StepId> {
+        let needed = seen.state == State::Created && !desired.copies.is_empty();
+        let action = Action::Fill { container: existing(seen), copies: desired.copies.clone() };
+        needed.then(|| self.plan.add(action, cause.clone(), Vec::new()))
+    }
+
     /// Puts a new container in the place of an old one.
     fn replace(
         &mut self,
@@ -278,7 +290,8 @@ impl<'a> Draft<'a> {
         }
         let service = self.given.project.services.get(service_of(container));
         let hooks: Vec<Hook> = service.map(|service| service.pre_stop.clone()).unwrap_or_default();
-        for hook in hooks {
+        // Nothing can be run in a container that is frozen or between two runs.
+        for hook in hooks.into_iter().filter(|_| container.state == State::Running) {
             after = vec![self.hook(existing(container), "pre_stop", hook, cause.clone(), after)];
         }
         let action = Action::Stop { container: existing(container), timeout: self.given.options.timeout };
@@ -437,7 +450,13 @@ impl<'a> Draft<'a> {
     pub(super) fn wait_for_all(&mut self) {
         if self.given.options.wait && self.given.options.start {
             for service in self.given.order.clone() {
-                self.wait(service, Until::Ready, true, Cause::Asked("waiting was asked for"));
+                // Who is there to end is waited for until it has.
+                let ends = self.given.order.iter().any(|other| {
+                    let on = self.given.project.services[*other].depends_on.get(service);
+                    on.is_some_and(|on| on.condition == DependencyCondition::Completed)
+                });
+                let until = if ends { Until::Completed } else { Until::Ready };
+                self.wait(service, until, true, Cause::Asked("waiting was asked for"));
             }
         }
     }

@@ -128,8 +128,10 @@ fn fate(
         return Fate::Keep;
     }
     match seen.state {
-        State::Created | State::Exited => Fate::Start(Cause::NotRunning(seen.state.name().to_owned())),
-        State::Running | State::Paused | State::Restarting | State::Removing | State::Dead => {
+        State::Created | State::Exited | State::Paused => {
+            Fate::Start(Cause::NotRunning(seen.state.name().to_owned()))
+        }
+        State::Running | State::Restarting | State::Removing | State::Dead => {
             restarted(service, before).map_or(Fate::Keep, Fate::Restart)
         }
     }
@@ -220,9 +222,9 @@ fn misnamed(seen: &Container, desired: &Desired) -> Option<Cause> {
     (seen.name != desired.name && !left_over).then(|| Cause::Misnamed(seen.name.clone()))
 }
 
-/// It runs without one of its networks.
+/// It is without one of its networks. (Some engines do not list them while a container never ran.)
 fn detached(given: &Given<'_>, seen: &Container, desired: &Desired) -> Option<Cause> {
-    if seen.state != State::Running {
+    if seen.networks.is_empty() && seen.state != State::Running {
         return None;
     }
     let lost = desired.spec.networks.iter().find(|attachment| {

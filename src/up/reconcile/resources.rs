@@ -13,7 +13,7 @@ use super::super::spec;
 use super::Draft;
 use super::fate::Fate;
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     /// Every network that the services use.
     pub(super) fn networks(&mut self) {
         let used = self.used(|service| service.networks.keys().cloned().collect());
@@ -57,8 +57,17 @@ impl Draft<'_> {
             Some(found) => {
                 self.remark(&format!("network {}", found.name), found.labels.get(names::PROJECT));
                 let before = found.labels.get(names::IDENTITY);
-                if before.is_some_and(|before| *before != identity.to_string()) {
-                    self.replace_network(key, found.clone(), wanted);
+                if before.is_none_or(|before| *before == identity.to_string()) {
+                    return;
+                }
+                match self.bystanders(&found.name).as_slice() {
+                    [] => self.replace_network(key, found.clone(), wanted),
+                    others => self.plan.warnings.push(format!(
+                        "network {} was made with other options; it stays as it is, because {} use it and are not \
+                         part of this run (run `up` for the whole project, or remove them, to apply them)",
+                        found.name,
+                        others.join(", ")
+                    )),
                 }
             }
         }
@@ -114,6 +123,20 @@ impl Draft<'_> {
         self.problems.push(problem);
     }
 
+    /// The running containers on a network that this run does not decide about.
+    fn bystanders(&self, network: &str) -> Vec<String> {
+        let gone: Vec<&str> = match self.given.options.remove_orphans {
+            true => self.orphaned().iter().map(|one| one.id.as_str()).collect(),
+            false => Vec::new(),
+        };
+        let decided = |one: &&Container| {
+            let member = self.decided.get(service_of(one)).filter(|_| !is_oneoff(one));
+            member.is_some() || gone.contains(&one.id.as_str())
+        };
+        let on_it = self.given.seen.containers.iter().filter(|one| one.networks.contains_key(network));
+        on_it.filter(|one| !decided(one)).map(|one| one.name.clone()).collect()
+    }
+
     /// Takes every container of the project off a network, makes it anew, and connects those that stay.
     fn replace_network(&mut self, key: &str, found: Network, wanted: NetworkSpec) {
         let cause = Cause::NetworkReplaced(found.name.clone());
@@ -129,7 +152,7 @@ impl Draft<'_> {
             };
             off.push(self.plan.add(action, cause.clone(), stop.into_iter().collect()));
         }
-        let remove = Action::RemoveNetwork { id: found.id, name: found.name.clone() };
+        let remove = Action::RemoveNetwork { required: true, id: found.id, name: found.name.clone() };
         let remove = self.plan.add(remove, Cause::Changed(vec!["its options".to_owned()]), off);
         let create = self.plan.add(Action::CreateNetwork(Box::new(wanted)), Cause::Replaced, vec![remove]);
         self.networks.insert(key.to_owned(), create);
@@ -154,13 +177,15 @@ impl Draft<'_> {
         member.desired.spec.networks.iter().find(|attachment| attachment.network == network).cloned()
     }
 
-    /// Containers of services that the project does not have.
-    pub(super) fn orphans(&mut self) {
+    fn orphaned(&self) -> Vec<&'a Container> {
         let project = self.given.project;
         let known = |name: &str| project.services.contains_key(name) || project.disabled.contains_key(name);
-        let seen = self.given.seen;
-        let orphans: Vec<&Container> =
-            seen.containers.iter().filter(|container| !known(service_of(container))).collect();
+        self.given.seen.containers.iter().filter(|container| !known(service_of(container))).collect()
+    }
+
+    /// Containers of services that the project does not have.
+    pub(super) fn orphans(&mut self) {
+        let orphans = self.orphaned();
         if self.given.options.remove_orphans {
             for container in orphans {
                 self.remove(container, Cause::Orphan, Vec::new());

@@ -133,6 +133,7 @@ fn apply_first(seen: &mut Observed, plan: &Plan, steps: usize) {
                 container.networks.insert(attachment.network.clone(), network);
             }
             Action::Pause(_)
+            | Action::Fill { .. }
             | Action::Unpause(_)
             | Action::Kill { .. }
             | Action::Wait { .. }
@@ -651,4 +652,57 @@ fn a_one_off_is_no_member_of_its_service() {
     1. container p-web-1: create (it does not exist)
     2. container p-web-1: start (it is new) after 1
     ");
+}
+
+#[test]
+fn a_service_that_is_there_to_end_is_waited_for_until_it_has() {
+    let services = json!({
+        "init": {"image": "i"},
+        "web": {"image": "web", "depends_on": {"init": {"condition": "service_completed_successfully"}}},
+    });
+    let options = Options { wait: true, ..Options::default() };
+    let plan = plan(&project(services), &Observed::default(), &options).to_string();
+    assert!(plan.contains("service web: wait until running or healthy (waiting was asked for)"), "{plan}");
+    assert!(!plan.contains("service init: wait until running"), "{plan}");
+}
+
+#[test]
+fn a_container_that_was_not_finished_is_finished_before_it_starts() {
+    let mut project = project(json!({"web": {"image": "web", "configs": [{"source": "c"}]}}));
+    project.configs.insert("c".to_owned(), serde_json::from_value(json!({"content": "text"})).unwrap());
+    let files = Files::read(&project, &["web".to_owned()]).unwrap();
+    let run =
+        |seen: &Observed| reconcile(&project, &images(&project), &files, seen, &Options::default()).unwrap();
+    let mut seen = Observed::default();
+    // Only the network and the container are made.
+    apply_first(&mut seen, &run(&Observed::default()), 2);
+    insta::assert_snapshot!(run(&seen), @r"
+    1. container p-web-1: copy its configs and secrets (it is created)
+    2. container p-web-1: start (it is created) after 1
+    ");
+    // One that was never connected to all of its networks is replaced.
+    seen.containers[0].networks = [("other".to_owned(), "x".to_owned())].into();
+    assert!(run(&seen).to_string().contains("(it is not on network p_default)"));
+}
+
+#[test]
+fn a_frozen_container_goes_on() {
+    let project = project(json!({"web": {"image": "web", "pre_start": [{"command": ["x"]}]}}));
+    let mut seen = converged(&project);
+    seen.containers[0].state = State::Paused;
+    insta::assert_snapshot!(plan(&project, &seen, &Options::default()), @"1. container p-web-1: unpause (it is paused)");
+}
+
+#[test]
+fn a_network_that_others_use_stays_as_it_is() {
+    let services = json!({"db": {"image": "db"}, "web": {"image": "web"}});
+    let before = project(services);
+    let seen = converged(&before);
+    let mut after = before.clone();
+    after.networks.get_mut("default").unwrap().internal = true;
+    let named = Options { services: vec!["web".to_owned()], ..Options::default() };
+    let text = plan(&after, &seen, &named).to_string();
+    assert!(text.contains("network p_default was made with other options; it stays"), "{text}");
+    assert!(text.contains("p-db-1") && !text.contains("stop"), "{text}");
+    assert!(plan(&after, &seen, &Options::default()).to_string().contains("network p_default: remove"));
 }

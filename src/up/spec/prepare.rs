@@ -1,5 +1,6 @@
 //! The containers of `pre_start`: each command runs to its end in a container of its own before the
-//! service's container starts, with that one's volumes, networks, variables and files. Pure.
+//! service's container starts, with that one's volumes, networks, variables and files. Pure. (Anonymous volumes are
+//! known by name only when the container is there: `execute` puts them where this one would get others.)
 //!
 //! It has no name on the networks, no ports and no fixed addresses: it is not the service.
 
@@ -38,12 +39,6 @@ pub(in super::super) fn prepare(
     spec.restart = RestartPolicy::No;
     spec.exposed.clear();
     spec.ports.clear();
-    // Volumes, binds and tmpfs come with `volumes_from`.
-    spec.anonymous_volumes.clear();
-    spec.binds.clear();
-    spec.mounts.clear();
-    spec.tmpfs.clear();
-    spec.volumes_from.clear();
     spec.labels = service.labels.clone();
     let labels = [
         (names::PROJECT, project.name.as_str()),

@@ -62,6 +62,24 @@ fn contradictions(project: &Project, name: &str, service: &Service, refused: &mu
             );
         }
     }
+    let mut configs = service.configs.iter();
+    let copied = configs.find(|used| {
+        let config = project.configs.get(&used.source);
+        config.is_some_and(|config| config.content.is_some() || config.environment.is_some())
+    });
+    let mut secrets = service.secrets.iter();
+    let copied = copied.or_else(|| {
+        secrets
+            .find(|used| project.secrets.get(&used.source).is_some_and(|secret| secret.environment.is_some()))
+    });
+    if let Some(used) = copied.filter(|_| service.read_only) {
+        let text = format!(
+            "`{}` is no file of the host, so it is copied into the container, whose root file system is read-only: \
+             give it a `file`",
+            used.source
+        );
+        tell(text, "read_only");
+    }
     for (key, uses) in [("configs", &service.configs), ("secrets", &service.secrets)] {
         for used in uses {
             let wrong = [&used.uid, &used.gid].into_iter().flatten().find(|id| id.parse::<u32>().is_err());

@@ -5,6 +5,7 @@
 mod pull;
 mod source;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(super) struct Supply<'s> {
     /// The services that need an image.
     pub(super) services: &'s [String],
     pub(super) choice: Choice,
+    /// How long the engine has had images, as far as that was asked for.
+    pub(super) ages: RefCell<BTreeMap<String, Option<Duration>>>,
     pub(super) cancel: &'s Cancel,
 }
 
@@ -119,6 +122,11 @@ pub(super) fn foresee(context: &Context<'_>, with: &Supply<'_>) -> Result<(Image
         new.extend(missing.flat_map(|step| step.services.clone()));
         shown = text(&plan);
     }
+    for ((name, _), when) in hook_images(with, &sources) {
+        if !context.settings.offline && when.due(find(&listed, &name).is_some(), None) {
+            pulls.insert(name);
+        }
+    }
     shown.extend(pulls.into_iter().map(|name| format!("image {name}: pull\n")));
     for service in with.services {
         let name = with.project.image_of(service).unwrap_or_default();
@@ -134,7 +142,7 @@ fn is_due(with: &Supply<'_>, service: &str, when: When, listed: &[Listed]) -> Re
     let name = with.project.image_of(service).unwrap_or_default();
     let present = find(listed, &name).is_some();
     let age = match when {
-        When::Older(_) if present => age(with.engine, &name)?,
+        When::Older(_) if present => with.age(&name)?,
         _ => None,
     };
     Ok(when.due(present, age))
@@ -191,6 +199,16 @@ pub(super) fn wanted_image(project: &Project, service: &str) -> Wanted {
 }
 
 impl<'s> Supply<'s> {
+    /// How long the engine has had an image under this name; none where it does not say. Asked once.
+    fn age(&self, name: &str) -> Result<Option<Duration>, Failure> {
+        if let Some(age) = self.ages.borrow().get(name) {
+            return Ok(*age);
+        }
+        let found = age(self.engine, name)?;
+        self.ages.borrow_mut().insert(name.to_owned(), found);
+        Ok(found)
+    }
+
     fn pulling(&self, context: &'s Context<'s>) -> Pulling<'s> {
         Pulling { context, engine: self.engine, quiet: self.choice.quiet_pull, cancel: self.cancel }
     }

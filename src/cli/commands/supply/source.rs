@@ -55,8 +55,9 @@ pub(super) fn source(service: &Service, choice: Choice) -> Source {
         return Source::Engine(policy.unwrap_or(When::Missing));
     }
     match policy {
-        _ if choice.no_build => Source::Engine(When::Never),
         // Without a name of its own the image is in no registry.
+        _ if choice.no_build && service.image.is_none() => Source::Engine(When::Never),
+        policy if choice.no_build => Source::Engine(policy.unwrap_or(When::Missing)),
         Some(when @ (When::Always | When::Older(_))) if !choice.build && service.image.is_some() => {
             Source::EngineElseBuild(when)
         }
@@ -131,13 +132,14 @@ mod tests {
         let pull = Choice { pull: Some(Pull::Never), ..Choice::default() };
         assert_eq!(chosen(false, Some("always"), pull), Source::Engine(When::Never));
         let no_build = Choice { no_build: true, ..Choice::default() };
-        assert_eq!(chosen(true, Some("always"), no_build), Source::Engine(When::Never));
+        assert_eq!(chosen(true, Some("always"), no_build), Source::Engine(When::Always));
         let build = Choice { build: true, ..Choice::default() };
         assert_eq!(chosen(true, Some("always"), build), Source::Build);
         let always = Choice { pull: Some(Pull::Always), ..Choice::default() };
         assert_eq!(chosen(true, None, always), Source::EngineElseBuild(When::Always));
         let nameless = Service { image: None, ..service(true, Some("always")) };
         assert_eq!(source(&nameless, Choice::default()), Source::Build);
+        assert_eq!(source(&nameless, no_build), Source::Engine(When::Never));
     }
 
     #[test]
