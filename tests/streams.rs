@@ -312,6 +312,21 @@ fn signals_are_the_runs_and_nothing_is_left() {
 }
 
 #[test]
+fn signals_reach_a_run_on_a_terminal() {
+    let Some(scene) = scene("signalstty") else { return };
+    for (signal, expected) in [(Signal::HUP, 5), (Signal::QUIT, 6)] {
+        let terminal = Terminal::new();
+        let script = "trap 'exit 5' HUP; trap 'exit 6' QUIT; echo rea''dy; while :; do sleep 0.1; done";
+        let child = terminal.start(&scene, &["run", "--rm", "--no-deps", "web", "sh", "-c", script]);
+        terminal.shows("ready");
+        send(&child, signal);
+        assert_eq!(code(child), Some(expected));
+        terminal.is_as_before();
+        until("it is removed", || scene.container("web").is_none());
+    }
+}
+
+#[test]
 fn a_run_on_a_terminal_goes_on_when_it_is_left() {
     let Some(scene) = scene("runtty") else { return };
     let terminal = Terminal::new();
@@ -383,6 +398,12 @@ fn cp_copies_both_ways_with_dockers_rules() {
         (read("back/sub/b"), read("back/src/link"), read("back/renamed")),
         ("two\n".into(), "one\n".into(), "one\n".into())
     );
+    scene.shipway(&["cp", "db:/new/sub/..", "dots"]).ok();
+    assert_eq!((read("dots/a"), read("dots/src/sub/b")), ("one\n".into(), "two\n".into()));
+    scene.shipway(&["cp", "db:/new/sub/.", "dots"]).ok();
+    assert_eq!(read("dots/b"), "two\n");
+    scene.shipway(&["cp", "-L", "db:/new/link", "dots"]).ok();
+    assert_eq!(read("dots/link"), "one\n");
     scene.shipway(&["cp", "db:/new", "src/a"]).fails(1, &["cannot copy directory"]);
     scene.shipway(&["cp", "db:/new/a", "nowhere/"]).fails(1, &["no such directory"]);
     scene.shipway(&["cp", "db:/new/a", "nowhere/x"]).fails(1, &["invalid output path", "does not exist"]);

@@ -69,7 +69,7 @@ impl Interrupts {
     }
 }
 
-/// Passes signals on by `send` while `work` runs. Who has asked for the end three times is not asked to
+/// Passes signals on by `send` while `work` runs, which do not end us then. Who has asked for the end three times is not asked to
 /// wait any longer: `give_up` is called then.
 pub(super) fn forwarding<T>(
     send: &(dyn Fn(&str) + Sync),
@@ -91,7 +91,7 @@ pub(super) fn forwarding<T>(
                 }
             }
         });
-        let closed = Closes(caught);
+        let closed = (terminal::Spared::begin(), Closes(caught));
         let result = work();
         drop(closed);
         result

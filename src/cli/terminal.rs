@@ -2,9 +2,11 @@
 //!
 //! In raw mode every key goes to that process, Ctrl-C too. The settings of before are kept in one place and
 //! put back on every way out: when [`Raw`] is dropped, in a panic, on a signal that ends us, and by
-//! [`restore`], which whoever leaves the process at once calls first.
+//! [`restore`], which whoever leaves the process at once calls first. Signals that are passed on to a
+//! process in a container do not end us: [`Spared`] says so.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
@@ -16,6 +18,9 @@ use crate::engine::{AskSize, TerminalSize};
 
 /// The settings of before, while the terminal is raw.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// How many [`Spared`] live.
+static SPARED: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether somebody types on a terminal.
 pub(super) fn stdin_is_terminal() -> bool {
@@ -65,6 +70,30 @@ pub(super) fn restore() {
     }
 }
 
+/// While this lives, SIGHUP and SIGQUIT are somebody else's and do not end the process. To be made after
+/// that somebody listens, and to be dropped before they stop.
+#[derive(Debug)]
+pub(super) struct Spared(());
+
+impl Spared {
+    /// Leaves the signals to somebody else.
+    pub(super) fn begin() -> Self {
+        SPARED.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Spared {
+    fn drop(&mut self) {
+        SPARED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether the signals that end us are somebody else's now.
+fn spared() -> bool {
+    SPARED.load(Ordering::SeqCst) > 0
+}
+
 /// Sees to it, once, that a panic and the signals that nobody else catches do not leave a raw terminal.
 fn watch() -> io::Result<()> {
     static WATCHED: Once = Once::new();
@@ -77,7 +106,7 @@ fn watch() -> io::Result<()> {
         }));
         result = Signals::new([SIGHUP, SIGQUIT]).and_then(|mut signals| {
             let wait = move || {
-                for signal in signals.forever() {
+                for signal in signals.forever().filter(|_| !spared()) {
                     restore();
                     let _ = emulate_default_handler(signal);
                 }
@@ -86,4 +115,18 @@ fn watch() -> io::Result<()> {
         });
     });
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_spared_until_the_last_one_is_dropped() {
+        let (first, second) = (Spared::begin(), Spared::begin());
+        drop(first);
+        assert!(spared());
+        drop(second);
+        assert!(!spared());
+    }
 }

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::model::{Mount, MountKind, Project, Service, WatchAction};
 use crate::base::diag::Diagnostic;
 
+/// The most containers of one service. One engine runs fewer, and a slip of the finger asks for more.
+pub const MOST_REPLICAS: u32 = 10_000;
+
 /// Mistakes in what the user wrote; of what is in `unclear` another mistake was told already.
 pub(super) fn before(project: &Project, unclear: &BTreeSet<String>) -> Vec<Diagnostic> {
     let mut found = Found { project, mistakes: Vec::new() };
@@ -159,6 +162,11 @@ impl Found<'_> {
             }
         }
         let counted = service.deploy.as_ref().and_then(|deploy| deploy.replicas).or(service.scale);
+        if counted.is_some_and(|count| count > MOST_REPLICAS) {
+            let key = if service.scale.is_some() { "scale" } else { "deploy" };
+            let message = format!("the service `{name}` asks for more than {MOST_REPLICAS} containers");
+            self.tell(message, &["services", name, key]);
+        }
         if service.container_name.is_some() && counted.is_some_and(|count| count > 1) {
             let message = format!("`container_name` allows one container of the service `{name}` only");
             let other = if service.scale.is_some() { "scale" } else { "deploy" };

@@ -34,6 +34,7 @@ mod yaml;
 pub use flags::{env_file, short_mount, short_ports};
 pub use hash::service_hash;
 pub use load::{Disk, Loaded, Options, has_file, load};
+pub use meaning::MOST_REPLICAS;
 pub use model::*;
 pub use outline::{Outline, outline};
 pub use print::{to_json, to_yaml, value_to_yaml};

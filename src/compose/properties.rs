@@ -180,6 +180,8 @@ fn hostile_files_are_refused() {
         "a: ".repeat(50_000),
         "&a [*a]".to_owned(),
         "\0".repeat(1000),
+        "services: {a: {image: x, scale: 4294967295}}".to_owned(),
+        "services: {a: {image: x, deploy: {replicas: 10001}}}".to_owned(),
     ] {
         assert!(read(&[("compose.yaml", &text)], |_| ()).is_err());
     }

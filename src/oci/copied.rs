@@ -1,8 +1,8 @@
 //! The user's files as a tar for a container, and a container's tar as files of the user: for `cp`.
 //!
 //! [`pack_files`] walks what is there and streams it under another name; [`unpack_files`] writes the
-//! members below one folder, which no name and no link of them leaves. Neither holds more than a piece of a
-//! file. Where things go is decided by who calls.
+//! members below one folder, which no name and no link of them leaves, and takes only what was asked for.
+//! Neither holds more than a piece of a file. Where things go is decided by who calls.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::layer::unpack_copied;
 use super::tarball::{Kind, Member, Writer};
-use super::{OciError, UnpackLimits};
+use super::{OciError, Received, UnpackLimits};
 use crate::base::fs::{AtPath, PathError, RootDir};
 
 /// Bytes of a file that are held at once.
@@ -30,15 +30,16 @@ pub fn pack_files(path: &Path, name: &OsStr, out: &mut dyn Write) -> Result<(), 
 
 /// Writes the members of the tar that `reader` yields below `folder`, as the user's own. A file takes the
 /// place of a file or a link; a folder and a file never take each other's. Devices are refused and extended
-/// attributes dropped. The first component `from` of the names becomes `to`.
+/// attributes dropped; refused are also members that `received` does not name, and hard links to what the tar
+/// did not bring.
 pub fn unpack_files(
     reader: &mut dyn Read,
     folder: &RootDir,
-    rename: Option<(&OsStr, &OsStr)>,
+    received: &Received<'_>,
 ) -> Result<(), OciError> {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let limits = UnpackLimits { bytes: u64::MAX, entries: u64::MAX };
-    unpack_copied(reader, folder, own, rename, &limits)
+    unpack_copied(reader, folder, own, received, &limits)
 }
 
 struct Packer<'o> {
@@ -165,8 +166,9 @@ mod tests {
     }
 
     fn unpack(bytes: &[u8], folder: &Path, rename: Option<(&str, &str)>) -> Result<(), OciError> {
-        let rename = rename.map(|(from, to)| (OsStr::new(from), OsStr::new(to)));
-        unpack_files(&mut &*bytes, &RootDir::open(folder).unwrap(), rename)
+        let (base, name) = rename.unwrap_or((".", "."));
+        let received = Received { base: OsStr::new(base), name: OsStr::new(name), set_ids: false };
+        unpack_files(&mut &*bytes, &RootDir::open(folder).unwrap(), &received)
     }
 
     fn tar(members: &[(Member, &[u8])]) -> Vec<u8> {
@@ -243,23 +245,74 @@ mod tests {
             vec![other("h", Kind::HardLink(b"../secret".to_vec()))],
             vec![other("null", Kind::CharacterDevice(1, 3))],
             vec![other("disk", Kind::BlockDevice(8, 0))],
+            vec![other("abs", Kind::Symlink(target)), other("abs/below", Kind::File)],
+            vec![other("up", Kind::Symlink(b"../..".to_vec())), other("up/x/too", Kind::File)],
         ];
         for members in refused {
             assert!(unpack(&tar(&members), &folder, None).is_err(), "{members:?}");
         }
-        let bent = [
-            other("abs", Kind::Symlink(target)),
-            other("abs/below", Kind::File),
-            other("up", Kind::Symlink(b"../../../..".to_vec())),
-            other("up/too", Kind::File),
-            other("secret", Kind::Symlink(b"../secret".to_vec())),
-            other("secret", Kind::File),
-        ];
+        let bent = [other("secret", Kind::Symlink(b"../secret".to_vec())), other("secret", Kind::File)];
         unpack(&tar(&bent), &folder, None).unwrap();
         let mut names: Vec<_> =
             fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["in", "secret"]);
         assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "s");
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_written() {
+        let to = tempfile::tempdir().unwrap();
+        fs::create_dir(to.path().join("keys")).unwrap();
+        fs::write(to.path().join("id"), "key").unwrap();
+        fs::set_permissions(to.path().join("id"), fs::Permissions::from_mode(0o600)).unwrap();
+        let through = [other("hosts", Kind::Symlink(b"keys".to_vec())), other("hosts/id", Kind::File)];
+        let refused = [
+            vec![other("hosts", Kind::File), other("authorized_keys", Kind::File)],
+            vec![other("hosts-too", Kind::File)],
+            vec![other(".", Kind::Directory)],
+            vec![other("hosts", Kind::HardLink(b"id".to_vec()))],
+            vec![other("hosts", Kind::HardLink(b"hosts/../id".to_vec()))],
+            through.to_vec(),
+        ];
+        for members in refused {
+            assert!(unpack(&tar(&members), to.path(), Some(("hosts", "hosts"))).is_err(), "{members:?}");
+        }
+        assert!(!to.path().join("authorized_keys").exists() && !to.path().join("keys/id").exists());
+        assert_eq!(fs::metadata(to.path().join("id")).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_hard_link_leads_only_to_what_the_archive_brought_and_changes_nothing_of_it() {
+        let to = tempfile::tempdir().unwrap();
+        fs::write(to.path().join("id"), "key").unwrap();
+        fs::set_permissions(to.path().join("id"), fs::Permissions::from_mode(0o600)).unwrap();
+        let link = |name: &str, to: &str| {
+            let kind = Kind::HardLink(to.as_bytes().to_vec());
+            (Member { mode: 0o4777, ..Member::new(name, kind) }, &b""[..])
+        };
+        let error = unpack(&tar(&[link("innocent", "id")]), to.path(), None).unwrap_err();
+        assert!(error.to_string().contains("did not bring"), "{error}");
+        let own = Member { mode: 0o640, ..Member::new("own", Kind::File) };
+        unpack(&tar(&[(own, b""), link("same", "own")]), to.path(), None).unwrap();
+        let stat = |name: &str| fs::metadata(to.path().join(name)).unwrap();
+        assert_eq!((stat("id").mode() & 0o7777, stat("id").nlink()), (0o600, 1));
+        assert_eq!((stat("own").mode() & 0o7777, stat("own").nlink()), (0o640, 2));
+    }
+
+    #[test]
+    fn files_lose_what_lets_others_act_as_the_user() {
+        let to = tempfile::tempdir().unwrap();
+        let members = [
+            (Member { mode: 0o6755, ..Member::new("program", Kind::File) }, &b""[..]),
+            (Member { mode: 0o1770, ..Member::new("folder", Kind::Directory) }, &b""[..]),
+            (Member { mode: 0o620, ..Member::new("pipe", Kind::Fifo) }, &b""[..]),
+        ];
+        unpack(&tar(&members), to.path(), None).unwrap();
+        let mode = |name: &str| fs::metadata(to.path().join(name)).unwrap().mode() & 0o7777;
+        assert_eq!([mode("program"), mode("folder"), mode("pipe")], [0o755, 0o1770, 0o620]);
+        let kept = Received { base: OsStr::new("."), name: OsStr::new("."), set_ids: true };
+        unpack_files(&mut &*tar(&members), &RootDir::open(to.path()).unwrap(), &kept).unwrap();
+        assert_eq!(mode("program"), 0o6755);
     }
 }

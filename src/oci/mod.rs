@@ -43,7 +43,7 @@ pub use image::{
 };
 pub use import::{Imported, import_rootfs};
 pub use layer::{
-    LayerOptions, LayerTar, Times, UnpackLimits, copy_tree, unpack_layer, write_layer, write_tree,
+    LayerOptions, LayerTar, Received, Times, UnpackLimits, copy_tree, unpack_layer, write_layer, write_tree,
 };
 pub use packed::{Packing, packed_layer};
 pub use platform::{InvalidPlatform, Platform};

@@ -117,9 +117,31 @@ pub fn split(path: &str) -> (&str, &str) {
     }
 }
 
+/// The first component of the names in the archive that an engine makes of a path; `.`: none of its own.
+pub fn name_in_archive(path: &str) -> &str {
+    if only_content(path) {
+        return ".";
+    }
+    let mut names = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.last().unwrap_or(&".")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_is_called_after_what_was_asked_for() {
+        let names = ["/etc/hosts", "/x/", "/x/.", "/", "/a/b/..", "/a/..", "/d/../x"].map(name_in_archive);
+        assert_eq!(names, ["hosts", "x", ".", ".", "a", ".", "x"]);
+    }
 
     #[test]
     fn one_side_is_a_service() {

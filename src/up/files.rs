@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::base::diag::Diagnostic;
@@ -222,17 +223,32 @@ fn content(
     }
 }
 
-/// The digest of a file, or of a folder's files with their names.
+/// The digest of a file, or of a folder's files with their names. Links are followed, into each folder once;
+/// what is neither file nor folder counts by what it is and is never opened, which could block for ever.
 fn host_digest(path: &Path) -> io::Result<Digest> {
-    if !fs::metadata(path)?.is_dir() {
+    digest_once(path, &mut BTreeMap::new())
+}
+
+/// [`host_digest`] where the folders `seen`, by device and inode, were reached in that order.
+fn digest_once(path: &Path, seen: &mut BTreeMap<(u64, u64), usize>) -> io::Result<Digest> {
+    let stat = fs::metadata(path)?;
+    if stat.is_file() {
         return Digest::of_reader(&mut fs::File::open(path)?).map(|(digest, _)| digest);
     }
+    if !stat.is_dir() {
+        return Ok(Digest::of(format!("shipway special file {:o} {}", stat.mode() & 0o170_000, stat.rdev())));
+    }
+    let order = seen.len();
+    if let Some(before) = seen.get(&(stat.dev(), stat.ino())) {
+        return Ok(Digest::of(format!("shipway folder {before}")));
+    }
+    seen.insert((stat.dev(), stat.ino()), order);
     let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     let mut hasher = crate::base::digest::FieldHasher::new("shipway config folder");
     for entry in entries {
         hasher.field(entry.file_name().as_encoded_bytes());
-        hasher.field(host_digest(&entry.path())?.as_bytes());
+        hasher.field(digest_once(&entry.path(), seen)?.as_bytes());
     }
     Ok(hasher.finish())
 }
@@ -279,6 +295,25 @@ mod tests {
         assert_eq!(files.configs["inline"].digest(), Digest::of("text"));
         assert_eq!(files.secrets["password"].digest(), Digest::of("hunter2"));
         assert!(!format!("{files:?}").contains("hunter2"), "a secret never reaches a log");
+    }
+
+    #[test]
+    fn folders_are_read_with_their_links_but_not_in_circles() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("a/sub")).unwrap();
+        fs::write(at("a/file"), "one").unwrap();
+        std::os::unix::fs::symlink("../file", at("a/sub/link")).unwrap();
+        let before = host_digest(&at("a")).unwrap();
+        fs::write(at("a/file"), "two").unwrap();
+        assert_ne!(host_digest(&at("a")).unwrap(), before);
+        let once = host_digest(&at("a")).unwrap();
+        for link in 0..60 {
+            std::os::unix::fs::symlink("..", at(&format!("a/sub/up{link}"))).unwrap();
+        }
+        assert_ne!(host_digest(&at("a")).unwrap(), once);
+        let special = ["/dev/null", "/dev/zero"].map(|path| host_digest(Path::new(path)).unwrap());
+        assert_ne!(special[0], special[1], "they are not read");
     }
 
     #[test]

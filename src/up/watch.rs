@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
 use crate::base::cancel::Cancel;
 use crate::engine::{
     self, Container, Engine, EngineError, Happening, HappeningOptions, Processes, State, Usage,
@@ -222,22 +225,59 @@ pub fn wait_all(
     told: &mut dyn FnMut(&str, i64),
     cancel: &Cancel,
 ) -> engine::Result<Option<i64>> {
+    wait_each(&|id, done| engine.wait(id, done), ids, told, cancel)
+}
+
+/// [`wait_all`] by `wait`, whose flag is set when `cancel` is, and when one of the others has failed.
+fn wait_each(
+    wait: &(dyn Fn(&str, &Cancel) -> engine::Result<Option<i64>> + Sync),
+    ids: &[&str],
+    told: &mut dyn FnMut(&str, i64),
+    cancel: &Cancel,
+) -> engine::Result<Option<i64>> {
+    let done = Cancel::new().map_err(EngineError::Runtime)?;
+    if cancel.is_cancelled() {
+        done.cancel();
+    }
     thread::scope(|scope| {
         let (sender, ends) = mpsc::channel();
+        let done = &done;
         for &id in ids {
             let sender = sender.clone();
             // Nobody waits any more where this fails.
-            scope.spawn(move || drop(sender.send((id, engine.wait(id, cancel)))));
+            scope.spawn(move || drop(sender.send((id, wait(id, done)))));
         }
         drop(sender);
-        let mut last = None;
+        scope.spawn(move || pass_on(cancel, done));
+        let mut last = Ok(None);
         for (id, end) in ends {
-            let Some(code) = end? else { return Ok(None) };
-            told(id, code);
-            last = Some(code);
+            match end {
+                Ok(Some(code)) => {
+                    told(id, code);
+                    last = Ok(Some(code));
+                }
+                other => {
+                    last = other;
+                    break;
+                }
+            }
         }
-        Ok(last)
+        done.cancel();
+        last
     })
+}
+
+/// Sets `done` when `cancel` is set, unless it is set before.
+fn pass_on(cancel: &Cancel, done: &Cancel) {
+    while !cancel.is_cancelled() && !done.is_cancelled() {
+        let mut flags = [PollFd::new(cancel, PollFlags::IN), PollFd::new(done, PollFlags::IN)];
+        match poll(&mut flags, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Not to be able to wait is no reason to stop: the ends are told all the same.
+            Err(_) => return,
+        }
+    }
+    done.cancel();
 }
 
 fn keep(failed: &Mutex<engine::Result<()>>, result: engine::Result<()>) {
@@ -340,5 +380,25 @@ mod tests {
         assert_eq!(told.len(), 2);
         cancel.cancel();
         assert_eq!(wait_all(&engine, &ids, &mut |_, _| (), &cancel).unwrap(), None);
+    }
+
+    #[test]
+    fn one_failed_wait_and_a_cancel_end_the_others() {
+        let until_done = |done: &Cancel| {
+            poll(&mut [PollFd::new(done, PollFlags::IN)], None).unwrap();
+            Ok(None)
+        };
+        let cancel = Cancel::new().unwrap();
+        let wait = |id: &str, done: &Cancel| match id {
+            "gone" => Err(EngineError::NotFound { action: "wait".to_owned(), message: String::new() }),
+            _ => until_done(done),
+        };
+        let error = wait_each(&wait, &["runs", "gone"], &mut |_, _| (), &cancel).unwrap_err();
+        assert!(matches!(error, EngineError::NotFound { .. }));
+        let stopped = |_: &str, done: &Cancel| {
+            cancel.cancel();
+            until_done(done)
+        };
+        assert_eq!(wait_each(&stopped, &["a", "b"], &mut |_, _| (), &cancel).unwrap(), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is copied flows as a tar from one side to the other and is never held. Where it goes is decided by
 //! `up::copy`, with docker's rules; here is asked what lies on either side. What a container sends is not
-//! trusted: it is unpacked below one folder of the user's and cannot leave it.
+//! trusted: it is unpacked below one folder of the user's, cannot leave it and brings only what was asked for.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -15,8 +15,10 @@ use crate::base::fs::{AtPath, RootDir};
 use crate::cli::args::Cp;
 use crate::cli::failure::Failure;
 use crate::engine::{Container, CopyRules, Docker, Engine, PathKind};
-use crate::oci::{OciError, pack_files, unpack_files};
-use crate::up::copy::{Direction, Placement, There, direction, only_content, place, split, wants_folder};
+use crate::oci::{OciError, Received, pack_files, unpack_files};
+use crate::up::copy::{
+    Direction, Placement, There, direction, name_in_archive, only_content, place, split, wants_folder,
+};
 use crate::up::{Members, members, observe};
 
 use super::session::not_running;
@@ -116,12 +118,14 @@ impl Work<'_> {
             }
             Failure::Path(error)
         })?;
-        let base = if only_content(&from) { "." } else { split(&from).1 };
-        let name = placement.name.or(called).filter(|name| name != base);
-        let rename = name.as_ref().map(|name| (OsStr::new(base), OsStr::new(name.as_str())));
+        let base = name_in_archive(&from);
+        let name = placement.name.or(called).unwrap_or_else(|| base.to_owned());
+        // As root's, they would act for root.
+        let set_ids = self.flags.archive || !rustix::process::geteuid().is_root();
+        let received = Received { base: OsStr::new(base), name: OsStr::new(&name), set_ids };
         let mut failed = None;
         let copied = self.engine.copy_out(&container.name, &from, &mut |archive| {
-            unpack_files(archive, &folder, rename).map_err(|error| kept(error, &mut failed))
+            unpack_files(archive, &folder, &received).map_err(|error| kept(error, &mut failed))
         });
         failed.map_or(Ok(()), Err)?;
         Ok(copied?)

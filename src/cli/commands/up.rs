@@ -9,7 +9,7 @@ use crate::cli::args::{Ansi, Create, Progress, Pull, Scale, Up};
 use crate::cli::failure::{Failure, STOPPED};
 use crate::cli::render::LogView;
 use crate::cli::signals::Interrupts;
-use crate::compose::Project;
+use crate::compose::{MOST_REPLICAS, Project};
 use crate::engine::Docker;
 use crate::oci::Credentials;
 use crate::store::Store;
@@ -267,7 +267,14 @@ fn scales(texts: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
         Some((service.to_owned(), count.parse().ok()?))
     };
     let wrong = |text: &String| Failure::Usage(format!("{text} is not of the form SERVICE=N"));
-    texts.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
+    let counted: BTreeMap<String, u32> =
+        texts.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect::<Result<_, _>>()?;
+    match counted.iter().find(|(_, count)| **count > MOST_REPLICAS) {
+        Some((service, count)) => Err(Failure::Usage(format!(
+            "{service}={count} is more than {MOST_REPLICAS} containers of one service: ask for fewer"
+        ))),
+        None => Ok(counted),
+    }
 }
 
 /// The width of the longest name that a container of the project shows in the logs.
@@ -338,5 +345,7 @@ mod tests {
         let texts = |texts: &[&str]| scales(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
         assert_eq!(texts(&["web=3"]).unwrap()["web"], 3);
         assert!(texts(&["web"]).is_err() && texts(&["web=-1"]).is_err());
+        assert_eq!(texts(&["web=10000"]).unwrap()["web"], 10_000);
+        assert!(texts(&["web=4294967295"]).is_err());
     }
 }

@@ -366,6 +366,9 @@ fn header(name: &str, arguments: &[Value]) -> Value {
     subject.cloned().unwrap_or_default()
 }
 
+/// The most columns that `pad` adds on one side.
+const WIDEST_PAD: usize = 1000;
+
 fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let text = |at: usize| arguments.get(at).map(printed).unwrap_or_default();
     let number = |at: usize| arguments.get(at).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
@@ -386,6 +389,9 @@ fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("upper", 1) => text(0).to_uppercase().into(),
         ("pad", 3) => {
             let (before, after) = (number(1).ok_or_else(wrong)?, number(2).ok_or_else(wrong)?);
+            if before.max(after) > WIDEST_PAD {
+                return Err(format!("the template pads by more than {WIDEST_PAD} columns: pad by less"));
+            }
             if text(0).is_empty() {
                 text(0).into()
             } else {
@@ -546,6 +552,7 @@ mod tests {
             ("{{$x}}", "variables"),
             ("{{.Name |}}", "beside a `|`"),
             ("{{pad .Name}}", "wrong arguments"),
+            ("{{pad .Name 99999999999 1}}", "pads by more than 1000 columns"),
         ] {
             let error = listing(&LISTING, format, &items()).unwrap_err();
             assert!(error.contains(said), "{format}: {error}");

@@ -95,7 +95,7 @@ impl Answer {
             let text = line.trim().split(';').next().unwrap_or_default();
             let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a chunk of the answer has no length");
             let length = u64::from_str_radix(text, 16).map_err(|_| wrong())?;
-            if length == 0 || bytes.len() as u64 + length > LONGEST_MESSAGE {
+            if length == 0 || length.saturating_add(bytes.len() as u64) > LONGEST_MESSAGE {
                 return Ok(bytes);
             }
             (&mut self.stream).take(length).read_to_end(&mut bytes).await?;
@@ -185,6 +185,8 @@ mod tests {
         let chunked =
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n4\r\n{\"a\"\r\n3\r\n:1}\r\n0\r\n\r\n";
         assert_eq!(read(chunked).1.unwrap(), b"{\"a\":1}");
+        let endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nffffffffffffffff\r\nb";
+        assert_eq!(read(endless).1.unwrap(), b"a", "what is beyond every limit is not read");
         assert_eq!(read(b"HTTP/1.1 101 UPGRADED\r\n\r\n\x00\x01raw").1.unwrap(), b"\x00\x01raw");
         assert!(read(b"").0.is_err() && read(b"SSH-2.0\r\n\r\n").0.is_err());
     }

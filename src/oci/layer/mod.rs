@@ -11,7 +11,7 @@ mod write;
 mod xattrs;
 
 pub use folder::copy_tree;
-pub use unpack::{UnpackLimits, unpack_layer};
+pub use unpack::{Received, UnpackLimits, unpack_layer};
 pub(super) use unpack::{unpack_copied, unpack_dated, unpack_onto};
 pub use write::{LayerOptions, Times, write_layer, write_tree};
 

@@ -6,9 +6,10 @@
 //! so the umask does not matter. The times of folders are set last, because filling a folder changes them.
 //!
 //! [`unpack_onto`] is the same for the archives of ADD, whose members go over what is there: they delete
-//! nothing, and a name that leads out is refused instead of being bent.
+//! nothing, and a name that leads out is refused instead of being bent. [`unpack_copied`] trusts least: the
+//! folder is the user's, others may write there too, and the tar comes from a container.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -100,39 +101,50 @@ pub(in crate::oci) fn unpack_onto(
     unpacker.set_folder_times()
 }
 
+/// What a container was asked for, and how its files are to lie in the user's folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The first component that every name has to have; `.`: any, below what is to be `name`.
+    pub base: &'a OsStr,
+    /// What the first component becomes; `.` with a base of `.`: the names stay as they are.
+    pub name: &'a OsStr,
+    /// Whether files keep set-user-ID and set-group-ID, with the user's own ids.
+    pub set_ids: bool,
+}
+
 /// Unpacks the plain tar that `reader` yields onto what is in `tree`, as `cp` does: no folder takes the
 /// place of a file and no file that of a folder, devices are refused, extended attributes dropped, and every name
-/// counts. All belongs to `owner`. The first component `from` of names becomes `to`.
+/// counts. All belongs to `owner`. Refused are also names that were not asked for, ways through links, and
+/// hard links to what the tar itself did not bring.
 pub(in crate::oci) fn unpack_copied(
     reader: &mut dyn Read,
     tree: &RootDir,
     owner: (u32, u32),
-    rename: Option<(&OsStr, &OsStr)>,
+    received: &Received<'_>,
     limits: &UnpackLimits,
 ) -> Result<(), OciError> {
     let mut reader = Reader::new(io::BufReader::with_capacity(1 << 17, reader));
-    let mut unpacker = Unpacker::new(tree, Form::Copied(owner), limits);
+    let mut unpacker = Unpacker::new(tree, Form::Copied { owner, set_ids: received.set_ids }, limits);
     while let Some(mut member) = reader.next().map_err(unreadable)? {
         // A capability is for the container's user, not for the host's.
         member.xattrs.clear();
-        if let Some((from, to)) = rename {
-            member.path = renamed(&member.path, from, to);
-            if let Kind::HardLink(target) = &mut member.kind {
-                *target = renamed(target, from, to);
-            }
+        member.path = received.placed(&member.path)?;
+        if let Kind::HardLink(target) = &mut member.kind {
+            *target = received.placed(target)?;
         }
         unpacker.copied(&member, &mut reader)?;
     }
     unpacker.set_folder_times()
 }
 
-/// A name with another first component; `.` stands before every name that has none.
-fn renamed(name: &[u8], from: &OsStr, to: &OsStr) -> Vec<u8> {
-    let path = inside(name);
-    let rest = if from == "." { Some(path.as_path()) } else { path.strip_prefix(from).ok() };
-    match rest {
-        Some(rest) => Path::new(to).join(rest).into_os_string().into_vec(),
-        None => name.to_vec(),
+impl Received<'_> {
+    /// The name that a member gets.
+    fn placed(&self, name: &[u8]) -> Result<Vec<u8>, OciError> {
+        let path = within(name).ok_or_else(|| refused(name, "it lies outside of the archive"))?;
+        let rest = if self.base == "." { Some(path.as_path()) } else { path.strip_prefix(self.base).ok() };
+        let rest = rest.ok_or_else(|| refused(name, "it is not what was asked for"))?;
+        let placed = if self.name == "." { rest.to_owned() } else { Path::new(self.name).join(rest) };
+        Ok(placed.into_os_string().into_vec())
     }
 }
 
@@ -162,7 +174,12 @@ enum Form<'a> {
     /// Files for a tree that is there, with the owner that all of them get.
     Archive(Option<(u32, u32)>),
     /// Files of a container, for a folder of the user's.
-    Copied((u32, u32)),
+    Copied {
+        /// The user and group that all of them get.
+        owner: (u32, u32),
+        /// Whether files keep set-user-ID and set-group-ID.
+        set_ids: bool,
+    },
 }
 
 struct Unpacker<'a> {
@@ -173,6 +190,8 @@ struct Unpacker<'a> {
     folders: BTreeMap<PathBuf, Timestamps>,
     /// The folder of the last entry: entries of one folder mostly follow each other.
     parent: Option<(PathBuf, Rc<OwnedFd>)>,
+    /// Device and inode of what was copied, folders aside: only to these may hard links lead.
+    made: HashSet<(u64, u64)>,
     bytes: u64,
     entries: u64,
 }
@@ -197,14 +216,14 @@ impl Place {
 
 impl<'a> Unpacker<'a> {
     fn new(tree: &'a RootDir, form: Form<'a>, limits: &UnpackLimits) -> Self {
-        let (folders, parent) = (BTreeMap::new(), None);
-        Self { tree, form, limits: *limits, folders, parent, bytes: 0, entries: 0 }
+        let (folders, parent, made) = (BTreeMap::new(), None, HashSet::new());
+        Self { tree, form, limits: *limits, folders, parent, made, bytes: 0, entries: 0 }
     }
 
     fn lower(&self) -> Option<&'a RootDir> {
         match self.form {
             Form::Layer(lower) => lower,
-            Form::Archive(_) | Form::Copied(_) => None,
+            Form::Archive(_) | Form::Copied { .. } => None,
         }
     }
 
@@ -237,11 +256,7 @@ impl<'a> Unpacker<'a> {
 
     /// A member of what is copied from a container. The folder itself stays as it is.
     fn copied(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), OciError> {
-        let outside = |name: &[u8]| refused(name, "it lies outside of the archive");
-        let path = within(&member.path).ok_or_else(|| outside(&member.path))?;
-        if let Kind::HardLink(target) = &member.kind {
-            within(target).ok_or_else(|| outside(target))?;
-        }
+        let path = inside(&member.path);
         if path.as_os_str().is_empty() {
             return Ok(());
         }
@@ -249,6 +264,7 @@ impl<'a> Unpacker<'a> {
             return Err(refused(&member.path, "a device is not copied"));
         }
         self.counted()?;
+        self.no_links_above(&path)?;
         let place = self.place(&path)?;
         let (is_dir, there) = (member.kind == Kind::Directory, place.stat()?);
         match there.map(|stat| is_folder(&stat)) {
@@ -256,6 +272,20 @@ impl<'a> Unpacker<'a> {
             Some(false) if is_dir => Err(refused(&member.path, "a file of that name is there")),
             _ => self.put(&place, member, content),
         }
+    }
+
+    /// Refuses a path that leads through a link, which could lead away from what was asked for.
+    fn no_links_above(&self, path: &Path) -> Result<(), OciError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if self.parent.as_ref().is_some_and(|(known, _)| known == folder) {
+            return Ok(());
+        }
+        for above in folder.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+            if self.tree.stat(above, false)?.is_some_and(|stat| is_link(&stat)) {
+                return Err(refused(path.as_os_str().as_bytes(), "a link lies where a folder is needed"));
+            }
+        }
+        Ok(())
     }
 
     fn counted(&mut self) -> Result<(), OciError> {
@@ -294,15 +324,19 @@ impl<'a> Unpacker<'a> {
             Kind::HardLink(target) => {
                 self.hard_link(place, target)?;
                 match self.form {
-                    Form::Layer(_) => Ok(()),
+                    // A copied file has what its own member said.
+                    Form::Layer(_) | Form::Copied { .. } => Ok(()),
                     // Whoever unpacks archives sets what their headers say, on links too.
-                    Form::Archive(_) | Form::Copied(_) => self.dress(place, member),
+                    Form::Archive(_) => self.dress(place, member),
                 }
             }
             kind => {
                 self.clear(place)?;
-                self.create(place, kind, member, content)?;
-                self.dress(place, member)
+                let file = self.create(place, kind, member, content)?;
+                match self.form {
+                    Form::Copied { .. } => self.dress_copied(place, member, file),
+                    Form::Layer(_) | Form::Archive(_) => self.dress(place, member),
+                }
             }
         }
     }
@@ -389,6 +423,11 @@ impl<'a> Unpacker<'a> {
         if is_folder(&stat) || is_whiteout(&stat) {
             return Err(refused(place.path.as_os_str().as_bytes(), "a hard link needs a file"));
         }
+        let copies = matches!(self.form, Form::Copied { .. });
+        if copies && !self.made.contains(&identity(&stat)) {
+            let problem = "it is a hard link to a file that the archive did not bring";
+            return Err(refused(place.path.as_os_str().as_bytes(), problem));
+        }
         let same = |other: Stat| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino);
         if place.stat()?.is_some_and(same) {
             return Ok(());
@@ -397,17 +436,21 @@ impl<'a> Unpacker<'a> {
         let (folder, name) = self.tree.parent(&target)?;
         rustix::fs::linkat(&folder, &name, &place.folder, &place.name, AtFlags::empty())
             .at_path("link", &place.path)?;
+        if copies && !place.stat()?.is_some_and(same) {
+            let problem = "somebody changed the target of the hard link meanwhile";
+            return Err(refused(place.path.as_os_str().as_bytes(), problem));
+        }
         Ok(())
     }
 
-    /// Makes a file of any other kind.
+    /// Makes a file of any other kind; a plain one is returned open.
     fn create(
         &mut self,
         place: &Place,
         kind: &Kind,
         member: &Member,
         content: &mut Reader<impl Read>,
-    ) -> Result<(), OciError> {
+    ) -> Result<Option<File>, OciError> {
         let node = |kind, major, minor| {
             let device: Dev = rustix::fs::makedev(major, minor);
             rustix::fs::mknodat(&place.folder, &place.name, kind, Mode::RUSR, device)
@@ -423,9 +466,10 @@ impl<'a> Unpacker<'a> {
             Kind::CharacterDevice(major, minor) => node(FileType::CharacterDevice, *major, *minor),
             Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, *major, *minor),
             Kind::Fifo => node(FileType::Fifo, 0, 0),
-            _ => return self.file(place, member, content),
+            _ => return self.file(place, member, content).map(Some),
         };
-        Ok(made.at_path("create", &place.path)?)
+        made.at_path("create", &place.path)?;
+        Ok(None)
     }
 
     fn file(
@@ -433,7 +477,7 @@ impl<'a> Unpacker<'a> {
         place: &Place,
         member: &Member,
         content: &mut Reader<impl Read>,
-    ) -> Result<(), OciError> {
+    ) -> Result<File, OciError> {
         self.bytes = self.bytes.saturating_add(member.size);
         if self.bytes > self.limits.bytes {
             return Err(OciError::Limit { what: "bytes", limit: self.limits.bytes });
@@ -453,13 +497,49 @@ impl<'a> Unpacker<'a> {
         if member.sparse.is_some() {
             file.set_len(member.size).at_path("write", &place.path)?;
         }
-        Ok(())
+        Ok(file)
+    }
+
+    /// Attributes and times of what was copied and is no folder. What is set goes to what was opened, never
+    /// to what may lie at its name by now.
+    fn dress_copied(&mut self, place: &Place, member: &Member, file: Option<File>) -> Result<(), OciError> {
+        let times = times(member.mtime, member.nanoseconds);
+        let open = match (file, &member.kind) {
+            (Some(file), _) => OwnedFd::from(file),
+            (None, Kind::Fifo) => {
+                open_as(place, FileType::Fifo, OFlags::NONBLOCK).at_path("open", &place.path)?
+            }
+            // A link has no mode, and it is ours already.
+            (None, _) => {
+                self.made.extend(place.stat()?.as_ref().map(identity));
+                rustix::fs::utimensat(&place.folder, &place.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .at_path("set the times of", &place.path)?;
+                return Ok(());
+            }
+        };
+        self.made.insert(identity(&rustix::fs::fstat(&open).at_path("stat", &place.path)?));
+        self.attributes_of(&open, place, member)?;
+        Ok(rustix::fs::futimens(&open, &times).at_path("set the times of", &place.path)?)
+    }
+
+    /// Owner and mode of something copied that is open.
+    fn attributes_of(&self, open: &OwnedFd, place: &Place, member: &Member) -> Result<(), OciError> {
+        let Form::Copied { owner: (uid, gid), set_ids } = self.form else { return Ok(()) };
+        rustix::fs::fchown(open, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .at_path("set the owner of", &place.path)?;
+        let dropped = if set_ids || member.kind == Kind::Directory { 0 } else { 0o6000 };
+        let mode = Mode::from_raw_mode(member.mode & !dropped);
+        Ok(rustix::fs::fchmod(open, mode).at_path("set the mode of", &place.path)?)
     }
 
     /// Owner, then attributes (a change of owner clears capabilities), then mode (it clears set-user-ID).
     fn attributes(&self, place: &Place, member: &Member) -> Result<(), OciError> {
         let (uid, gid) = match self.form {
-            Form::Archive(Some(owner)) | Form::Copied(owner) => owner,
+            Form::Archive(Some(owner)) => owner,
+            Form::Copied { .. } => {
+                let open = open_as(place, FileType::Directory, OFlags::DIRECTORY);
+                return self.attributes_of(&open.at_path("open", &place.path)?, place, member);
+            }
             _ => (member.uid, member.gid),
         };
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -473,7 +553,7 @@ impl<'a> Unpacker<'a> {
             _ => false,
         };
         if !link {
-            // It is no link, and nobody else writes into the tree.
+            // It is no link, and nobody else writes into the tree of a layer or of ADD.
             let mode = Mode::from_raw_mode(member.mode);
             rustix::fs::chmodat(&place.folder, &place.name, mode, AtFlags::empty())
                 .at_path("set the mode of", &place.path)?;
@@ -483,7 +563,8 @@ impl<'a> Unpacker<'a> {
 
     /// Removes what lies at the place.
     fn clear(&mut self, place: &Place) -> Result<(), OciError> {
-        if place.stat()?.is_some() {
+        if let Some(stat) = place.stat()? {
+            self.made.remove(&identity(&stat));
             // A path that led through it leads elsewhere from now on.
             self.parent = None;
             remove(&place.folder, &place.name).at_path("remove", &place.path)?;
@@ -681,6 +762,19 @@ fn is_folder(stat: &Stat) -> bool {
 
 fn is_link(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+}
+
+/// Which file it is, whatever its names.
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// Opens what lies at a place, which has to be of that kind.
+fn open_as(place: &Place, kind: FileType, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty())?;
+    let found = FileType::from_raw_mode(rustix::fs::fstat(&open)?.st_mode);
+    if found == kind { Ok(open) } else { Err(Errno::INVAL) }
 }
 
 fn is_whiteout(stat: &Stat) -> bool {
