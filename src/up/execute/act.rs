@@ -136,9 +136,13 @@ impl Run<'_> {
         let mut keep = |_, bytes: &[u8]| {
             (self.with.said)(target, bytes);
             output.extend_from_slice(bytes);
+            // Only the end is ever shown.
+            let surplus = output.len().saturating_sub(2 * SHOWN);
+            output.drain(..surplus);
             Ok(())
         };
         let run = self.with.engine.exec(&self.id(target), &spec, Session::output(&mut keep));
+        (self.with.said)(target, &[]);
         let code = match run.map_err(|source| UpError::Step { what, source })? {
             Closed::Exited(0) | Closed::Detached => return Ok(()),
             Closed::Exited(code) => code,
@@ -189,7 +193,9 @@ impl Run<'_> {
             Ok(())
         };
         let options = crate::engine::LogOptions { follow: true, ..crate::engine::LogOptions::default() };
-        engine.logs(id, &options, &mut take, self.with.cancel).map_err(step)?;
+        let read = engine.logs(id, &options, &mut take, self.with.cancel);
+        (self.with.said)(target, &[]);
+        read.map_err(step)?;
         let code = engine.wait(id, self.with.cancel).map_err(step)?.ok_or(UpError::Cancelled)?;
         if code == 0 {
             return Ok(());
