@@ -6,7 +6,8 @@
 //! containers of `run`. What is started by somebody else meanwhile, again or anew, is followed as well.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::io;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -124,13 +125,14 @@ pub fn foreground(plan: &Plan, with: &Foreground<'_>, sink: &mut LineSink<'_>) -
         let begin = |source: Source, mark: Mark| {
             scope.spawn(move || following.follow(&source, mark));
         };
+        let (sender, news) = mpsc::channel();
+        scope.spawn(move || following.listen(listed, &sender));
         scope.spawn(move || {
             let begin = |source: Source, mark: Mark| {
                 scope.spawn(move || following.follow(&source, mark));
             };
-            following.listen(listed, &begin);
+            following.attend(&news, &begin);
         });
-        scope.spawn(|| following.halt());
         let result = following.run(plan, &others, &begin);
         following.done.cancel();
         result
@@ -216,34 +218,44 @@ impl Following<'_, '_> {
         }
     }
 
-    /// Follows what is started, by the plan or by somebody else.
-    fn listen(&self, listed: i64, begin: &Begin<'_>) {
+    /// Tells what happens to the containers that this is about.
+    fn listen(&self, listed: i64, sender: &mpsc::Sender<Happening>) {
         let (project, services) = (self.with.project.name.as_str(), self.with.services);
         let about = follow::Following { project, services, number: None, sources: &[], listed };
-        let mut tell = |happening: Happening| {
-            match happening.action.as_str() {
-                "start" if follow::asked_for(&about, &happening) => {
-                    let label = |name| happening.attributes.get(name).map_or("", String::as_str);
-                    let name = follow::without_old_id(label("name"));
-                    self.begin(&happening.container, name, label(super::names::SERVICE), begin);
-                }
-                "kill" => drop(self.state().signalled.insert(happening.container)),
-                _ => {}
-            }
-            Ok(())
+        let mut tell = |happening: Happening| match follow::asked_for(&about, &happening) {
+            true => sender.send(happening).map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            false => Ok(()),
         };
         if let Err(error) = hear(self.with.engine, project, listed, &mut tell, &self.done) {
             self.state().error.get_or_insert(UpError::Engine(error));
         }
     }
 
-    /// Ends the plan when the user or the end of a container says so.
-    fn halt(&self) {
+    /// Follows what is started, by the plan or by somebody else, and ends the plan when the user or the end
+    /// of a container says so.
+    fn attend(&self, news: &mpsc::Receiver<Happening>, begin: &Begin<'_>) {
         while !self.done.is_cancelled() {
-            if self.with.cancel.is_cancelled() || self.aborts() {
-                return self.halt.cancel();
+            match news.recv_timeout(LOOK) {
+                Ok(happening) => self.happened(happening, begin),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                // Nobody listens any more; the user may still want to stop.
+                Err(mpsc::RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
             }
-            thread::sleep(LOOK);
+            if self.with.cancel.is_cancelled() || self.aborts() {
+                self.halt.cancel();
+            }
+        }
+    }
+
+    fn happened(&self, happening: Happening, begin: &Begin<'_>) {
+        let label = |name| happening.attributes.get(name).map_or("", String::as_str);
+        match happening.action.as_str() {
+            "start" => {
+                let name = follow::without_old_id(label("name"));
+                self.begin(&happening.container, name, label(super::names::SERVICE), begin);
+            }
+            "kill" => drop(self.state().signalled.insert(happening.container)),
+            _ => {}
         }
     }
 
@@ -354,4 +366,50 @@ impl Followed {
 /// The present time in nanoseconds since 1970.
 fn now() -> i64 {
     i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names;
+    use super::*;
+    use crate::base::event::Recorded;
+    use crate::engine::ContainerSpec;
+    use crate::engine::fake::Fake;
+
+    fn running(engine: &Fake, name: &str, service: &str, oneoff: &str) {
+        let labels = [(names::PROJECT, "p"), (names::SERVICE, service), (names::ONEOFF, oneoff)];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        engine.create(name, &ContainerSpec { labels, ..ContainerSpec::default() }).unwrap();
+        engine.start(name).unwrap();
+    }
+
+    #[test]
+    fn a_stop_is_about_the_services_of_this_run() {
+        let engine = Fake::default();
+        running(&engine, "p-web-1", "web", "False");
+        running(&engine, "p-web-run-1", "web", "True");
+        running(&engine, "p-other-1", "other", "False");
+        let project = Project { name: "p".to_owned(), ..Project::default() };
+        let (services, attached) = (["web".to_owned()], BTreeSet::from(["web".to_owned()]));
+        let (cancel, force) = (Cancel::new().unwrap(), Cancel::new().unwrap());
+        cancel.cancel();
+        let with = Foreground {
+            engine: &engine,
+            project: &project,
+            services: &services,
+            attached: &attached,
+            events: &Recorded::default(),
+            cancel: &cancel,
+            force: &force,
+            parallel: 1,
+            timeout: None,
+            timestamps: false,
+            abort: Abort::Never,
+        };
+        let finished = foreground(&Plan::default(), &with, &mut |_| Ok(())).unwrap();
+        assert!(finished.stopped);
+        let state = |name: &str| (name.to_owned(), State::Running);
+        let stopped = ("p-web-1".to_owned(), State::Exited);
+        assert_eq!(engine.names(), [stopped, state("p-web-run-1"), state("p-other-1")]);
+    }
 }
