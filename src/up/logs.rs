@@ -239,7 +239,11 @@ impl Reader<'_, '_, '_> {
         mark.started = self.engine.status(&source.id)?.and_then(|status| status.started);
         loop {
             if !self.once(source, &options, mark)? {
-                return self.watch(source, mark);
+                let ended = self.watch(source, mark)?;
+                if let Some(ended) = &ended {
+                    self.say(source, format!("{} exited with code {}", source.label, ended.code))?;
+                }
+                return Ok(ended);
             }
             // What comes later is wanted whole.
             options.tail = None;
@@ -461,6 +465,7 @@ mod tests {
         let source = source("p", "p-a-1", "p-a-1", "a", 0);
         let ended = reader.follow(&source, &mut Mark::default()).unwrap().unwrap();
         assert_eq!(ended.code, 0);
-        assert_eq!(said, ["a-1 has no log to show: configured logging driver does not support reading"]);
+        let unreadable = "a-1 has no log to show: configured logging driver does not support reading";
+        assert_eq!(said, [unreadable, "a-1 exited with code 0"]);
     }
 }
