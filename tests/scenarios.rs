@@ -48,6 +48,7 @@ macro_rules! scenarios {
 scenarios! {
     abort: "abort",
     depends_on: "depends-on",
+    foreground: "foreground",
     hooks: "hooks",
     keepsakes: "keepsakes",
     lifecycle: "lifecycle",

@@ -4,7 +4,7 @@
 //! nobody runs any more, as with Docker Compose. What was started before the listening began is not
 //! missed: the engine tells what happened since the containers were listed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::base::cancel::Cancel;
 use crate::engine::{Engine, EngineError, Happening, HappeningOptions, LogOptions};
 
 use super::error::UpError;
-use super::logs::{LineSink, Reader, Source, source};
+use super::logs::{LineSink, Mark, Reader, Source, source};
 use super::names;
 
 /// How often it is looked whether the command is to stop.
@@ -39,7 +39,7 @@ pub struct Following<'a> {
 /// What the threads tell the one that waits for them.
 enum News {
     Started(Happening),
-    Ended { id: String, result: Result<(), EngineError> },
+    Ended { id: String, mark: Mark, result: Result<(), EngineError> },
     Deaf(EngineError),
 }
 
@@ -59,28 +59,30 @@ pub fn follow(
         let (sender, news) = mpsc::channel();
         let listener = sender.clone();
         scope.spawn(|| listen(engine, following, listener, &done));
-        let mut running = Running { active: BTreeSet::new(), known: following.sources.to_vec() };
-        let begin = |source: Source, options: LogOptions| {
+        let mut running = Running::new(following.sources);
+        let begin = |source: Source, options: LogOptions, mut mark: Mark| {
             let (sender, sink, done) = (sender.clone(), &sink, &done);
             scope.spawn(move || {
-                let read = Reader { engine, options: &options, sink, cancel: done }.follow(&source);
+                let reader = Reader { engine, options: &options, sink, cancel: done };
+                let read = reader.follow(&source, &mut mark);
                 // Nobody waits any more where this fails.
-                let _ = sender.send(News::Ended { id: source.id, result: read.map(drop) });
+                let _ = sender.send(News::Ended { id: source.id, mark, result: read.map(drop) });
             });
         };
         for source in following.sources {
             running.active.insert(source.id.clone());
-            begin(source.clone(), options.clone());
+            begin(source.clone(), options.clone(), Mark::default());
         }
         while !running.active.is_empty() && !cancel.is_cancelled() {
             match news.recv_timeout(LOOK) {
                 Ok(News::Started(happening)) => {
-                    if let Some((source, again)) = running.started(following, &happening) {
-                        begin(source, if again { since(options, happening.time) } else { options.clone() });
+                    if let Some((source, mark)) = running.started(engine, following, &happening) {
+                        let tail = if mark.is_some() { None } else { options.tail };
+                        begin(source, LogOptions { tail, ..options.clone() }, mark.unwrap_or_default());
                     }
                 }
-                Ok(News::Ended { id, result: ended }) => {
-                    running.active.remove(&id);
+                Ok(News::Ended { id, mark, result: ended }) => {
+                    running.ended(&id, mark);
                     if keep(&result, ended) {
                         break;
                     }
@@ -109,49 +111,115 @@ fn keep(result: &Mutex<Result<(), EngineError>>, ended: Result<(), EngineError>)
 
 /// Tells of every container of the project that starts.
 fn listen(engine: &dyn Engine, following: &Following<'_>, sender: mpsc::Sender<News>, done: &Cancel) {
-    let options = HappeningOptions {
-        labels: vec![format!("{}={}", names::PROJECT, following.project)],
-        since: Some(following.listed),
-        until: None,
-    };
     let mut tell = |happening: Happening| {
         if happening.action != "start" {
             return Ok(());
         }
         sender.send(News::Started(happening)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     };
-    match engine.happenings(&options, &mut tell, done) {
-        Ok(()) | Err(EngineError::Transfer { .. }) => {}
-        Err(error) => drop(sender.send(News::Deaf(error))),
+    if let Err(error) = hear(engine, following.project, following.listed, &mut tell, done) {
+        drop(sender.send(News::Deaf(error)));
+    }
+}
+
+/// Tells what happens to the project's containers since `listed` until `done` is set or `tell` fails.
+pub(super) fn hear(
+    engine: &dyn Engine,
+    project: &str,
+    listed: i64,
+    tell: &mut dyn FnMut(Happening) -> io::Result<()>,
+    done: &Cancel,
+) -> Result<(), EngineError> {
+    let labels = vec![format!("{}={project}", names::PROJECT)];
+    let options = HappeningOptions { labels, since: Some(listed), until: None };
+    match engine.happenings(&options, tell, done) {
+        Ok(()) | Err(EngineError::Transfer { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
 /// The containers that are read, and those that were.
-struct Running {
+pub(super) struct Running {
     active: BTreeSet<String>,
     known: Vec<Source>,
+    /// How far those were read that are not read now.
+    marks: BTreeMap<String, Mark>,
 }
 
 impl Running {
-    /// A container that started: how its log is read, and whether a part of it has been read before; `None`
-    /// if nobody asked for it or it is read already.
-    fn started(&mut self, following: &Following<'_>, happening: &Happening) -> Option<(Source, bool)> {
+    pub(super) fn new(known: &[Source]) -> Self {
+        Self { active: BTreeSet::new(), known: known.to_vec(), marks: BTreeMap::new() }
+    }
+
+    /// A container that started: how its log is read, and how far it was read before; `None` if nobody asked
+    /// for it, it is read already, or this run of it was.
+    fn started(
+        &mut self,
+        engine: &dyn Engine,
+        following: &Following<'_>,
+        happening: &Happening,
+    ) -> Option<(Source, Option<Mark>)> {
         let id = &happening.container;
-        if !asked_for(following, happening) || !self.active.insert(id.clone()) {
+        if !asked_for(following, happening) {
             return None;
-        }
-        if let Some(known) = self.known.iter().find(|source| source.id == *id) {
-            return Some((known.clone(), true));
         }
         let name = happening.attributes.get("name").map_or("", String::as_str);
         let service = happening.attributes.get(names::SERVICE).map_or("", String::as_str);
-        let source = source(following.project, id, without_old_id(name), service, self.known.len());
+        self.begin(engine, following.project, id, without_old_id(name), service)
+    }
+
+    /// As [`Self::started`], of a container that is asked for.
+    pub(super) fn begin(
+        &mut self,
+        engine: &dyn Engine,
+        project: &str,
+        id: &str,
+        name: &str,
+        service: &str,
+    ) -> Option<(Source, Option<Mark>)> {
+        if self.active.contains(id) {
+            return None;
+        }
+        let mark = self.marks.get(id).cloned();
+        if let Some(read) = mark.as_ref().and_then(|mark| mark.started.as_ref()) {
+            // What becomes of a container that cannot be asked for is noticed when it is read.
+            let now = engine.status(id).ok().flatten().and_then(|status| status.started);
+            if now.as_ref() == Some(read) {
+                return None;
+            }
+        }
+        self.active.insert(id.to_owned());
+        if let Some(known) = self.known.iter().find(|source| source.id == *id) {
+            return Some((known.clone(), mark));
+        }
+        let source = source(project, id, name, service, self.known.len());
         self.known.push(source.clone());
-        Some((source, false))
+        Some((source, mark))
+    }
+
+    /// A container is not read any more.
+    pub(super) fn ended(&mut self, id: &str, mark: Mark) {
+        self.active.remove(id);
+        self.marks.insert(id.to_owned(), mark);
+    }
+
+    /// Sets how far a container that is not read was read.
+    pub(super) fn mark(&mut self, id: &str, mark: Mark) {
+        self.marks.insert(id.to_owned(), mark);
+    }
+
+    /// Whether nobody is read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    /// The colour of a container's lines.
+    pub(super) fn index(&self, service: &str) -> usize {
+        self.known.iter().rev().find(|source| source.service == service).map_or(0, |source| source.index)
     }
 }
 
-fn asked_for(following: &Following<'_>, happening: &Happening) -> bool {
+pub(super) fn asked_for(following: &Following<'_>, happening: &Happening) -> bool {
     let label = |name: &str| happening.attributes.get(name).map_or("", String::as_str);
     let service = label(names::SERVICE);
     let number = || label(names::NUMBER).parse().ok();
@@ -161,16 +229,11 @@ fn asked_for(following: &Following<'_>, happening: &Happening) -> bool {
 }
 
 /// The name that a container will have in the end: while it replaces another one, that one's id is before it.
-fn without_old_id(name: &str) -> &str {
+pub(super) fn without_old_id(name: &str) -> &str {
     match name.split_once('_') {
         Some((id, rest)) if id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => rest,
         _ => name,
     }
-}
-
-/// The same log from a time on, whole.
-fn since(options: &LogOptions, nanoseconds: i64) -> LogOptions {
-    LogOptions { tail: None, since: Some(nanoseconds.div_euclid(1_000_000_000)), ..options.clone() }
 }
 
 #[cfg(test)]
@@ -258,22 +321,36 @@ mod tests {
         let services = ["a".to_owned()];
         let following =
             Following { project: "p", services: &services, number: Some(1), sources: &sources, listed: 0 };
-        let mut running = Running { active: BTreeSet::new(), known: sources.to_vec() };
-        let (again, part) = running.started(&following, &start("old", "p-a-1", "a")).unwrap();
-        assert_eq!((again.label.as_str(), part), ("a-1", true));
-        assert!(running.started(&following, &start("old", "p-a-1", "a")).is_none(), "read already");
-        assert!(running.started(&following, &start("x", "p-b-1", "b")).is_none(), "another service");
-        let (fresh, part) = running.started(&following, &start("new", "0123456789ab_p-a-1", "a")).unwrap();
-        assert_eq!((fresh.label.as_str(), fresh.index, part), ("a-1", 1, false));
+        let engine = Fake::default();
+        let mut running = Running::new(&sources);
+        let mut started = |happening: &Happening| running.started(&engine, &following, happening);
+        let (again, mark) = started(&start("old", "p-a-1", "a")).unwrap();
+        assert_eq!((again.label.as_str(), mark), ("a-1", None));
+        assert!(started(&start("old", "p-a-1", "a")).is_none(), "read already");
+        assert!(started(&start("x", "p-b-1", "b")).is_none(), "another service");
+        let (fresh, mark) = started(&start("new", "0123456789ab_p-a-1", "a")).unwrap();
+        assert_eq!((fresh.label.as_str(), fresh.index, mark), ("a-1", 1, None));
         let mut oneoff = start("run", "p-a-run-1", "a");
         oneoff.attributes.insert(names::ONEOFF.to_owned(), "True".to_owned());
-        assert!(running.started(&following, &oneoff).is_none());
+        assert!(started(&oneoff).is_none());
     }
 
     #[test]
-    fn a_second_start_is_read_from_its_beginning() {
-        let options = LogOptions { tail: Some(1), follow: true, ..LogOptions::default() };
-        let expected = LogOptions { since: Some(7), follow: true, ..LogOptions::default() };
-        assert_eq!(since(&options, 7_900_000_000), expected);
+    fn a_run_that_was_read_is_not_read_again() {
+        let engine = Fake::default();
+        let id = ended(&engine, "p-a-1", &[]);
+        let mut status = engine.status(&id).unwrap().unwrap();
+        status.started = Some("1970-01-01T00:00:07.5Z".to_owned());
+        engine.set_status("p-a-1", status.clone());
+        let mut running = Running::new(&[]);
+        assert!(running.begin(&engine, "p", &id, "p-a-1", "a").is_some());
+        let mut mark = Mark::default();
+        mark.started.clone_from(&status.started);
+        running.ended(&id, mark.clone());
+        assert!(running.begin(&engine, "p", &id, "p-a-1", "a").is_none(), "news of its start came late");
+        status.started = Some("1970-01-01T00:00:08Z".to_owned());
+        engine.set_status("p-a-1", status);
+        let (_, from) = running.begin(&engine, "p", &id, "p-a-1", "a").unwrap();
+        assert_eq!(from, Some(mark));
     }
 }

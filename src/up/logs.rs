@@ -18,6 +18,12 @@ use super::observe::{Observed, is_oneoff, number_of, service_of};
 /// Pauses between two looks at a container that is about to start again.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What the engine says of a log that its driver does not keep.
+const UNREADABLE: &str = "does not support reading";
+
+/// No time with the space after it is longer.
+const LONGEST_STAMP: usize = 40;
+
 /// A container whose log is shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
@@ -115,7 +121,77 @@ pub fn logs(
 ) -> Result<(), UpError> {
     let sink = Mutex::new(sink);
     let reader = Reader { engine, options, sink: &sink, cancel };
-    sources.iter().try_for_each(|source| reader.once(source, options).map_err(UpError::from))
+    let read = |source| reader.once(source, options, &mut Mark::default()).map(drop).map_err(UpError::from);
+    sources.iter().try_for_each(read)
+}
+
+/// How far a container's log has been read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Mark {
+    /// The time of the last line, in nanoseconds since 1970.
+    last: Option<i128>,
+    /// When the run began that was read last, as the engine writes it.
+    pub(super) started: Option<String>,
+}
+
+impl Mark {
+    /// Where the log of a container stands: what is there now is not to be shown. A log that cannot be read
+    /// has no such place.
+    pub(super) fn at_end(engine: &dyn Engine, container: &str, cancel: &Cancel) -> Self {
+        let mut mark = Self::default();
+        let mut stamps = Stamps { mark: &mut mark, kept: false, floor: None, seen: false };
+        let options = LogOptions { tail: Some(1), timestamps: true, ..LogOptions::default() };
+        let mut take = |chunk| {
+            stamps.take(chunk);
+            Ok(())
+        };
+        // Whoever reads it later meets the same error, and says it.
+        let _ = engine.logs(container, &options, &mut take, cancel);
+        mark
+    }
+}
+
+/// Takes the times off the pieces of a log, and leaves out what was read before. The engine counts in whole
+/// seconds where a log is to begin; its times are exact.
+struct Stamps<'a> {
+    mark: &'a mut Mark,
+    /// Whether the times stay.
+    kept: bool,
+    /// Up to where everything was read before.
+    floor: Option<i128>,
+    /// Whether the present piece was read before.
+    seen: bool,
+}
+
+impl Stamps<'_> {
+    /// What to ask the engine for.
+    fn asked(&mut self, options: &LogOptions) -> LogOptions {
+        self.floor = self.mark.last;
+        let second = self.floor.and_then(|time| i64::try_from(time.div_euclid(1_000_000_000)).ok());
+        LogOptions { timestamps: true, since: second.max(options.since), ..options.clone() }
+    }
+
+    fn take(&mut self, mut chunk: LogChunk) -> Option<LogChunk> {
+        // A piece without a time goes on with the one before it.
+        if let Some((time, length)) = stamp(&chunk.bytes) {
+            self.seen = self.floor.is_some_and(|floor| time <= floor);
+            self.mark.last = self.mark.last.max(Some(time));
+            if !self.kept {
+                chunk.bytes.drain(..length);
+            }
+        }
+        (!self.seen).then_some(chunk)
+    }
+}
+
+/// The time at the beginning of a piece, in nanoseconds since 1970, and how many bytes it takes with the
+/// space after it.
+fn stamp(bytes: &[u8]) -> Option<(i128, usize)> {
+    let end = bytes.iter().take(LONGEST_STAMP).position(|byte| *byte == b' ')?;
+    let text = std::str::from_utf8(&bytes[..end]).ok()?;
+    let format = &time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::parse(text, format).ok()?;
+    Some((time.unix_timestamp_nanos(), end + 1))
 }
 
 /// With what logs are read.
@@ -127,37 +203,56 @@ pub(super) struct Reader<'a, 'sink, 'line> {
 }
 
 impl Reader<'_, '_, '_> {
-    /// Reads a log to its present end, or the container's.
-    fn once(&self, source: &Source, options: &LogOptions) -> Result<(), EngineError> {
+    /// Reads a log to its present end, or the container's, from where `mark` stands, and moves it on. Whether
+    /// it can be read; if not, that is said.
+    fn once(&self, source: &Source, options: &LogOptions, mark: &mut Mark) -> Result<bool, EngineError> {
         let mut lines = Lines::default();
-        let mut take = |chunk: LogChunk| lines.take(chunk, &mut |kind, bytes| self.emit(source, kind, bytes));
-        let read = self.engine.logs(&source.id, options, &mut take, self.cancel);
+        let mut stamps = Stamps { mark, kept: options.timestamps, floor: None, seen: false };
+        let options = stamps.asked(options);
+        let mut take = |chunk: LogChunk| match stamps.take(chunk) {
+            Some(chunk) => lines.take(chunk, &mut |kind, bytes| self.emit(source, kind, bytes)),
+            None => Ok(()),
+        };
+        let read = self.engine.logs(&source.id, &options, &mut take, self.cancel);
         let rest = lines.rest(&mut |kind, bytes| self.emit(source, kind, bytes));
         match read {
             // Removed while it was read: there is no more.
-            Err(EngineError::NotFound { .. }) => Ok(()),
-            read => read,
-        }?;
+            Err(EngineError::NotFound { .. }) => {}
+            Err(EngineError::Refused { message, .. }) if message.contains(UNREADABLE) => {
+                let label = &source.label;
+                self.say(source, format!("{label} has no log to show: {message}"))?;
+                return Ok(false);
+            }
+            read => read?,
+        }
         rest.map_err(|source_error| EngineError::Transfer {
             action: format!("show the log of {}", source.label),
             source: source_error,
-        })
+        })?;
+        Ok(true)
     }
 
     /// Follows a container through its restarts; how it ended, or `None` if it is gone or was not waited
-    /// for.
-    pub(super) fn follow(&self, source: &Source) -> Result<Option<Ended>, EngineError> {
+    /// for. `mark` says where to begin and, afterwards, how far it came.
+    pub(super) fn follow(&self, source: &Source, mark: &mut Mark) -> Result<Option<Ended>, EngineError> {
         let mut options = self.options.clone();
-        let mut started = self.engine.status(&source.id)?.and_then(|status| status.started);
+        mark.started = self.engine.status(&source.id)?.and_then(|status| status.started);
         loop {
-            self.once(source, &options)?;
+            if !self.once(source, &options, mark)? {
+                let ended = self.watch(source, mark)?;
+                if let Some(ended) = &ended {
+                    self.say(source, format!("{} exited with code {}", source.label, ended.code))?;
+                }
+                return Ok(ended);
+            }
+            // What comes later is wanted whole.
+            options.tail = None;
             if self.cancel.is_cancelled() {
                 return Ok(None);
             }
-            let Some(status) = self.ended(source, started.as_deref())? else { return Ok(None) };
+            let Some(status) = self.ended(source, mark.started.as_deref())? else { return Ok(None) };
             if status.state == State::Running {
-                (options.tail, options.since) = (None, status.started.as_deref().and_then(unix_seconds));
-                started = status.started;
+                mark.started = status.started;
                 continue;
             }
             let restarts = status.state == State::Restarting;
@@ -165,17 +260,16 @@ impl Reader<'_, '_, '_> {
             let said = format!("{} exited with code {}{again}", source.label, status.exit_code);
             self.say(source, said)?;
             if !restarts {
+                mark.started = status.started;
                 return Ok(Some(Ended { source: source.clone(), code: status.exit_code }));
             }
             let Some(status) = self.running(source)? else { return Ok(None) };
-            options.tail = None;
-            options.since = status.started.as_deref().and_then(unix_seconds);
-            started = status.started;
+            mark.started = status.started;
         }
     }
 
     /// Waits for a container's end through its restarts and says nothing; as [`Self::follow`].
-    pub(super) fn watch(&self, source: &Source) -> Result<Option<Ended>, EngineError> {
+    pub(super) fn watch(&self, source: &Source, mark: &mut Mark) -> Result<Option<Ended>, EngineError> {
         loop {
             match self.engine.wait(&source.id, self.cancel) {
                 Ok(Some(_)) => {}
@@ -189,6 +283,7 @@ impl Reader<'_, '_, '_> {
                     State::Running | State::Paused => {}
                     State::Restarting => drop(self.running(source)?),
                     State::Created | State::Exited | State::Dead => {
+                        mark.started = status.started;
                         return Ok(Some(Ended { source: source.clone(), code: status.exit_code }));
                     }
                 },
@@ -222,13 +317,15 @@ impl Reader<'_, '_, '_> {
         Ok(None)
     }
 
-    /// Shows what a hook of a container printed, as lines of `NAME ->`.
-    pub(super) fn hook(&self, source: &Source, bytes: &[u8]) -> io::Result<()> {
+    /// Shows what a hook of a container printed, as lines of `NAME ->`. `lines` keeps what is no whole line
+    /// yet; without bytes, the hook has ended.
+    pub(super) fn hook(&self, source: &Source, lines: &mut Lines, bytes: &[u8]) -> io::Result<()> {
         let source = Source { label: format!("{} ->", source.label), ..source.clone() };
-        let mut lines = Lines::default();
-        let chunk = LogChunk { stream: LogStream::Stdout, bytes: bytes.to_vec() };
-        lines.take(chunk, &mut |kind, bytes| self.emit(&source, kind, bytes))?;
-        lines.rest(&mut |kind, bytes| self.emit(&source, kind, bytes))
+        let mut emit = |kind, bytes| self.emit(&source, kind, bytes);
+        if bytes.is_empty() {
+            return std::mem::take(lines).rest(&mut emit);
+        }
+        lines.take(LogChunk { stream: LogStream::Stdout, bytes: bytes.to_vec() }, &mut emit)
     }
 
     fn say(&self, source: &Source, text: String) -> Result<(), EngineError> {
@@ -245,15 +342,9 @@ impl Reader<'_, '_, '_> {
     }
 }
 
-/// Seconds since 1970 of a time as the engine writes it.
-pub(super) fn unix_seconds(text: &str) -> Option<i64> {
-    let format = &time::format_description::well_known::Rfc3339;
-    time::OffsetDateTime::parse(text, format).ok().map(time::OffsetDateTime::unix_timestamp)
-}
-
 /// Bytes into lines, for each stream apart.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     out: Vec<u8>,
     err: Vec<u8>,
 }
@@ -338,8 +429,43 @@ mod tests {
     }
 
     #[test]
-    fn times_of_the_engine_are_read() {
-        assert_eq!(unix_seconds("1970-01-01T00:01:00.5Z"), Some(60));
-        assert_eq!(unix_seconds("never"), None);
+    fn times_are_taken_off_and_what_was_read_is_left_out() {
+        let line = |nanos: u32, text: &str| {
+            chunk(LogStream::Stdout, &format!("1970-01-01T00:01:00.{nanos:09}Z {text}\n"))
+        };
+        let mut mark = Mark { last: Some(60_000_000_007), started: None };
+        let mut stamps = Stamps { mark: &mut mark, kept: false, floor: None, seen: false };
+        let asked = stamps.asked(&LogOptions::default());
+        assert_eq!((asked.since, asked.timestamps), (Some(60), true));
+        assert_eq!(stamps.take(line(7, "old")), None);
+        assert_eq!(stamps.take(chunk(LogStream::Stdout, "rest of old\n")), None);
+        assert_eq!(stamps.take(line(9, "new")), Some(chunk(LogStream::Stdout, "new\n")));
+        // The two streams do not come in the order of their times.
+        assert_eq!(stamps.take(line(8, "new")), Some(chunk(LogStream::Stdout, "new\n")));
+        stamps.kept = true;
+        assert_eq!(stamps.take(line(10, "x")), Some(line(10, "x")));
+        assert_eq!(mark.last, Some(60_000_000_010));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_said_and_its_end_waited_for() {
+        let engine = crate::engine::fake::Fake::default();
+        engine.create("p-a-1", &crate::engine::ContainerSpec::default()).unwrap();
+        let status = Status { state: State::Exited, ..engine.status("p-a-1").unwrap().unwrap() };
+        engine.set_status("p-a-1", status);
+        engine.refuse("logs p-a-1", "configured logging driver does not support reading");
+        let mut said = Vec::new();
+        let mut sink = |line: LogLine| {
+            said.push(line.text(3));
+            Ok(())
+        };
+        let sink: Mutex<&mut LineSink<'_>> = Mutex::new(&mut sink);
+        let (options, cancel) = (LogOptions::default(), Cancel::new().unwrap());
+        let reader = Reader { engine: &engine, options: &options, sink: &sink, cancel: &cancel };
+        let source = source("p", "p-a-1", "p-a-1", "a", 0);
+        let ended = reader.follow(&source, &mut Mark::default()).unwrap().unwrap();
+        assert_eq!(ended.code, 0);
+        let unreadable = "a-1 has no log to show: configured logging driver does not support reading";
+        assert_eq!(said, [unreadable, "a-1 exited with code 0"]);
     }
 }

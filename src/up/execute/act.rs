@@ -161,10 +161,14 @@ impl Run<'_> {
         let mut keep = |_, bytes: &[u8]| {
             (self.with.said)(target, bytes);
             output.extend_from_slice(bytes);
+            // Only the end is ever shown.
+            let surplus = output.len().saturating_sub(2 * SHOWN);
+            output.drain(..surplus);
             Ok(())
         };
         let session = Session { cancel: Some(self.with.cancel), ..Session::output(&mut keep) };
         let run = self.with.engine.exec(&self.id(target), &spec, session);
+        (self.with.said)(target, &[]);
         if self.with.cancel.is_cancelled() && when != "pre_stop" {
             return Err(UpError::Cancelled);
         }
@@ -234,7 +238,9 @@ impl Run<'_> {
             Ok(())
         };
         let options = crate::engine::LogOptions { follow: true, ..crate::engine::LogOptions::default() };
-        engine.logs(id, &options, &mut take, self.with.cancel).map_err(step)?;
+        let read = engine.logs(id, &options, &mut take, self.with.cancel);
+        (self.with.said)(target, &[]);
+        read.map_err(step)?;
         let code = engine.wait(id, self.with.cancel).map_err(step)?.ok_or(UpError::Cancelled)?;
         if code == 0 {
             return Ok(());

@@ -49,7 +49,7 @@ pub struct Execution<'a> {
     pub kill_when_cancelled: bool,
     /// Called after each start, from any thread.
     pub started: &'a (dyn Fn(Started) + Sync),
-    /// Called with what hooks of a container print, from any thread.
+    /// Called with what hooks of a container print, from any thread; without bytes when a hook has ended.
     pub said: &'a (dyn Fn(&Target, &[u8]) + Sync),
 }
 
