@@ -24,10 +24,10 @@
 //! | layer | module | what it does | where a change goes |
 //! | --- | --- | --- | --- |
 //! | L5 | [`cli`] | arguments, one short function a command, the only code that prints | a flag: `cli::args`; how something looks: `cli::render` |
-//! | L4 | [`up`] | observe, reconcile (pure), plan, execute | a compose key that reaches the engine: `up::spec`; when something is recreated: `up::reconcile` |
+//! | L4 | [`up`] | observe, reconcile (pure), plan, execute; logs; lists of what is there | a compose key that reaches the engine: `up::spec`; when something is recreated: `up::reconcile`; what commands show of containers: `up::lists`, `up::logs` |
 //! | L4 | [`build`] | resolve, solve, execute, explain, export, hand over | an operation: `build::exec`; scheduling: `build::solve` |
 //! | L3 | [`graph`] | operations, lowering, recipes, reasons; pure | an instruction: `graph::instruction`; what enters a key: `graph::recipe` |
-//! | L2 | [`engine`] | the container engine behind a trait | another engine: a second implementation of [`engine::Engine`] |
+//! | L2 | [`engine`] | the container engine behind a trait | another engine: a second implementation of [`engine::Engine`]; another way to reach docker: `engine::docker`'s `transport` |
 //! | L2 | [`sandbox`] | the only code that starts a process of an image or mounts | isolation, limits, overlay |
 //! | L2 | [`context`] | ignore files, stat cache, selection digests, copying | what a COPY selects or writes |
 //! | L2 | [`oci`] | references, images, layers, archives, registries | formats and protocols of images |
