@@ -649,4 +649,18 @@ mod tests {
         };
         assert_eq!((services(true), services(false)), (3, 1));
     }
+
+    #[test]
+    fn hooks_run_only_where_something_can_be_run() {
+        let project: Project = serde_json::from_str(
+            r#"{"name": "p", "services": {"web": {"pre_stop": [{"command": ["bye"]}]}}}"#,
+        )
+        .unwrap();
+        let hooks = |state| {
+            let seen = Observed { containers: vec![container("web", state, "")], ..Observed::default() };
+            let plan = down("p", Some(&project), &seen, &DownOptions::default());
+            plan.steps.iter().filter(|step| matches!(step.action, Action::Hook { .. })).count()
+        };
+        assert_eq!([State::Running, State::Paused, State::Restarting].map(hooks), [1, 0, 0]);
+    }
 }

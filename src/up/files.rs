@@ -326,4 +326,13 @@ mod tests {
         assert_eq!(problems.len(), 2, "{text:?}");
         assert!(text[1].contains("the variable PASSWORD, which is not set"), "{text:?}");
     }
+
+    #[test]
+    fn what_other_services_use_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut project = project(folder.path());
+        project.services.insert("alone".to_owned(), Service::default());
+        assert!(Files::read(&project, &["web".to_owned()]).is_err());
+        assert!(Files::read(&project, &["alone".to_owned()]).is_ok());
+    }
 }
