@@ -61,6 +61,11 @@ pub enum State {
 }
 
 impl State {
+    /// Whether it has not come to its end: it runs, is frozen, or is between two runs.
+    pub const fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+
     /// Its name as the API writes it.
     pub const fn name(self) -> &'static str {
         match self {

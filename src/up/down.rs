@@ -369,7 +369,7 @@ fn chosen<'a>(seen: &'a Observed, services: &[String]) -> Vec<&'a Container> {
 }
 
 const fn runs(container: &Container) -> bool {
-    matches!(container.state, State::Running | State::Paused | State::Restarting)
+    container.state.is_alive()
 }
 
 /// How containers are taken away.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::{Container, Happening, PublishedPort, State, Volume};
+use crate::engine::{Container, Happening, PublishedPort, Volume};
 
 use super::names;
 use super::observe::{is_oneoff, label, number_of, service_of};
@@ -46,7 +46,7 @@ fn is_composed(container: &Container) -> bool {
 
 /// Whether the engine's own list shows it without being asked for all.
 const fn runs(container: &Container) -> bool {
-    matches!(container.state, State::Running | State::Paused | State::Restarting)
+    container.state.is_alive()
 }
 
 fn states(containers: &[&Container]) -> String {

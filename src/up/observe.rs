@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::engine::{self, Container, Engine, Network, State, Volume};
+use crate::engine::{self, Container, Engine, Network, Volume};
 
 use super::names;
 
@@ -70,7 +70,7 @@ pub struct Members {
 
 /// The containers of a service that are meant, by number.
 pub fn members<'a>(containers: &'a [Container], service: &str, wanted: &Members) -> Vec<&'a Container> {
-    let runs = |one: &Container| matches!(one.state, State::Running | State::Paused | State::Restarting);
+    let runs = |one: &Container| one.state.is_alive();
     let meant = |one: &&Container| {
         service_of(one) == service
             && (wanted.one_off || !is_oneoff(one))

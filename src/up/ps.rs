@@ -44,9 +44,7 @@ pub struct Row {
 /// Containers of `run` count with `all` only. Sorted by name.
 pub fn ps(containers: &[Container], services: &[String], all: bool) -> Vec<Row> {
     let named = |one: &&Container| services.is_empty() || services.iter().any(|name| name == service_of(one));
-    let shown = |one: &&Container| {
-        all || (!is_oneoff(one) && matches!(one.state, State::Running | State::Paused | State::Restarting))
-    };
+    let shown = |one: &&Container| all || (!is_oneoff(one) && one.state.is_alive());
     let mut rows: Vec<_> = containers.iter().filter(named).filter(shown).map(row).collect();
     rows.sort_by(|left, right| left.name.cmp(&right.name));
     rows

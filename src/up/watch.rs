@@ -101,9 +101,7 @@ pub struct Watched<'a> {
 impl Watched<'_> {
     fn samples(&self, containers: &[Container]) -> Vec<Sample> {
         let named = |one: &&Container| self.service.is_none_or(|service| service == service_of(one));
-        let runs = |one: &&Container| {
-            self.all || matches!(one.state, State::Running | State::Paused | State::Restarting)
-        };
+        let runs = |one: &&Container| self.all || one.state.is_alive();
         let sample = |one: &Container| Sample { id: one.id.clone(), name: one.name.clone(), usage: None };
         containers.iter().filter(named).filter(runs).map(sample).collect()
     }

@@ -285,7 +285,7 @@ impl<'a> Draft<'a> {
         if let Some(step) = self.stopped.get(&container.id) {
             return Some(*step);
         }
-        if !matches!(container.state, State::Running | State::Paused | State::Restarting) {
+        if !container.state.is_alive() {
             return None;
         }
         let service = self.given.project.services.get(service_of(container));
