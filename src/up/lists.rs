@@ -162,7 +162,7 @@ pub fn service_event(mut happening: Happening, services: &[String]) -> Option<Se
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::MountPoint;
+    use crate::engine::{MountPoint, State};
 
     fn container(project: &str, service: &str, number: &str, state: State) -> Container {
         let labels = [
