@@ -66,7 +66,7 @@ fn check_one(builder: &Builder<'_>, requests: &[BuildRequest], service: &str) ->
         Err(BuildError::Mistakes(mistakes)) => return Ok(Checked { mistakes, ..checked }),
         Err(error) => return Err(error),
     };
-    let known = match lowered(builder, &sources, &mut Known::default(), Extent::Everything) {
+    let known = match lowered(builder, &sources, &mut Known::default(), Extent::Everything, None) {
         Ok((_, warnings, facts)) => {
             checked.findings = warnings;
             facts
@@ -102,7 +102,7 @@ pub fn reached(
     wanted: &[String],
 ) -> Result<Vec<(Source, Facts)>, BuildError> {
     let sources = read(builder, requests, wanted)?;
-    let (_, _, facts) = lowered(builder, &sources, &mut Known::default(), Extent::Target)?;
+    let (_, _, facts) = lowered(builder, &sources, &mut Known::default(), Extent::Target, None)?;
     Ok(sources.into_iter().zip(facts).filter(|(source, _)| source.selected).collect())
 }
 

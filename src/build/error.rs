@@ -57,6 +57,28 @@ pub enum BuildError {
     /// A push although no registry may be asked.
     #[error("cannot push: --offline forbids to ask registries")]
     NoRegistries,
+    /// A cache that insists and cannot be filled.
+    #[error("cannot fill the cache {place}: {problem}")]
+    CacheExport {
+        /// Which cache.
+        place: String,
+        /// Why.
+        problem: String,
+    },
+    /// A cache that takes nothing, as was seen before.
+    #[error("the cache {place} takes nothing")]
+    Refused {
+        /// Which cache.
+        place: String,
+    },
+    /// A layer that a cache names and cannot give.
+    #[error("the cache does not have the layer {digest} that it names: {problem}")]
+    LostBlob {
+        /// Which.
+        digest: crate::base::digest::Digest,
+        /// What was said.
+        problem: String,
+    },
     /// An image's draft that cannot be written down.
     #[error("cannot write the image's draft: {0}")]
     Draft(serde_json::Error),
@@ -156,6 +178,9 @@ pub enum StepError {
     /// What was to be had again is something else by now.
     #[error("{0} changed during the build")]
     Moved(String),
+    /// What a cache had of the step is not to be had after all.
+    #[error("the cache {0} lost a result")]
+    Lost(String),
     /// A result that the step stands on is no longer in the store.
     #[error("a result that this step stands on is no longer in the store")]
     Vanished,
@@ -181,6 +206,7 @@ impl StepError {
             Self::Copy(CopyError::Changed { .. })
                 | Self::Context(ContextError::Unstable { .. })
                 | Self::Moved(_)
+                | Self::Lost(_)
         )
     }
 

@@ -5,12 +5,13 @@
 //! made wholly of hits has the digest that it had. When neither draft nor result differ from what a name
 //! stands for already, nothing is read but that name.
 
-use std::collections::HashMap;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::Builder;
+use super::caches::Found;
 use super::error::BuildError;
 use super::exec::{ALONE, CREATED};
 use super::resolve::{Origin, StoredImage};
@@ -33,10 +34,29 @@ pub struct Exported {
     pub id: BlobId,
     /// Its names.
     pub names: Vec<Reference>,
-    /// The topmost snapshot; none for an image without layers.
+    /// The topmost snapshot; none for an image without layers, and none while a cache has them.
     pub result: Option<ResultId>,
     /// The build's `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// Who has its layers if they are not here.
+    pub elsewhere: Option<Arc<Found>>,
+}
+
+/// What an image's layers are.
+pub(super) enum Top<'t> {
+    /// There are none.
+    Nothing,
+    /// A snapshot with all below it.
+    Here(ResultId),
+    /// What a cache has.
+    Elsewhere(&'t Found),
+}
+
+/// What a config says of layers, bottom first.
+struct Layered {
+    tars: Vec<LayerTar>,
+    /// When the step of each ran.
+    times: Vec<Option<Stamp>>,
 }
 
 impl Exported {
@@ -56,9 +76,19 @@ pub(super) fn export(
     builder: &Builder<'_>,
     draft: &ImageDraft,
     names: &[Reference],
-    result: Option<ResultId>,
+    top: &Top<'_>,
     epoch: Option<i64>,
 ) -> Result<Exported, BuildError> {
+    let result = match top {
+        Top::Nothing => None,
+        Top::Here(result) => Some(*result),
+        Top::Elsewhere(found) => {
+            let layered = Layered { tars: found.tars(), times: found.times() };
+            let id = write_config(builder, draft, &layered, epoch)?;
+            let elsewhere = Some(Arc::new((*found).clone()));
+            return Ok(Exported { id, names: names.to_vec(), result: None, epoch, elsewhere });
+        }
+    };
     let made_from = identity(draft, result, epoch)?;
     let shelf = builder.store.shelf(Bucket::Names);
     let current = |name: &Reference| -> Option<StoredImage> {
@@ -76,7 +106,7 @@ pub(super) fn export(
             shelf.put(&name.to_string(), &stored)?;
         }
     }
-    Ok(Exported { id: stored.config, names: names.to_vec(), result, epoch })
+    Ok(Exported { id: stored.config, names: names.to_vec(), result, epoch, elsewhere: None })
 }
 
 /// What an image is made from, as one digest.
@@ -102,20 +132,30 @@ fn make(
 ) -> Result<StoredImage, BuildError> {
     let chain = chain(builder, result)?;
     let tars = layers(builder, &chain, &layer_options(epoch))?;
-    let mut config = config(builder, draft, &chain, &tars);
-    if let Some(epoch) = epoch {
-        set_times(&mut config, draft, epoch);
-    }
-    let bytes = config.to_json();
-    let mut blob = builder.store.write_blob()?;
-    blob.write_all(&bytes).at_path("write", "the image's config")?;
-    let (config, _) = blob.finish(None)?;
+    let times = chain.iter().map(|layer| time_of(builder, layer.id)).collect();
+    let config = write_config(builder, draft, &Layered { tars, times }, epoch)?;
     let mut holds = vec![Held::Blob(config)];
     holds.extend(result.map(Held::Snapshot));
     let (origin, time) = (Origin::Built, Stamp::now());
     let blobs: Option<Vec<_>> = chain.iter().map(|layer| oci::layer_blob(builder.store, layer.id)).collect();
     let layers = blobs.unwrap_or_default();
     Ok(StoredImage { config, layers, origin, time, holds, made_from: Some(made_from), epoch })
+}
+
+/// Writes the image's config into the store; its id.
+fn write_config(
+    builder: &Builder<'_>,
+    draft: &ImageDraft,
+    layered: &Layered,
+    epoch: Option<i64>,
+) -> Result<BlobId, BuildError> {
+    let mut config = config(draft, layered);
+    if let Some(epoch) = epoch {
+        set_times(&mut config, draft, epoch);
+    }
+    let mut blob = builder.store.write_blob()?;
+    blob.write_all(&config.to_json()).at_path("write", "the image's config")?;
+    Ok(blob.finish(None)?.0)
 }
 
 /// The snapshots of an image, bottom first.
@@ -189,23 +229,21 @@ pub(super) fn write_layer(
 }
 
 /// The image's config.
-fn config(builder: &Builder<'_>, draft: &ImageDraft, chain: &[Snapshot], tars: &[LayerTar]) -> ImageConfig {
+fn config(draft: &ImageDraft, Layered { tars, times }: &Layered) -> ImageConfig {
     let made = draft.history.iter().filter(|step| step.made == Made::Layer).count();
-    let mut layers = chain[chain.len().saturating_sub(made)..].iter();
+    let mut layers = times[times.len().saturating_sub(made)..].iter();
     let mut config = ImageConfig::empty(&draft.platform);
     config.author.clone_from(&draft.author);
     config.config = draft.config.clone();
     config.rootfs.diff_ids = tars.iter().map(|tar| tar.diff_id).collect();
     let mut created: Option<String> = None;
-    let mut times: HashMap<ResultId, Option<String>> = HashMap::new();
     for step in &draft.history {
         let line = match &step.made {
             Made::Base(history) => history.clone(),
             made => {
                 let layer = if *made == Made::Layer { layers.next() } else { None };
-                if let Some(layer) = layer {
-                    let time = times.entry(layer.id).or_insert_with(|| time_of(builder, layer.id));
-                    created = time.clone().or(created);
+                if let Some(time) = layer {
+                    created = time.and_then(text_of).or(created);
                 }
                 History {
                     created: created.clone(),
@@ -237,8 +275,10 @@ fn set_times(config: &mut ImageConfig, draft: &ImageDraft, epoch: i64) {
 }
 
 /// When a snapshot's step ran.
-fn time_of(builder: &Builder<'_>, id: ResultId) -> Option<String> {
-    let note = builder.store.note(id, CREATED)?;
-    let stamp: Stamp = serde_json::from_slice(&note).ok()?;
+fn time_of(builder: &Builder<'_>, id: ResultId) -> Option<Stamp> {
+    serde_json::from_slice(&builder.store.note(id, CREATED)?).ok()
+}
+
+fn text_of(stamp: Stamp) -> Option<String> {
     Some(timestamp(i64::try_from(stamp.seconds).ok()?, stamp.nanos))
 }

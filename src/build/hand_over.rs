@@ -412,7 +412,7 @@ mod tests {
     use super::*;
 
     fn image() -> Exported {
-        Exported { id: BlobId(Digest::of("image")), names: Vec::new(), result: None, epoch: None }
+        Exported { id: BlobId(Digest::of("image")), names: Vec::new(), result: None, epoch: None, elsewhere: None }
     }
 
     fn parcel<'i>(image: &'i Exported, layers: &[(&str, u64)]) -> Parcel<'i> {

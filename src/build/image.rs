@@ -111,7 +111,7 @@ impl NamedImage {
             return None;
         }
         let (id, names) = (self.stored.config, vec![self.name.clone()]);
-        Some(Exported { id, names, result: top, epoch: self.stored.epoch })
+        Some(Exported { id, names, result: top, epoch: self.stored.epoch, elsewhere: None })
     }
 
     /// The image's config; `None` if it is no longer in the store.

@@ -11,6 +11,7 @@
 //! them away: files, archives, registries. `owners` and `damage` look at a store as a whole.
 
 mod align;
+mod caches;
 mod checks;
 mod damage;
 mod deliver;
@@ -67,9 +68,11 @@ use crate::remote::GitSource;
 use crate::sandbox::Sandbox;
 use crate::store::{Bucket, Stamp, Store};
 
+use caches::{Caches, Export, Found};
 use elsewhere::Asked;
 use exec::Executor;
 use explain::Explained;
+use export::Top;
 use history::History;
 use selection::Selections;
 use solve::{Demand, Keyed, Settings, Solution, demand};
@@ -116,6 +119,10 @@ pub struct Options {
     pub engine_name: String,
     /// Whether the engine gets the images.
     pub hand_over: bool,
+    /// Services whose image is only pushed: where a cache has its layers, they need not come here.
+    pub only_pushed: BTreeSet<String>,
+    /// Blobs that caches name and that are not to be had.
+    pub lost: BTreeSet<Digest>,
 }
 
 /// What a build came to.
@@ -198,6 +205,7 @@ pub fn build(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<Built, BuildError> {
+    let caches = &Caches::new(builder, requests);
     // What is asked from now on needs not be asked again.
     let (begun, listed) = (Stamp::now(), Mutex::new(None));
     std::thread::scope(|scope| {
@@ -208,12 +216,12 @@ pub fn build(
                 *listed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer);
             });
         }
-        let prepared = prepare(builder, requests, wanted)?;
+        let prepared = prepare(builder, requests, wanted, Some(caches))?;
         Ok::<_, BuildError>(prepared)
     })
     .and_then(|prepared| {
         let listed = listed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).transpose()?;
-        finish(builder, requests, wanted, (begun, prepared), listed)
+        finish(builder, requests, wanted, caches, (begun, prepared), listed)
     })
 }
 
@@ -223,7 +231,7 @@ pub fn plan(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<BuildPlan, BuildError> {
-    let prepared = prepare(builder, requests, wanted)?;
+    let prepared = prepare(builder, requests, wanted, None)?;
     let keyed = prepared.keyed();
     let demand = demand_of(builder, &prepared, &keyed);
     let mut reasons = Reasons::default();
@@ -292,12 +300,14 @@ fn prepare(
     builder: &Builder<'_>,
     requests: &[BuildRequest],
     wanted: &[String],
+    caches: Option<&Caches<'_>>,
 ) -> Result<Prepared, BuildError> {
     let sources = during(builder.events, Phase::ReadFiles, || read(builder, requests, wanted))?;
     let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
     let mut known = Known::default();
-    let resolve = || lowered(builder, &sources, &mut known, Extent::Target);
+    let resolve = || lowered(builder, &sources, &mut known, Extent::Target, caches);
     let (graph, mut warnings, facts) = during(builder.events, Phase::ResolveNames, resolve)?;
+    warnings.extend(sources.iter().flat_map(|source| source.request.warnings.iter().cloned()));
     warnings.extend(checks::findings(&sources, &facts));
     if checks::stops(&warnings) {
         return Err(BuildError::Mistakes(warnings));
@@ -341,6 +351,7 @@ fn lowered(
     sources: &[Source],
     known: &mut Known,
     extent: Extent,
+    caches: Option<&Caches<'_>>,
 ) -> Result<(Graph, Vec<Diagnostic>, Vec<Facts>), BuildError> {
     loop {
         match lower(sources, known, extent).map_err(BuildError::Mistakes)? {
@@ -349,7 +360,7 @@ fn lowered(
                 let first = sources.first().map(|source| source.request.platform.clone());
                 let platform = first.unwrap_or_else(Platform::host);
                 let secrets = elsewhere::secrets(sources.iter().map(|source| &source.request));
-                resolve::resolve(builder, &wanted, &platform, &secrets, known)?;
+                resolve::resolve(builder, &wanted, &platform, &secrets, caches, known)?;
             }
         }
     }
@@ -404,20 +415,21 @@ fn finish(
     builder: &Builder<'_>,
     requests: &[BuildRequest],
     wanted: &[String],
+    caches: &Caches<'_>,
     (begun, mut prepared): (Stamp, Prepared),
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
     if let Some(listed) = &listed
         && resolve::forget_stale(builder, &prepared.names, listed)?
     {
-        prepared = prepare(builder, requests, wanted)?;
+        prepared = prepare(builder, requests, wanted, Some(caches))?;
     }
     let (mut changing, mut told) = (String::new(), Told::new());
     for number in 0..ATTEMPTS {
-        match attempt(builder, &prepared, begun, &mut told)? {
-            Attempt::Solved(solution, summary) => {
+        match attempt(builder, &prepared, caches, begun, &mut told)? {
+            Attempt::Solved(solved) => {
                 prepared.selections.save()?;
-                return export_all(builder, prepared, &solution, summary, listed);
+                return export_all(builder, prepared, caches, *solved, listed);
             }
             Attempt::Moved => {}
             Attempt::Changed(what) => {
@@ -425,31 +437,44 @@ fn finish(
                 changing = what;
             }
         }
-        prepared = prepare(builder, requests, wanted)?;
+        prepared = prepare(builder, requests, wanted, Some(caches))?;
     }
     Err(BuildError::Unstable { what: changing })
 }
 
 enum Attempt {
-    Solved(BTreeMap<NodeId, ResultId>, Summary),
+    Solved(Box<Solved>),
     /// A source is no longer what was digested.
     Changed(String),
     /// A base image's tag means another image than it did.
     Moved,
 }
 
+/// Every root has a result, here or elsewhere.
+struct Solved {
+    results: BTreeMap<NodeId, ResultId>,
+    /// What caches had of steps.
+    found: BTreeMap<NodeId, Found>,
+    /// Steps that ran.
+    ran: BTreeSet<NodeId>,
+    summary: Summary,
+}
+
 /// One pass over the graph.
 fn attempt(
     builder: &Builder<'_>,
     prepared: &Prepared,
+    caches: &Caches<'_>,
     begun: Stamp,
     told: &mut Told,
 ) -> Result<Attempt, BuildError> {
     let keyed = prepared.keyed();
     let forced = forced(builder, prepared);
     let is_forced = |id: NodeId| forced.contains(&id);
-    let look_up = || demand(&keyed, builder.store, &is_forced);
-    let demand = during(builder.events, Phase::LookUpKeys, look_up);
+    let look_up = || caches.find(&keyed, demand(&keyed, builder.store, &is_forced), &is_forced);
+    let (mut demand, found) = during(builder.events, Phase::LookUpKeys, look_up)?;
+    caches.tell(&found);
+    demand.brought = brought(builder, prepared, &keyed, &demand, &found);
     // Something has to run: a good moment to see whether base images, files and branches have moved.
     if !demand.needed.is_empty() {
         let secrets = elsewhere::secrets(prepared.sources.iter().map(|source| &source.request));
@@ -464,10 +489,10 @@ fn attempt(
     }
     builder.events.emit(Event::Planned { steps: distinct(&keyed) });
     report_hits(builder, &keyed, &demand);
-    let needed = demand.needed.len();
-    if needed == 0 {
+    if demand.needed.is_empty() && demand.brought.is_empty() {
         let summary = Summary { hits: distinct(&keyed), ..Summary::default() };
-        return Ok(Attempt::Solved(demand.hits, summary));
+        let solved = Solved { results: demand.hits, found, ran: BTreeSet::new(), summary };
+        return Ok(Attempt::Solved(Box::new(solved)));
     }
     if demand.needed.iter().any(|id| uses_network(prepared.graph.node(*id))) {
         builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
@@ -487,12 +512,24 @@ fn attempt(
         sources: &prepared.sources,
         begins: Mutex::new(HashMap::new()),
         caches: Mutex::new(HashMap::new()),
+        shared: caches,
+        found: &found,
+        epochs: prepared.graph.roots.iter().map(|root| root.epoch).collect(),
+    };
+    let (done, exporting) = std::sync::mpsc::channel::<Option<(NodeId, ResultId)>>();
+    let done = caches.exports().then(|| Mutex::new(done));
+    let tell = |step| {
+        if let Some(done) = &done {
+            // Nobody listens any more when the build is stopped.
+            let _ = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).send(step);
+        }
     };
     let settings = Settings {
         parallel: builder.options.parallel,
         forced: &is_forced,
         expected: &|id| history.expected(id),
         reason: &|id| reasons.line(&prepared.graph, id),
+        done: &|id, result| tell(Some((id, result))),
     };
     let runs = demand.needed.iter().any(|id| matches!(prepared.graph.node(*id).op, Op::Run(_)));
     let run = || {
@@ -501,14 +538,62 @@ fn attempt(
             if runs {
                 scope.spawn(|| builder.sandbox.prepare());
             }
-            solve::run(&keyed, demand, &executor, builder.store, &settings, builder.events, builder.cancel)
+            if caches.exports() {
+                scope.spawn(|| {
+                    for (id, result) in exporting.into_iter().map_while(|step| step) {
+                        caches.layer_done(&prepared.graph, id, result);
+                    }
+                });
+            }
+            let (store, events, cancel) = (builder.store, builder.events, builder.cancel);
+            let solution = solve::run(&keyed, demand, &executor, store, &settings, events, cancel);
+            tell(None);
+            solution
         })
     };
     let solution = during(builder.events, Phase::RunSteps, run);
     if !solution.ran.is_empty() || solution.failed.iter().any(|(_, error)| error.is_failure()) {
         history.write(&keyed, &solution, &reasons)?;
     }
-    outcome(builder, prepared, &keyed, solution)
+    let ran: BTreeSet<NodeId> = solution.ran.keys().copied().collect();
+    let solved = outcome(builder, prepared, &keyed, solution);
+    let export =
+        Export { keyed: &keyed, ran: &ran, found: &found, names: &prepared.names, bases: &prepared.bases };
+    match solved? {
+        Ended::Solved(results, summary) => {
+            Ok(Attempt::Solved(Box::new(Solved { results, found, ran, summary })))
+        }
+        Ended::Changed(what) => Ok(Attempt::Changed(what)),
+        Ended::Failed(failures) => {
+            // What is done serves the next build, wherever that is.
+            caches.export(&export)?;
+            Err(BuildError::Steps(failures))
+        }
+    }
+}
+
+/// The steps that others made and that are needed here: what steps that run stand on, and the roots, but for
+/// images that are only pushed.
+fn brought(
+    builder: &Builder<'_>,
+    prepared: &Prepared,
+    keyed: &Keyed<'_>,
+    demand: &Demand,
+    found: &BTreeMap<NodeId, Found>,
+) -> BTreeSet<NodeId> {
+    let mut brought: BTreeSet<NodeId> =
+        demand.needed.iter().flat_map(|id| keyed.inputs(*id)).filter(|id| found.contains_key(id)).collect();
+    let handed_over = builder.engine.is_some() && builder.options.hand_over;
+    for root in &prepared.graph.roots {
+        let Some(id) = root.node.map(|node| keyed.first[node.0]) else { continue };
+        let Some(found) = found.get(&id) else { continue };
+        let service = &prepared.sources[root.source].request.service;
+        let stays = builder.options.only_pushed.contains(service) && !handed_over && found.suits(root.epoch);
+        if !stays {
+            brought.insert(id);
+        }
+    }
+    brought
 }
 
 fn uses_network(node: &Node) -> bool {
@@ -524,7 +609,7 @@ fn distinct(keyed: &Keyed<'_>) -> usize {
 fn report_hits(builder: &Builder<'_>, keyed: &Keyed<'_>, demand: &Demand) {
     for (id, _) in keyed.graph.nodes() {
         let counts = keyed.first[id.0] == id && keyed.recipes[id.0].is_some();
-        if counts && !demand.needed.contains(&id) {
+        if counts && !demand.needed.contains(&id) && !demand.brought.contains(&id) {
             builder.events.emit(solve::finished(keyed.graph, id, Outcome::Hit, Duration::ZERO));
         }
     }
@@ -535,7 +620,7 @@ fn outcome(
     prepared: &Prepared,
     keyed: &Keyed<'_>,
     solution: Solution,
-) -> Result<Attempt, BuildError> {
+) -> Result<Ended, BuildError> {
     if builder.cancel.is_cancelled() {
         sync(builder)?;
         return Err(BuildError::Cancelled);
@@ -545,14 +630,21 @@ fn outcome(
     if !failed.is_empty() {
         sync(builder)?;
         let failures = failed.into_iter().map(|(id, error)| failure(&prepared.graph, id, error)).collect();
-        return Err(BuildError::Steps(failures));
+        return Ok(Ended::Failed(failures));
     }
     if let Some((_, error)) = changed.first() {
-        return Ok(Attempt::Changed(error.to_string()));
+        return Ok(Ended::Changed(error.to_string()));
     }
     let ran = solution.ran.len();
     let summary = Summary { hits: distinct(keyed).saturating_sub(ran), ran, handed_over: 0 };
-    Ok(Attempt::Solved(solution.results, summary))
+    Ok(Ended::Solved(solution.results, summary))
+}
+
+/// What the steps of a pass came to.
+enum Ended {
+    Solved(BTreeMap<NodeId, ResultId>, Summary),
+    Changed(String),
+    Failed(Vec<StepFailure>),
 }
 
 fn failure(graph: &Graph, id: NodeId, error: StepError) -> StepFailure {
@@ -572,13 +664,15 @@ fn sync(builder: &Builder<'_>) -> Result<(), BuildError> {
 fn export_all(
     builder: &Builder<'_>,
     prepared: Prepared,
-    results: &BTreeMap<NodeId, ResultId>,
-    mut summary: Summary,
+    caches: &Caches<'_>,
+    solved: Solved,
     listed: Option<Vec<EngineImage>>,
 ) -> Result<Built, BuildError> {
+    let mut summary = solved.summary;
     let engine = builder.engine.filter(|_| builder.options.hand_over).zip(listed);
     let (exported, handed) = std::thread::scope(|scope| {
-        let exported = exported(builder, &prepared, results)?;
+        let exported = exported(builder, &prepared, &solved)?;
+        let caching = caches.exports().then(|| scope.spawn(|| export_to_caches(&prepared, caches, &solved)));
         let handed = match engine {
             None => {
                 sync(builder)?;
@@ -597,6 +691,7 @@ fn export_all(
                 handed
             }
         };
+        caching.map_or(Ok(()), joined)?;
         Ok::<_, BuildError>((exported, handed))
     })?;
     summary.handed_over = handed.values().filter(|handed| handed.sent).count();
@@ -612,6 +707,13 @@ fn export_all(
     Ok(Built { images, summary })
 }
 
+fn export_to_caches(prepared: &Prepared, caches: &Caches<'_>, solved: &Solved) -> Result<(), BuildError> {
+    let keyed = prepared.keyed();
+    let Solved { found, ran, .. } = solved;
+    let (names, bases) = (prepared.names.as_slice(), &prepared.bases);
+    caches.export(&Export { keyed: &keyed, ran, found, names, bases })
+}
+
 /// What a thread gave; its panic goes on here.
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -621,10 +723,10 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 fn exported(
     builder: &Builder<'_>,
     prepared: &Prepared,
-    results: &BTreeMap<NodeId, ResultId>,
+    solved: &Solved,
 ) -> Result<Vec<(String, Exported)>, BuildError> {
     let keyed = prepared.keyed();
-    let export = || export_roots(builder, prepared, &keyed, results);
+    let export = || export_roots(builder, prepared, &keyed, solved);
     let exported = during(builder.events, Phase::Export, export)?;
     let histories = builder.store.shelf(Bucket::History(&builder.options.project));
     if exported.iter().any(|(service, _)| !histories.has(service)) {
@@ -640,19 +742,20 @@ fn export_roots(
     builder: &Builder<'_>,
     prepared: &Prepared,
     keyed: &Keyed<'_>,
-    results: &BTreeMap<NodeId, ResultId>,
+    solved: &Solved,
 ) -> Result<Vec<(String, Exported)>, BuildError> {
     let mut exported = Vec::new();
     for root in &prepared.graph.roots {
         let request = &prepared.sources[root.source].request;
-        let result = match root.node {
-            Some(node) => {
-                let result = results.get(&keyed.first[node.0]).copied();
-                Some(result.ok_or_else(|| export::vanished(builder))?)
-            }
-            None => None,
+        let top = match root.node.map(|node| keyed.first[node.0]) {
+            None => Top::Nothing,
+            Some(id) => match (solved.results.get(&id), solved.found.get(&id)) {
+                (Some(result), _) => Top::Here(*result),
+                (None, Some(found)) => Top::Elsewhere(found),
+                (None, None) => return Err(export::vanished(builder)),
+            },
         };
-        let image = export::export(builder, &root.draft, &request.names, result, root.epoch)?;
+        let image = export::export(builder, &root.draft, &request.names, &top, root.epoch)?;
         exported.push((request.service.clone(), image));
     }
     Ok(exported)

@@ -11,6 +11,7 @@ use std::io::{Read as _, Write as _};
 use serde::{Deserialize, Serialize};
 
 use super::Builder;
+use super::caches::Caches;
 use super::elsewhere::{self, Secrets};
 use super::error::{BuildError, StepError};
 use crate::base::diag::{Diagnostic, Span};
@@ -70,6 +71,7 @@ pub(super) fn resolve(
     wanted: &BTreeMap<Wanted, Span>,
     platform: &Platform,
     secrets: &Secrets<'_>,
+    caches: Option<&Caches<'_>>,
     known: &mut Known,
 ) -> Result<(), BuildError> {
     let mut mistakes = Vec::new();
@@ -77,7 +79,7 @@ pub(super) fn resolve(
         let found = match wanted {
             Wanted::Image(name) => {
                 let mut tried = Vec::new();
-                match find(builder, name, &mut tried)? {
+                match find(builder, name, caches, &mut tried)? {
                     Some(image) => drop(known.images.insert(name.clone(), image)),
                     None => mistakes.push(unknown(&name.name, span, &tried)),
                 }
@@ -119,6 +121,7 @@ fn unknown(name: &Reference, span: &Span, tried: &[String]) -> Diagnostic {
 fn find(
     builder: &Builder<'_>,
     wanted: &ImageName,
+    caches: Option<&Caches<'_>>,
     tried: &mut Vec<String>,
 ) -> Result<Option<BaseImage>, BuildError> {
     if !builder.options.pull {
@@ -132,6 +135,9 @@ fn find(
         {
             return Ok(Some(image));
         }
+    }
+    if let Some(image) = from_cache(builder, wanted, caches)? {
+        return Ok(Some(image));
     }
     if let Some(image) = from_registry(builder, wanted, tried)? {
         return Ok(Some(image));
@@ -163,7 +169,7 @@ fn remembered(builder: &Builder<'_>, wanted: &ImageName) -> Result<Option<BaseIm
 }
 
 /// Under which name a pin is kept: for this machine's platform under the image's.
-fn pin_key(wanted: &ImageName) -> String {
+pub(super) fn pin_key(wanted: &ImageName) -> String {
     format!("{}{}", wanted.name, for_platform(&wanted.platform))
 }
 
@@ -265,6 +271,22 @@ fn saved(
         _ => {}
     }
     Ok(read?.into_iter().next())
+}
+
+/// What a cache knows of the name, if that is still so at the name's registry: that saves reading it there.
+fn from_cache(
+    builder: &Builder<'_>,
+    wanted: &ImageName,
+    caches: Option<&Caches<'_>>,
+) -> Result<Option<BaseImage>, BuildError> {
+    let Some((image, digest, bytes)) = caches.map_or(Ok(None), |caches| caches.base(wanted))? else {
+        return Ok(None);
+    };
+    let mut blob = builder.store.write_blob()?;
+    blob.write_all(&bytes).at_path("write", "the image's config")?;
+    let (config, _) = blob.finish(None)?;
+    let origin = Origin::Registry { reference: wanted.name.with_digest(digest) };
+    pin(builder, wanted, config, image.layers, origin).map(Some)
 }
 
 fn from_registry(

@@ -35,6 +35,8 @@ pub(super) trait Work: Sync {
         parent: Option<ResultId>,
         sources: &[Option<ResultId>],
     ) -> Result<Produced, StepError>;
+    /// Brings the result of a step that others made into the store.
+    fn bring(&self, id: NodeId) -> Result<ResultId, StepError>;
 }
 
 /// What running a step gave.
@@ -97,18 +99,26 @@ pub(super) struct Demand {
     pub(super) hits: BTreeMap<NodeId, ResultId>,
     /// Steps that have none and are needed.
     pub(super) needed: BTreeSet<NodeId>,
+    /// Steps whose results others have and that are needed here.
+    pub(super) brought: BTreeSet<NodeId>,
 }
 
-/// Looks the graph's roots up, and below every miss its inputs. `forced` steps are never hits, and what
-/// stands on one is looked up again when its inputs are known. Writes nothing.
-pub(super) fn demand(keyed: &Keyed<'_>, store: &Store, forced: &dyn Fn(NodeId) -> bool) -> Demand {
-    let mut demand = Demand::default();
+/// The forced steps and all that stand on one: they have no result before they ran.
+pub(super) fn moved(keyed: &Keyed<'_>, forced: &dyn Fn(NodeId) -> bool) -> BTreeSet<NodeId> {
     let mut moved: BTreeSet<NodeId> = BTreeSet::new();
     for (id, _) in keyed.graph.nodes() {
         if forced(id) || keyed.inputs(id).any(|input| moved.contains(&input)) {
             moved.insert(id);
         }
     }
+    moved
+}
+
+/// Looks the graph's roots up, and below every miss its inputs. `forced` steps are never hits, and what
+/// stands on one is looked up again when its inputs are known. Writes nothing.
+pub(super) fn demand(keyed: &Keyed<'_>, store: &Store, forced: &dyn Fn(NodeId) -> bool) -> Demand {
+    let mut demand = Demand::default();
+    let moved = moved(keyed, forced);
     let roots = keyed.graph.roots.iter().filter_map(|root| root.node);
     let mut open: BTreeSet<NodeId> = roots.map(|node| keyed.first[node.0]).collect();
     while !open.is_empty() {
@@ -143,6 +153,8 @@ pub(super) struct Settings<'a> {
     pub(super) expected: &'a (dyn Fn(NodeId) -> Duration + Sync),
     /// Why a step has to run, in one line.
     pub(super) reason: &'a (dyn Fn(NodeId) -> String + Sync),
+    /// Told of every step that ran, as soon as it is done.
+    pub(super) done: &'a (dyn Fn(NodeId, ResultId) + Sync),
 }
 
 /// What a run came to.
@@ -166,8 +178,10 @@ pub(super) fn run(
     events: &dyn Events,
     cancel: &Cancel,
 ) -> Solution {
+    let brought = demand.brought.clone();
     let board = Mutex::new(Board::new(keyed, demand, settings.expected));
-    let solver = Solver { keyed, work, store, settings, events, cancel, board, changed: Condvar::new() };
+    let changed = Condvar::new();
+    let solver = Solver { keyed, work, store, settings, events, cancel, board, changed, brought };
     std::thread::scope(|scope| {
         let mut board = solver.board();
         loop {
@@ -217,16 +231,19 @@ impl Board {
         let mut dependents: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
         let mut path: HashMap<NodeId, Duration> = HashMap::new();
         for &id in &demand.needed {
-            let open: BTreeSet<NodeId> =
-                keyed.inputs(id).filter(|input| demand.needed.contains(input)).collect();
+            let made = |input: &NodeId| demand.needed.contains(input) || demand.brought.contains(input);
+            let open: BTreeSet<NodeId> = keyed.inputs(id).filter(made).collect();
             remaining.insert(id, open.len());
             for input in open {
                 dependents.entry(input).or_default().push(id);
             }
         }
-        for &id in demand.needed.iter().rev() {
+        remaining.extend(demand.brought.iter().map(|id| (*id, 0)));
+        let all: BTreeSet<NodeId> = demand.needed.union(&demand.brought).copied().collect();
+        for &id in all.iter().rev() {
             let above = dependents.get(&id).into_iter().flatten().filter_map(|above| path.get(above)).max();
-            path.insert(id, expected(id) + above.copied().unwrap_or_default());
+            let own = if demand.brought.contains(&id) { Duration::ZERO } else { expected(id) };
+            path.insert(id, own + above.copied().unwrap_or_default());
         }
         let solution = Solution { results: demand.hits, ..Solution::default() };
         let ready = BinaryHeap::new();
@@ -275,6 +292,7 @@ struct Solver<'a, 'g> {
     cancel: &'a Cancel,
     board: Mutex<Board>,
     changed: Condvar,
+    brought: BTreeSet<NodeId>,
 }
 
 /// The results that a step stands on.
@@ -301,7 +319,10 @@ impl Solver<'_, '_> {
     /// One step's thread, from its slot to its result.
     fn step(&self, id: NodeId) {
         let begun = Instant::now();
-        let ended = self.solve(id);
+        let ended = match self.brought.contains(&id) {
+            true => self.work.bring(id).map(|result| Ended { result, ran: None }),
+            false => self.solve(id),
+        };
         let mut board = self.board();
         board.running -= 1;
         board.alive -= 1;
@@ -356,6 +377,7 @@ impl Solver<'_, '_> {
         let (result, holds, created) = (produced.result, produced.holds, Stamp::now());
         let record = Record { recipe: raw_of(&recipe)?, result, inputs, holds, took_ms, created };
         claim.publish(record)?;
+        (self.settings.done)(id, result);
         self.events.emit(finished(self.keyed.graph, id, Outcome::Ran { reason }, took));
         Ok(Ended { result, ran: Some((recipe, took)) })
     }

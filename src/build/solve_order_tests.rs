@@ -58,7 +58,7 @@ fn solve_rescued(
     let keyed = keyed(graph);
     let demand = demand(&keyed, work.store, &|_| forced);
     let reason = |_| String::new();
-    let settings = Settings { parallel, forced: &|_| forced, expected, reason: &reason };
+    let settings = Settings { parallel, forced: &|_| forced, expected, reason: &reason, done: &|_, _| {} };
     let cancel = Cancel::new().unwrap();
     let solution = rescued(&cancel, || run(&keyed, demand, work, work.store, &settings, &Silent, &cancel));
     assert!(!cancel.is_cancelled(), "it waited for ever");

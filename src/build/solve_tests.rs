@@ -94,6 +94,15 @@ impl Work for FakeWork<'_> {
         self.contents.lock().unwrap().insert(snapshot.id, Digest::of(format!("{} {below:?}", id.0)));
         Ok(Produced { result: snapshot.id, holds: Vec::new(), listings: Vec::new() })
     }
+
+    fn bring(&self, id: NodeId) -> Result<ResultId, StepError> {
+        if self.fails.contains(&id) {
+            return Err(StepError::Lost("a cache".into()));
+        }
+        let snapshot = self.store.publish_snapshot(self.store.stage()?, None)?;
+        self.contents.lock().unwrap().insert(snapshot.id, Digest::of(format!("{} elsewhere", id.0)));
+        Ok(snapshot.id)
+    }
 }
 
 /// A graph of RUNs and COPYs between them; `shape` gives each node's parent and source as distances back.
@@ -191,7 +200,7 @@ fn solve_expecting(
     let keyed = keyed(graph);
     let demand = demand(&keyed, work.store, &|_| forced);
     let reason = |_| "test".to_owned();
-    let settings = Settings { parallel, forced: &|_| forced, expected, reason: &reason };
+    let settings = Settings { parallel, forced: &|_| forced, expected, reason: &reason, done: &|_, _| {} };
     let cancel = Cancel::new().unwrap();
     run(&keyed, demand, work, work.store, &settings, &Silent, &cancel)
 }
@@ -287,10 +296,48 @@ fn a_cancelled_build_runs_nothing_more() {
         forced: &|_| false,
         expected: &|_| Duration::ZERO,
         reason: &|_| String::new(),
+        done: &|_, _| {},
     };
     let demand = demand(&keyed, &bench.store, &|_| false);
     let solution = run(&keyed, demand, &work, &bench.store, &settings, &events, &cancel);
     assert!(solution.ran.is_empty() && work.runs().is_empty());
     let cancelled = |event: &Event| matches!(event, Event::StepFinished { outcome: Outcome::Cancelled, .. });
     assert_eq!(events.take().iter().filter(|event| cancelled(event)).count(), 3);
+}
+
+/// What others made begins at once, nothing below it runs, and what stands on it waits for it.
+#[test]
+fn what_others_made_is_brought_and_nothing_below_it_runs() {
+    let bench = bench();
+    let mut graph = Graph::default();
+    let below = graph.add(node("below", None, None));
+    let elsewhere = graph.add(node("elsewhere", Some(below), None));
+    let after = graph.add(node("after", Some(elsewhere), None));
+    graph.roots = vec![root(after)];
+    let keyed = keyed(&graph);
+    let settings = Settings {
+        parallel: 2,
+        forced: &|_| false,
+        expected: &|_| Duration::ZERO,
+        reason: &|_| String::new(),
+        done: &|_, _| {},
+    };
+    let solved = |work: &FakeWork<'_>| {
+        let demand = Demand {
+            needed: BTreeSet::from([after]),
+            brought: BTreeSet::from([elsewhere]),
+            ..Demand::default()
+        };
+        let cancel = Cancel::new().unwrap();
+        run(&keyed, demand, work, &bench.store, &settings, &Silent, &cancel)
+    };
+    let mut work = FakeWork::new(&bench.store);
+    work.fails = BTreeSet::from([elsewhere]);
+    let solution = solved(&work);
+    assert!(work.order().is_empty() && solution.failed.iter().all(|(_, error)| error.is_change()));
+    work.fails.clear();
+    let solution = solved(&work);
+    assert_eq!(work.order(), [after]);
+    assert!(solution.results.contains_key(&elsewhere) && solution.results.contains_key(&after));
+    assert!(!solution.ran.contains_key(&elsewhere));
 }

@@ -21,8 +21,6 @@ const FLAGS: &[Missing] = &[
         command: &["image", "build"],
         valued: &[
             "builder",
-            "cache-from",
-            "cache-to",
             "cgroup-parent",
             "cpu-period",
             "cpu-quota",
@@ -155,7 +153,7 @@ mod tests {
         assert_eq!(refused("shipway up -d --watch web"), ["not supported yet: --watch"]);
         assert_eq!(refused("shipway publish -it web sh -c ls"), ["not supported yet: `shipway publish`"]);
         assert_eq!(refused("shipway build --builder=x"), ["not supported yet: --builder"]);
-        assert_eq!(refused("shipway image build --cache-to x ."), ["not supported yet: --cache-to"]);
+        assert_eq!(refused("shipway image build --isolation x ."), ["not supported yet: --isolation"]);
     }
 
     #[test]

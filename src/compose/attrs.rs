@@ -347,8 +347,8 @@ pub(super) static BUILD: Object = object(
     &[
         attr("additional_contexts", LABELS).path(PathRule::Contexts),
         attr("args", Shape::Pairs(Missing::Environment)),
-        attr("cache_from", TEXTS).elsewhere(),
-        attr("cache_to", TEXTS).elsewhere(),
+        attr("cache_from", TEXTS),
+        attr("cache_to", TEXTS),
         attr("context", Shape::Text).path(PathRule::Context),
         attr("dockerfile", Shape::Text),
         attr("dockerfile_inline", Shape::Text),

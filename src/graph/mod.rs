@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::dockerfile::Dockerfile;
 
+mod caching;
 mod elsewhere;
 mod epoch;
 mod instruction;
@@ -28,6 +29,7 @@ mod wanted;
 mod tests;
 
 pub use crate::dockerfile::Facts;
+pub use caching::{CachePlace, CacheSource, CacheTarget, InvalidCache};
 pub use elsewhere::checkout_of;
 pub use limit::StepLimit;
 pub use lower::{Extent, Lowered, Source, facts, lower};

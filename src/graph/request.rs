@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::caching::{CacheSource, CacheTarget, InvalidCache};
 use super::limit::StepLimit;
 use super::named::{NamedContext, RemoteContext, context_name};
 use super::op::RunNetwork;
@@ -62,6 +63,12 @@ pub struct BuildRequest {
     pub no_cache_stages: Vec<String>,
     /// Ask the registry for newer base images.
     pub pull: bool,
+    /// Who is asked for results that the store does not have, in this order.
+    pub cache_from: Vec<CacheSource>,
+    /// Who gets results.
+    pub cache_to: Vec<CacheTarget>,
+    /// What is worth saying about the request.
+    pub warnings: Vec<Diagnostic>,
     /// Where the request stands in the user's files.
     pub span: Option<Span>,
 }
@@ -137,6 +144,9 @@ impl BuildRequest {
             no_cache: false,
             no_cache_stages: Vec::new(),
             pull: false,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            warnings: Vec::new(),
             span: None,
         }
     }
@@ -216,6 +226,27 @@ fn request(
         }
     }
     let limits = limits_of(build, &mut mistake);
+    let (mut warnings, folder) = (Vec::new(), &project.working_dir);
+    let cache_from = read_caches(
+        ("cache_from", &build.cache_from),
+        |text| CacheSource::parse(text, folder),
+        &mut mistake,
+        &mut warnings,
+    );
+    let cache_to = read_caches(
+        ("cache_to", &build.cache_to),
+        |text| CacheTarget::parse(text, folder),
+        &mut mistake,
+        &mut warnings,
+    );
+    let warned = |(key, message): (&str, String)| {
+        let warning = Diagnostic::warning(format!("service `{service}`: {message}"));
+        match project.spans.nearest(&["services", service, "build", key]).cloned() {
+            Some(span) => warning.at(span, ""),
+            None => warning,
+        }
+    };
+    let warnings = warnings.into_iter().map(warned).collect();
     let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
     let request = BuildRequest {
         dockerfile: dockerfile_of(build, &context, remote.is_some()),
@@ -241,10 +272,34 @@ fn request(
         no_cache: build.no_cache,
         no_cache_stages: build.no_cache_filter.clone(),
         pull: build.pull,
+        cache_from,
+        cache_to,
+        warnings,
         span: project.spans.nearest(&["services", service, "build"]).cloned(),
         ..BuildRequest::new(service, &context, names)
     };
     if mistakes.is_empty() { Ok(request) } else { Err(mistakes) }
+}
+
+/// The caches that a key names. Kinds that shipway does not know are passed over with a warning: the file
+/// serves other programs too.
+fn read_caches<T>(
+    (key, texts): (&'static str, &[String]),
+    parse: impl Fn(&str) -> Result<T, InvalidCache>,
+    mistake: &mut dyn FnMut(&str, String),
+    warnings: &mut Vec<(&'static str, String)>,
+) -> Vec<T> {
+    let mut caches = Vec::new();
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        match parse(text) {
+            Ok(cache) => caches.push(cache),
+            Err(InvalidCache::Mistake(problem)) => mistake(key, problem),
+            Err(error @ InvalidCache::Unsupported(_)) => {
+                warnings.push((key, format!("`{key}` {text}: {error}; it has no effect")));
+            }
+        }
+    }
+    caches
 }
 
 /// The limits of the steps' processes.

@@ -48,6 +48,8 @@ pub use layer::{
 pub use packed::{Packing, packed_layer};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
-pub use registry::{Document, Push, PushLayer, Pushed, Registry, RegistryOptions, Resolved};
-pub use snapshot::{changed_layer, known_layer, layer_blob, measured_layer, publish_layer};
+pub use registry::{Document, Push, PushLayer, Pushed, Registry, RegistryOptions, Resolved, Sent, Upload};
+pub use snapshot::{
+    Adopted, adopt_layer, changed_layer, known_layer, layer_blob, layer_times, measured_layer, publish_layer,
+};
 pub use tarball::DamagedTar;

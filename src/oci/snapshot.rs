@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{BlobId, DiffId, Digest, ResultId};
 use crate::base::fs::RootDir;
-use crate::store::{Snapshot, Store};
+use crate::store::{Snapshot, Staging, Store};
 
 use super::{
     Descriptor, LayerOptions, LayerTar, OciError, Times, UnpackLimits, decompressed, unpack_layer,
@@ -44,6 +44,12 @@ pub fn known_layer(store: &Store, snapshot: ResultId, options: &LayerOptions) ->
     // A layer that has its own blob keeps it, whatever times would be written now.
     let same = note.times == options.times || layer_blob(store, snapshot).is_some();
     same.then_some(LayerTar { diff_id: note.diff_id, size: note.size })
+}
+
+/// With which times the snapshot's plain tar was last written; `None` if it never was.
+pub fn layer_times(store: &Store, snapshot: ResultId) -> Option<Times> {
+    let note: TarNote = serde_json::from_slice(&store.note(snapshot, TAR_NOTE)?).ok()?;
+    Some(note.times)
 }
 
 /// What the snapshot's plain tar is; it is streamed if that was never learned. `lower` gives the merged
@@ -121,6 +127,60 @@ pub fn publish_layer(
     lower: Option<&RootDir>,
     limits: &UnpackLimits,
 ) -> Result<Snapshot, OciError> {
+    let (staging, tar) = unpacked(store, layer, expected, lower, limits)?;
+    let snapshot = store.publish_snapshot(staging, parent)?;
+    note_layer(store, snapshot.id, layer, tar)?;
+    Ok(snapshot)
+}
+
+/// A layer that another store made of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Adopted<'l> {
+    /// Its snapshot's identifier there.
+    pub id: ResultId,
+    /// Its blob, which is in this store.
+    pub layer: &'l Descriptor,
+    /// What its plain tar is.
+    pub tar: LayerTar,
+    /// How it was written.
+    pub options: LayerOptions,
+    /// Whether it stays this blob whatever is asked of layers; else it is written anew, as a layer that was
+    /// built here.
+    pub keeps_blob: bool,
+    /// What else is known of it.
+    pub notes: &'l [(&'static str, Vec<u8>)],
+}
+
+/// Unpacks a layer that another store made, over `parent`, under the identifier that it has there; see
+/// [`publish_layer`].
+pub fn adopt_layer(
+    store: &Store,
+    adopted: &Adopted<'_>,
+    parent: Option<ResultId>,
+    lower: Option<&RootDir>,
+    limits: &UnpackLimits,
+) -> Result<Snapshot, OciError> {
+    let Adopted { layer, tar, options, .. } = *adopted;
+    let (staging, _) = unpacked(store, layer, tar.diff_id, lower, limits)?;
+    if adopted.keeps_blob {
+        staging.note(BLOB_NOTE, &json(layer))?;
+    }
+    let LayerTar { diff_id, size } = tar;
+    staging.note(TAR_NOTE, &json(&TarNote { times: options.times, diff_id, size }))?;
+    for (name, content) in adopted.notes {
+        staging.note(name, content)?;
+    }
+    Ok(store.adopt_snapshot(adopted.id, staging, parent)?)
+}
+
+/// The tree of a layer whose blob is in the store.
+fn unpacked(
+    store: &Store,
+    layer: &Descriptor,
+    expected: DiffId,
+    lower: Option<&RootDir>,
+    limits: &UnpackLimits,
+) -> Result<(Staging, LayerTar), OciError> {
     let blob = store.blob(BlobId(layer.digest)).ok_or(OciError::MissingBlob(layer.digest))?;
     let staging = store.stage()?;
     let (_, mut reader) = decompressed(blob)?;
@@ -129,9 +189,7 @@ pub fn publish_layer(
         let what = format!("the content of layer {}", layer.digest);
         return Err(OciError::Mismatch { what, expected: expected.0, found: tar.diff_id.0 });
     }
-    let snapshot = store.publish_snapshot(staging, parent)?;
-    note_layer(store, snapshot.id, layer, tar)?;
-    Ok(snapshot)
+    Ok((staging, tar))
 }
 
 /// Remembers from which blob a snapshot came and what its plain tar is.

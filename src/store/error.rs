@@ -29,3 +29,10 @@ pub enum StoreError {
         source: serde_json::Error,
     },
 }
+
+impl StoreError {
+    /// Whether bytes came that were not the announced ones.
+    pub const fn is_mismatch(&self) -> bool {
+        matches!(self, Self::WrongDigest { .. })
+    }
+}

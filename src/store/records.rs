@@ -18,7 +18,8 @@ use crate::base::digest::{BlobId, CanonicalKey, DefinitionKey, ResultId};
 
 use super::root::{Provisional, is_marked};
 use super::snapshots::encode;
-use super::{Result, Store, fault};
+use super::temporary::KeyLock;
+use super::{Result, Store, StoreError, fault};
 
 /// A piece of the store that a record or a name keeps alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,6 +95,22 @@ impl Store {
         Some(read(&definition_path(self, definition))?.record)
     }
 
+    /// Files what another store made for `definition`, unless something that counts is there: that is the
+    /// record then. Fails with [`StoreError::Incomplete`] if its result is not in this store.
+    pub fn adopt(&self, definition: DefinitionKey, record: Record) -> Result<Record> {
+        let name = format!("definition-{}", definition.0.hex());
+        // A waiting look always gets the lock.
+        let _lock = KeyLock::take(&self.tmp(), &name, true)?;
+        if let Some(found) = self.peek(definition) {
+            return Ok(found);
+        }
+        if !self.lies_there(record.result) {
+            return Err(StoreError::Incomplete(record.result));
+        }
+        self.file(definition_path(self, definition), &record)?;
+        Ok(record)
+    }
+
     /// The record of `canonical` if its pieces are there. Its key is made of the results that it stands
     /// on, so these need no question.
     pub(super) fn peek_canonical(&self, canonical: CanonicalKey) -> Option<Record> {
@@ -137,7 +154,13 @@ impl Store {
     /// Whether each definition that `record` stands on, directly or through others, and that still has a
     /// record, still has the result on which the next one stands.
     fn inputs_stand(&self, record: &Record) -> bool {
-        let mut left = record.inputs.clone();
+        self.agrees(&record.inputs)
+    }
+
+    /// Whether nothing that is filed here contradicts a record that stands on `inputs`: each of these
+    /// definitions, and of those below them, that has a record has this result.
+    pub fn agrees(&self, inputs: &[(DefinitionKey, ResultId)]) -> bool {
+        let mut left = inputs.to_vec();
         let mut seen = HashSet::new();
         while let Some((definition, result)) = left.pop() {
             if !seen.insert((definition, result)) {

@@ -116,13 +116,39 @@ impl Store {
     /// is the whole snapshot or none. Nothing may be mounted on or write into the staging any more. Fails
     /// with [`StoreError::Incomplete`] if the parent is missing; whether all below it is there is asked when
     /// the chain is used.
-    pub fn publish_snapshot(&self, mut staging: Staging, parent: Option<ResultId>) -> Result<Snapshot> {
+    pub fn publish_snapshot(&self, staging: Staging, parent: Option<ResultId>) -> Result<Snapshot> {
+        self.publish_snapshot_as(ResultId::fresh(), staging, parent)
+    }
+
+    /// [`Store::publish_snapshot`] for a tree that another store published as `id`. If this one has it
+    /// already, or something unusable in its place, the tree stays what it is: the snapshot that is there, or
+    /// one under a fresh identifier.
+    pub fn adopt_snapshot(
+        &self,
+        id: ResultId,
+        staging: Staging,
+        parent: Option<ResultId>,
+    ) -> Result<Snapshot> {
+        if let Some(snapshot) = self.snapshot(id) {
+            return Ok(snapshot);
+        }
+        let taken = std::fs::symlink_metadata(folder(self, id)).is_ok();
+        let id = if taken { ResultId::fresh() } else { id };
+        // Another process may have been faster.
+        self.publish_snapshot_as(id, staging, parent).or_else(|error| self.snapshot(id).ok_or(error))
+    }
+
+    fn publish_snapshot_as(
+        &self,
+        id: ResultId,
+        mut staging: Staging,
+        parent: Option<ResultId>,
+    ) -> Result<Snapshot> {
         let mut chain = Vec::new();
         if let Some(parent) = parent {
             chain = self.read_meta(parent).ok_or(StoreError::Incomplete(parent))?.chain;
             chain.push(parent);
         }
-        let id = ResultId::fresh();
         let meta = Meta { boot: self.boot().to_owned(), chain };
         staging.clear()?;
         fault::point();

@@ -46,6 +46,10 @@ pub(super) fn packed(
     package: &Package,
 ) -> Result<Packed, BuildError> {
     let config = resolve::read_blob(builder, image.id)?.ok_or_else(|| export::vanished(builder))?;
+    let form = form(package, &config);
+    if let Some(found) = &image.elsewhere {
+        return Ok(Packed { config, layers: found.blobs(), form });
+    }
     let chain = export::chain(builder, image.result)?;
     let options = image.layer_options();
     let layers = (0..chain.len()).into_par_iter().map(|index| {
@@ -56,12 +60,17 @@ pub(super) fn packed(
         oci::packed_layer(builder.store, &chain[index], lower, &options, &package.packing)
     });
     let layers = layers.collect::<Result<Vec<_>, OciError>>()?;
+    Ok(Packed { config, layers, form })
+}
+
+/// What the manifest of an image with this config looks like.
+fn form(package: &Package, config: &[u8]) -> ImageForm {
     let mut form = package.form.clone();
-    let created = ImageConfig::from_json(&config).ok().and_then(|config| config.created);
+    let created = ImageConfig::from_json(config).ok().and_then(|config| config.created);
     if let Some(created) = created.and_then(|created| whole_seconds(&created)) {
         form.descriptor_annotations.entry(CREATED.to_owned()).or_insert(created);
     }
-    Ok(Packed { config, layers, form })
+    form
 }
 
 /// Writes an image as an archive.

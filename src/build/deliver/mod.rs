@@ -10,6 +10,8 @@ mod image;
 mod place;
 mod push;
 
+pub(super) use push::known_in;
+
 use std::io::Write;
 use std::path::PathBuf;
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::super::Builder;
+use super::super::caches;
 use super::super::error::BuildError;
 use super::super::export::Exported;
 use super::super::resolve::{Origin, StoredImage};
@@ -13,7 +14,7 @@ use super::image::{delivered, packed};
 use super::{Delivered, Remote};
 use crate::base::digest::Digest;
 use crate::base::event::Event;
-use crate::oci::{Push, PushLayer, Pushed, Reference};
+use crate::oci::{OciError, Push, PushLayer, Pushed, Reference};
 use crate::store::Bucket;
 
 /// Pushes `image` as `remote` says.
@@ -30,8 +31,10 @@ pub(super) fn push(
     let mut before: Vec<&Reference> = Vec::new();
     for names in repositories(&remote.names).values() {
         let Some(first) = names.first() else { continue };
+        let cached = image.elsewhere.as_deref().and_then(caches::repository);
+        let cached = cached.filter(|cached| is_other(cached, first));
         let layer = |descriptor: &crate::oci::Descriptor| PushLayer {
-            known_in: known_in(&pins, &before, first, descriptor.digest),
+            known_in: cached.cloned().or_else(|| known_in(&pins, &before, first, descriptor.digest)),
             descriptor: descriptor.clone(),
         };
         let push = Push {
@@ -40,7 +43,17 @@ pub(super) fn push(
             config: (&formed.config, &packed.config),
             layers: &packed.layers.iter().map(layer).collect::<Vec<_>>(),
         };
-        let pushed = registries.push(builder.store, &push, builder.events, builder.cancel)?;
+        let pushed = loop {
+            match registries.push(builder.store, &push, builder.events, builder.cancel) {
+                // It could not be mounted from the cache, so it goes through here.
+                Err(OciError::MissingBlob(digest)) => {
+                    let found = image.elsewhere.as_deref().ok_or(OciError::MissingBlob(digest))?;
+                    let blob = packed.layers.iter().find(|layer| layer.digest == digest);
+                    caches::fetch_layer(builder, found, blob.ok_or(OciError::MissingBlob(digest))?)?;
+                }
+                pushed => break pushed?,
+            }
+        };
         builder.events.emit(Event::Notice(told(names, formed.manifest.digest, pushed)));
         before.push(first);
     }
@@ -58,9 +71,13 @@ fn repositories(names: &[Reference]) -> BTreeMap<(&str, &str), Vec<Reference>> {
 
 /// Another repository of the registry of `to` that has the blob, as far as is known: one that the image was
 /// just pushed to, or one that a base image came from.
-fn known_in(pins: &[StoredImage], before: &[&Reference], to: &Reference, blob: Digest) -> Option<Reference> {
-    let other =
-        |known: &Reference| known.registry() == to.registry() && known.repository() != to.repository();
+pub(in crate::build) fn known_in(
+    pins: &[StoredImage],
+    before: &[&Reference],
+    to: &Reference,
+    blob: Digest,
+) -> Option<Reference> {
+    let other = |known: &Reference| is_other(known, to);
     if let Some(known) = before.iter().find(|known| other(known)) {
         return Some((*known).clone());
     }
@@ -70,6 +87,11 @@ fn known_in(pins: &[StoredImage], before: &[&Reference], to: &Reference, blob: D
         }
         _ => None,
     })
+}
+
+/// Whether it is another repository of the same registry.
+fn is_other(known: &Reference, to: &Reference) -> bool {
+    known.registry() == to.registry() && known.repository() != to.repository()
 }
 
 fn told(names: &[Reference], digest: Digest, pushed: Pushed) -> String {

@@ -18,6 +18,7 @@ pub(super) use copy::request;
 pub(super) use mount::read_secret;
 
 use super::Builder;
+use super::caches::{Caches, Found};
 use super::error::StepError;
 use super::selection::Taken;
 use super::solve::{Produced, Work};
@@ -50,6 +51,12 @@ pub(super) struct Executor<'a> {
     pub(super) sources: &'a [Source],
     /// What the cache mounts of RUNs begin with.
     pub(super) begins: Mutex<HashMap<Taken, mount::Begin>>,
+    /// The caches of the build.
+    pub(super) shared: &'a Caches<'a>,
+    /// What they have of steps.
+    pub(super) found: &'a BTreeMap<NodeId, Found>,
+    /// The `SOURCE_DATE_EPOCH` of each image.
+    pub(super) epochs: Vec<Option<i64>>,
     /// The cache mounts of each RUN that is about to start.
     pub(super) caches: Mutex<HashMap<NodeId, BTreeMap<Digest, CacheMount>>>,
 }
@@ -75,6 +82,11 @@ impl Work for Executor<'_> {
 
     fn reserve(&self, id: NodeId) -> Result<bool, StepError> {
         self.reserve_caches(id)
+    }
+
+    fn bring(&self, id: NodeId) -> Result<ResultId, StepError> {
+        let found = self.found.get(&id).ok_or(StepError::NoResult)?;
+        self.shared.bring(found, &self.epochs)
     }
 
     fn run(

@@ -19,6 +19,12 @@ pub(in crate::cli) struct Build {
     /// Ask the registry again for every base image
     #[arg(long)]
     pub(in crate::cli) pull: bool,
+    /// Ask this cache first for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER
+    #[arg(long = "cache-from", value_name = "CACHE")]
+    pub(in crate::cli) cache_from: Vec<String>,
+    /// Keep all results in this cache too: type=registry,ref=NAME or type=local,dest=FOLDER
+    #[arg(long = "cache-to", value_name = "CACHE")]
+    pub(in crate::cli) cache_to: Vec<String>,
     /// Print nothing but errors
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,

@@ -69,6 +69,12 @@ pub(in crate::cli) struct ImageBuild {
     /// Ask the registry again for every base image
     #[arg(long)]
     pub(in crate::cli) pull: bool,
+    /// Ask this cache for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER
+    #[arg(long = "cache-from", value_name = "CACHE")]
+    pub(in crate::cli) cache_from: Vec<String>,
+    /// Keep all results in this cache too: type=registry,ref=NAME or type=local,dest=FOLDER
+    #[arg(long = "cache-to", value_name = "CACHE")]
+    pub(in crate::cli) cache_to: Vec<String>,
     /// Print the image's id only
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,

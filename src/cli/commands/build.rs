@@ -1,11 +1,14 @@
 //! `build`, `image build`, and the build that `up` begins with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::base::cancel::Cancel;
-use crate::build::{BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, build, plan};
+use crate::base::digest::Digest;
+use crate::build::{
+    BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, Output, build, plan,
+};
 use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
 use crate::cli::signals::Interrupts;
@@ -47,12 +50,25 @@ pub(super) struct Work<'w> {
     pub(super) hand_over: bool,
     /// Say nothing about the Dockerfiles where nothing has to run.
     pub(super) silent_hits: bool,
+    /// What is pushed afterwards.
+    pub(super) pushing: Pushing,
+}
+
+/// What becomes of images that need not come here.
+#[derive(Default)]
+pub(super) struct Pushing {
+    /// The services whose image is only pushed.
+    pub(super) only: BTreeSet<String>,
+    /// Blobs that caches name and that turned out not to be there.
+    pub(super) lost: BTreeSet<Digest>,
 }
 
 impl Work<'_> {
     fn apply(&self, options: &mut Options) {
         (options.no_cache, options.pull) = (self.no_cache, self.pull);
         (options.hand_over, options.silent_hits) = (self.hand_over, self.silent_hits);
+        options.only_pushed.clone_from(&self.pushing.only);
+        options.lost.clone_from(&self.pushing.lost);
     }
 }
 
@@ -69,6 +85,8 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     let trust = Trust { secrets: &[], agents: &flags.ssh, entitlements: &[] };
     for request in &mut requests {
         trust.give(request, &project.environment, &context.folder).map_err(Failure::Usage)?;
+        build_flags::add_caches(request, &flags.cache_from, &flags.cache_to, &context.folder)
+            .map_err(Failure::Usage)?;
     }
     let mut wanted = chosen(&project, &flags.services, flags.with_dependencies);
     wanted.retain(|service| requests.iter().any(|request| request.service == *service));
@@ -76,7 +94,13 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         context.screen.warning("no service has anything to build");
         return Ok(ExitCode::SUCCESS);
     }
-    let work = Work {
+    let mut images = BTreeMap::new();
+    for service in wanted.iter().filter(|_| flags.push) {
+        images.insert(service.clone(), push::names(&project, service)?);
+    }
+    images.retain(|_, names| !names.is_empty());
+    let pushing = Pushing { only: images.keys().cloned().collect(), ..Pushing::default() };
+    let mut work = Work {
         project: &project.name,
         directory: &project.working_dir,
         requests: &requests,
@@ -85,6 +109,7 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         pull: flags.pull,
         hand_over: true,
         silent_hits: false,
+        pushing,
     };
     if flags.check {
         return check(context, &work, Call::default());
@@ -96,17 +121,21 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     }
     let (store, engine) = (context.store()?, context.engine()?);
     let cancel = Interrupts::catch(1)?.stop;
-    let ended = run(context, &store, engine.as_ref(), &work, &cancel).and_then(|built| {
-        for (service, image) in built.images.iter().filter(|_| flags.push) {
-            let names = push::names(&project, service)?;
+    let give = |built: &Built| {
+        for (service, image) in &built.images {
+            let names = images.get(service).cloned().unwrap_or_default();
             push::push_image(context, &store, &image.image, names, &cancel)?;
         }
-        context.screen.finish();
-        if !flags.quiet {
-            context.screen.result(&result(&built, false));
-        }
-        Ok(ExitCode::SUCCESS)
-    });
+        Ok(())
+    };
+    let ended =
+        until_given(context, (&store, engine.as_ref()), &mut work, &cancel, give).map(|(built, ())| {
+            context.screen.finish();
+            if !flags.quiet {
+                context.screen.result(&result(&built, false));
+            }
+            ExitCode::SUCCESS
+        });
     keep_small(context, &store);
     ended
 }
@@ -121,7 +150,12 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     let mut request = request(context, flags)?;
     let outputs = delivery::wanted(context, flags, &request.names)?;
     request.names = outputs.store.clone().unwrap_or_default();
-    let work = Work {
+    let mut pushing = Pushing::default();
+    let pushed = |output: &Output| matches!(output, Output::Remote(_));
+    if outputs.store.is_none() && !outputs.engine && outputs.others.iter().all(pushed) {
+        pushing.only.insert(request.service.clone());
+    }
+    let mut work = Work {
         project: NO_PROJECT,
         directory: &context.folder,
         requests: std::slice::from_ref(&request),
@@ -130,6 +164,7 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
         pull: flags.pull,
         hand_over: outputs.engine,
         silent_hits: false,
+        pushing,
     };
     match if flags.check { CallMethod::Check } else { flags.call.method } {
         CallMethod::Build => {}
@@ -144,11 +179,19 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     }
     let (store, engine) = (context.store()?, context.engine()?);
     let cancel = Interrupts::catch(1)?.stop;
-    let ended = run(context, &store, engine.as_ref(), &work, &cancel).and_then(|built| {
+    let project = NO_PROJECT;
+    let give = |built: &Built| {
+        let mut all = Vec::new();
         for image in built.images.values() {
-            let away = (image, &outputs);
-            let delivered = delivery::deliver_all(context, &store, engine.as_ref(), &work, away, &cancel)?;
-            delivery::notes(context, flags, &Made { image, outputs: &outputs, delivered: &delivered })?;
+            let (parts, away) = ((&store, engine.as_ref()), (image, &outputs));
+            all.push(delivery::deliver_all(context, parts, project, away, &cancel)?);
+        }
+        Ok(all)
+    };
+    let given = until_given(context, (&store, engine.as_ref()), &mut work, &cancel, give);
+    let ended = given.and_then(|(built, delivered)| {
+        for (image, delivered) in built.images.values().zip(&delivered) {
+            delivery::notes(context, flags, &Made { image, outputs: &outputs, delivered })?;
         }
         context.screen.finish();
         if !delivery::takes_stdout(&outputs) {
@@ -158,6 +201,28 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     });
     keep_small(context, &store);
     ended
+}
+
+/// Builds and gives the images away; again, where a cache turns out not to have a layer that it names.
+fn until_given<T>(
+    context: &Context<'_>,
+    (store, engine): (&Store, Option<&Docker>),
+    work: &mut Work<'_>,
+    cancel: &Cancel,
+    give: impl Fn(&Built) -> Result<T, Failure>,
+) -> Result<(Built, T), Failure> {
+    loop {
+        let built = run(context, store, engine, work, cancel)?;
+        match give(&built) {
+            Err(Failure::Build(BuildError::LostBlob { digest, problem }))
+                if work.pushing.lost.insert(digest) =>
+            {
+                let text = format!("a cache does not have the layer {digest} that it names: {problem}");
+                context.screen.warning(&text);
+            }
+            given => return given.map(|given| (built, given)),
+        }
+    }
 }
 
 /// Builds, and shows what is worth saying about the Dockerfiles.
@@ -247,6 +312,8 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
     request.platform = platform(wanted)?;
     build_flags::apply(flags, &mut request).map_err(Failure::Usage)?;
+    build_flags::add_caches(&mut request, &flags.cache_from, &flags.cache_to, &context.folder)
+        .map_err(Failure::Usage)?;
     let trust = Trust { secrets: &flags.secrets, agents: &flags.ssh, entitlements: &flags.allow };
     trust.give(&mut request, &context.environment, &context.folder).map_err(Failure::Usage)?;
     Ok(request)

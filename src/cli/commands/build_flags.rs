@@ -1,10 +1,11 @@
 //! The flags of `image build` that say how steps run, read into the request. Pure.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use crate::cli::args::ImageBuild;
 use crate::cli::quantity::bytes;
-use crate::graph::{BuildRequest, RunNetwork, StepLimit};
+use crate::graph::{BuildRequest, CacheSource, CacheTarget, RunNetwork, StepLimit};
 
 /// Puts the flags into `request`; the error is a sentence for the user.
 pub(super) fn apply(flags: &ImageBuild, request: &mut BuildRequest) -> Result<(), String> {
@@ -28,6 +29,26 @@ pub(super) fn apply(flags: &ImageBuild, request: &mut BuildRequest) -> Result<()
     if flags.no_cache && !request.no_cache_stages.is_empty() {
         return Err("--no-cache and --no-cache-filter cannot be used together".to_owned());
     }
+    Ok(())
+}
+
+/// Puts the caches of the command line before those of `request`; paths are relative to `folder`.
+pub(super) fn add_caches(
+    request: &mut BuildRequest,
+    from: &[String],
+    to: &[String],
+    folder: &Path,
+) -> Result<(), String> {
+    let source = |text: &String| {
+        CacheSource::parse(text, folder).map_err(|error| format!("--cache-from {text}: {error}"))
+    };
+    let target = |text: &String| {
+        CacheTarget::parse(text, folder).map_err(|error| format!("--cache-to {text}: {error}"))
+    };
+    let from = from.iter().filter(|text| !text.is_empty()).map(source).collect::<Result<Vec<_>, _>>()?;
+    let to = to.iter().filter(|text| !text.is_empty()).map(target).collect::<Result<Vec<_>, _>>()?;
+    request.cache_from.splice(..0, from);
+    request.cache_to.splice(..0, to);
     Ok(())
 }
 

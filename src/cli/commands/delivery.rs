@@ -18,7 +18,6 @@ use crate::oci::{Descriptor, Reference};
 use crate::store::Store;
 
 use super::Context;
-use super::build::Work;
 use super::machine::Parts;
 
 /// What the flags ask for. Refuses what could only fail after the build.
@@ -63,9 +62,8 @@ fn unwritable(output: &Output, terminal: bool) -> Option<String> {
 /// Gives the image away to every output; what each came to.
 pub(super) fn deliver_all(
     context: &Context<'_>,
-    store: &Store,
-    engine: Option<&Docker>,
-    work: &Work<'_>,
+    (store, engine): (&Store, Option<&Docker>),
+    project: &str,
     (image, outputs): (&BuiltImage, &Outputs),
     cancel: &Cancel,
 ) -> Result<Vec<Delivered>, Failure> {
@@ -74,7 +72,7 @@ pub(super) fn deliver_all(
     }
     let (sandbox, registries) = (OnDemand::new(store), context.registries());
     let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };
-    let builder = context.builder(&parts, work.project, work.directory)?;
+    let builder = context.builder(&parts, project, &context.folder)?;
     let mut delivered = Vec::new();
     for output in &outputs.others {
         delivered.push(deliver(&builder, &image.image, output, &mut context.screen.output())?);

@@ -1,5 +1,6 @@
 //! What a build works with: the engine, the limits, and what the host gives a RUN.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::base::cancel::Cancel;
@@ -129,6 +130,8 @@ impl Context<'_> {
                 resolv_conf: resolv_conf()?,
                 engine_name: self.engine_name(),
                 hand_over: true,
+                only_pushed: BTreeSet::new(),
+                lost: BTreeSet::new(),
             },
         })
     }

@@ -13,7 +13,7 @@ use crate::graph::BuildRequest;
 use crate::store::Stamp;
 use crate::up::human_duration;
 
-use super::build::{Work, plan_only, requests};
+use super::build::{Pushing, Work, plan_only, requests};
 use super::call::{outline, targets};
 use super::project::chosen;
 use super::{Context, Ended};
@@ -107,6 +107,7 @@ fn work<'w>(project: &'w Project, requests: &'w [BuildRequest], wanted: &'w [Str
         no_cache: false,
         pull: false,
         hand_over: true,
+        pushing: Pushing::default(),
         silent_hits: false,
     }
 }

@@ -59,6 +59,13 @@ impl<'e> Progress<'e> {
         self.told.fetch_min(self.done.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// Says that all has moved, if it was said that something moves.
+    pub(super) fn end(&self) {
+        if self.told.load(Ordering::Relaxed) > 0 {
+            self.tell(self.total);
+        }
+    }
+
     /// Says how many bytes have moved.
     pub(super) fn tell(&self, done: u64) {
         self.events.emit(Event::Transfer { what: self.what.clone(), done, total: Some(self.total) });
@@ -93,7 +100,7 @@ impl Registry {
         Ok(())
     }
 
-    fn fetch_all(
+    pub(super) fn fetch_all(
         &self,
         store: &Store,
         session: &Session<'_>,

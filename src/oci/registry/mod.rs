@@ -9,10 +9,13 @@
 mod fault;
 mod fetch;
 mod push;
+mod repository;
 
 pub use push::{Push, PushLayer, Pushed};
+pub use repository::{Sent, Upload};
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
@@ -52,6 +55,8 @@ pub struct Registry {
     clients: Clients,
     /// For uploads.
     pushing: Clients,
+    /// The repositories of documents at which was logged in, and whether for uploads.
+    logins: Mutex<HashSet<(String, bool)>>,
 }
 
 /// The clients of one kind, made when they are needed.
@@ -110,7 +115,13 @@ impl Registry {
     pub fn new(options: RegistryOptions) -> Result<Self, OciError> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().map_err(OciError::Network)?;
-        Ok(Self { options, runtime, clients: Clients::default(), pushing: Clients::default() })
+        Ok(Self {
+            options,
+            runtime,
+            clients: Clients::default(),
+            pushing: Clients::default(),
+            logins: Mutex::default(),
+        })
     }
 
     /// What `reference` (`latest` if it has neither tag nor digest) means on `platform`.

@@ -64,15 +64,15 @@ pub struct Pushed {
 }
 
 /// A blob to push.
-struct Piece<'p> {
-    descriptor: &'p Descriptor,
+pub(super) struct Piece<'p> {
+    pub(super) descriptor: &'p Descriptor,
     /// The bytes; else they are in the store.
-    bytes: Option<&'p [u8]>,
-    known_in: Option<&'p Reference>,
+    pub(super) bytes: Option<&'p [u8]>,
+    pub(super) known_in: Option<&'p Reference>,
 }
 
 /// How a blob came to be in the registry.
-enum Came {
+pub(super) enum Came {
     There,
     Mounted,
     Uploaded,
@@ -179,7 +179,7 @@ impl Session<'_> {
         }
     }
 
-    async fn push_blob(
+    pub(super) async fn push_blob(
         &self,
         store: &Store,
         piece: &Piece<'_>,
@@ -285,7 +285,10 @@ impl Session<'_> {
         }
     }
 
-    async fn put_manifest(&self, (descriptor, bytes): (&Descriptor, &[u8])) -> Result<(), OciError> {
+    pub(super) async fn put_manifest(
+        &self,
+        (descriptor, bytes): (&Descriptor, &[u8]),
+    ) -> Result<(), OciError> {
         let reference = self.client_reference();
         let media_type = descriptor.media_type.parse().map_err(|_| {
             self.unusable(format!("`{}` cannot be sent as a media type", descriptor.media_type))

@@ -27,7 +27,7 @@ use crate::store::Store;
 use crate::up::{Image, Images};
 
 use super::Context;
-use super::build::{Work, plan_only, requests, run};
+use super::build::{Pushing, Work, plan_only, requests, run};
 use super::plan::text;
 
 use source::{Source, When};
@@ -224,7 +224,8 @@ impl Supplied {
 fn work<'w>(with: &Supply<'w>, requests: &'w [BuildRequest], wanted: &'w [String]) -> Work<'w> {
     let (project, directory): (_, &Path) = (with.project.name.as_str(), &with.project.working_dir);
     let (no_cache, pull, hand_over, silent_hits) = (false, false, true, true);
-    Work { project, directory, requests, wanted, no_cache, pull, hand_over, silent_hits }
+    let pushing = Pushing::default();
+    Work { project, directory, requests, wanted, no_cache, pull, hand_over, silent_hits, pushing }
 }
 
 fn sources(with: &Supply<'_>) -> BTreeMap<String, Source> {
