@@ -40,6 +40,8 @@ pub struct Exported {
     pub epoch: Option<i64>,
     /// Who has its layers if they are not here.
     pub elsewhere: Option<Arc<Found>>,
+    /// Repositories that have its layers, as far as is known.
+    pub cached_in: Vec<Reference>,
 }
 
 /// What an image's layers are.
@@ -86,7 +88,14 @@ pub(super) fn export(
             let layered = Layered { tars: found.tars(), times: found.times() };
             let id = write_config(builder, draft, &layered, epoch)?;
             let elsewhere = Some(Arc::new((*found).clone()));
-            return Ok(Exported { id, names: names.to_vec(), result: None, epoch, elsewhere });
+            return Ok(Exported {
+                id,
+                names: names.to_vec(),
+                result: None,
+                epoch,
+                elsewhere,
+                cached_in: Vec::new(),
+            });
         }
     };
     let made_from = identity(draft, result, epoch)?;
@@ -106,7 +115,14 @@ pub(super) fn export(
             shelf.put(&name.to_string(), &stored)?;
         }
     }
-    Ok(Exported { id: stored.config, names: names.to_vec(), result, epoch, elsewhere: None })
+    Ok(Exported {
+        id: stored.config,
+        names: names.to_vec(),
+        result,
+        epoch,
+        elsewhere: None,
+        cached_in: Vec::new(),
+    })
 }
 
 /// What an image is made from, as one digest.

@@ -412,7 +412,14 @@ mod tests {
     use super::*;
 
     fn image() -> Exported {
-        Exported { id: BlobId(Digest::of("image")), names: Vec::new(), result: None, epoch: None, elsewhere: None }
+        Exported {
+            id: BlobId(Digest::of("image")),
+            names: Vec::new(),
+            result: None,
+            epoch: None,
+            elsewhere: None,
+            cached_in: Vec::new(),
+        }
     }
 
     fn parcel<'i>(image: &'i Exported, layers: &[(&str, u64)]) -> Parcel<'i> {

@@ -111,7 +111,14 @@ impl NamedImage {
             return None;
         }
         let (id, names) = (self.stored.config, vec![self.name.clone()]);
-        Some(Exported { id, names, result: top, epoch: self.stored.epoch, elsewhere: None })
+        Some(Exported {
+            id,
+            names,
+            result: top,
+            epoch: self.stored.epoch,
+            elsewhere: None,
+            cached_in: Vec::new(),
+        })
     }
 
     /// The image's config; `None` if it is no longer in the store.

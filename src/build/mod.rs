@@ -671,7 +671,10 @@ fn export_all(
     let mut summary = solved.summary;
     let engine = builder.engine.filter(|_| builder.options.hand_over).zip(listed);
     let (exported, handed) = std::thread::scope(|scope| {
-        let exported = exported(builder, &prepared, &solved)?;
+        let mut exported = exported(builder, &prepared, &solved)?;
+        for (service, image) in &mut exported {
+            image.cached_in = caches.repositories(service);
+        }
         let caching = caches.exports().then(|| scope.spawn(|| export_to_caches(&prepared, caches, &solved)));
         let handed = match engine {
             None => {

@@ -6,8 +6,8 @@
 //! each. Blobs that are there are not sent, those that a base image's repository has are mounted, and
 //! manifests come last. What fails is a warning, unless the target insists.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ use super::{Caches, Found, in_parallel, is_kept};
 use crate::base::digest::{DefinitionKey, Digest, ResultId};
 use crate::base::event::Event;
 use crate::graph::{CachePlace, CacheTarget, Graph, ImageName, NodeId, Op};
-use crate::oci::{self, Descriptor, Formed, LayerOptions, OciError, Packing, Sent, Upload};
+use crate::oci::{self, Descriptor, Formed, LayerOptions, OciError, Packing, Reference, Sent, Upload};
 use crate::store::{Bucket, Snapshot, Stamp};
 
 /// What of a build goes to caches.
@@ -43,6 +43,8 @@ pub(in crate::build) struct Export<'e, 'g> {
 /// How far the export of this build has come.
 #[derive(Default)]
 pub(super) struct Progress {
+    /// Each blob goes to a place once.
+    sending: HashMap<(CachePlace, Digest), Arc<Mutex<()>>>,
     /// Blobs that are in their places.
     there: HashSet<(CachePlace, Digest)>,
     /// Places that take nothing.
@@ -315,6 +317,13 @@ impl Caches<'_> {
     /// Sends a blob unless it was sent in this build.
     fn send(&self, place: &Place, upload: &Upload<'_>) -> Result<(), BuildError> {
         let key = (place.place.clone(), upload.descriptor.digest);
+        let sending = {
+            let mut export = self.export.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(export.sending.entry(key.clone()).or_default())
+        };
+        let _one = sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let near = self.near(place, upload);
+        let upload = &Upload { known_in: near.as_ref().or(upload.known_in), ..*upload };
         {
             let export = self.export.lock().unwrap_or_else(PoisonError::into_inner);
             if export.there.contains(&key) {
@@ -345,6 +354,20 @@ impl Caches<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Another repository of the registry to which this build sent the same blob.
+    fn near(&self, place: &Place, upload: &Upload<'_>) -> Option<Reference> {
+        let to = place.repository()?;
+        let export = self.export.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |(place, digest): &(CachePlace, Digest)| match place {
+            CachePlace::Registry(other) if *digest == upload.descriptor.digest => {
+                (other.registry() == to.registry() && other.repository() != to.repository())
+                    .then(|| other.clone())
+            }
+            _ => None,
+        };
+        export.there.iter().find_map(known)
     }
 
     /// Puts an entry under the keys of these steps.
@@ -486,7 +509,6 @@ fn told(place: &CachePlace, counts: Counts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Reference;
 
     #[test]
     fn an_export_says_what_it_moved() {

@@ -27,7 +27,7 @@ use super::solve::{Demand, Keyed, moved};
 use crate::base::digest::{BlobId, DefinitionKey, Digest, ResultId};
 use crate::base::event::Event;
 use crate::graph::{BaseImage, BuildRequest, CachePlace, CacheTarget, ImageName, Node, NodeId, Op, Recipe};
-use crate::oci::{Descriptor, ImageConfig, LayerTar, OciError, Times};
+use crate::oci::{Descriptor, ImageConfig, LayerTar, OciError, Reference, Times};
 use crate::store::Stamp;
 
 use entry::{BaseEntry, Entry, EntryLayer, EntryRecord, Read};
@@ -137,6 +137,16 @@ impl<'b> Caches<'b> {
         let seen = Mutex::new(Seen { lost: builder.options.lost.clone(), ..Seen::default() });
         let (layers, fetched, export) = (Mutex::default(), AtomicUsize::new(0), Mutex::default());
         Self { builder, places, sources, targets, seen, layers, fetched, export }
+    }
+
+    /// The repositories that get what a service's image is made of.
+    pub(super) fn repositories(&self, service: &str) -> Vec<Reference> {
+        let targets = self.targets.get(service).into_iter().flatten();
+        let repositories = targets.filter_map(|target| match &target.place {
+            CachePlace::Registry(reference) => Some(reference.clone()),
+            CachePlace::Folder(..) => None,
+        });
+        repositories.collect()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -349,7 +359,7 @@ pub(super) fn fetch_layer(builder: &Builder<'_>, found: &Found, blob: &Descripto
 }
 
 /// The repository in which the layers of what was found are.
-pub(super) fn repository(found: &Found) -> Option<&crate::oci::Reference> {
+pub(super) fn repository(found: &Found) -> Option<&Reference> {
     match &found.place {
         CachePlace::Registry(reference) => Some(reference),
         CachePlace::Folder(..) => None,

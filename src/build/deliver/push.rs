@@ -31,8 +31,9 @@ pub(super) fn push(
     let mut before: Vec<&Reference> = Vec::new();
     for names in repositories(&remote.names).values() {
         let Some(first) = names.first() else { continue };
-        let cached = image.elsewhere.as_deref().and_then(caches::repository);
-        let cached = cached.filter(|cached| is_other(cached, first));
+        let cached = image.elsewhere.as_deref().and_then(caches::repository).into_iter();
+        let mut cached = cached.chain(&image.cached_in).filter(|cached| is_other(cached, first));
+        let cached = cached.next();
         let layer = |descriptor: &crate::oci::Descriptor| PushLayer {
             known_in: cached.cloned().or_else(|| known_in(&pins, &before, first, descriptor.digest)),
             descriptor: descriptor.clone(),

@@ -122,11 +122,11 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     let (store, engine) = (context.store()?, context.engine()?);
     let cancel = Interrupts::catch(1)?.stop;
     let give = |built: &Built| {
-        for (service, image) in &built.images {
-            let names = images.get(service).cloned().unwrap_or_default();
-            push::push_image(context, &store, &image.image, names, &cancel)?;
-        }
-        Ok(())
+        let named = built
+            .images
+            .iter()
+            .map(|(service, image)| (&image.image, images.get(service).cloned().unwrap_or_default()));
+        push::push_images(context, &store, &named.collect::<Vec<_>>(), &cancel)?.into_iter().collect()
     };
     let ended =
         until_given(context, (&store, engine.as_ref()), &mut work, &cancel, give).map(|(built, ())| {

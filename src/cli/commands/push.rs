@@ -1,6 +1,8 @@
 //! `push`, and what `build --push` does after the build: images of services to their registries.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::base::cancel::Cancel;
 use crate::build::{BuildError, Exported, OnDemand, Output, Package, Remote, deliver, find};
@@ -15,6 +17,9 @@ use super::cache::keep_small;
 use super::machine::Parts;
 use super::project::chosen;
 use super::{Context, Ended};
+
+/// How many images are pushed at once.
+const AT_ONCE: usize = 4;
 
 /// Pushes the images that services build and name.
 pub(in crate::cli) fn push(context: &mut Context<'_>, flags: &Push) -> Ended {
@@ -45,8 +50,9 @@ pub(in crate::cli) fn push(context: &mut Context<'_>, flags: &Push) -> Ended {
         return Ok(ExitCode::SUCCESS);
     }
     let cancel = Interrupts::catch(1)?.stop;
-    for (image, names) in images {
-        match push_image(context, &store, &image, names, &cancel) {
+    let images: Vec<_> = images.iter().map(|(image, names)| (image, names.clone())).collect();
+    for pushed in push_images(context, &store, &images, &cancel)? {
+        match pushed {
             Err(failure) if flags.ignore_push_failures && !matches!(failure, Failure::Stopped) => {
                 context.screen.warning(&failure.to_string());
             }
@@ -74,16 +80,15 @@ pub(super) fn names(project: &Project, service: &str) -> Result<Vec<Reference>, 
     }
 }
 
-/// Pushes one image of the store under these names.
-pub(super) fn push_image(
+/// Pushes images under these names, several at a time; what each came to.
+pub(super) fn push_images(
     context: &Context<'_>,
     store: &Store,
-    image: &Exported,
-    names: Vec<Reference>,
+    images: &[(&Exported, Vec<Reference>)],
     cancel: &Cancel,
-) -> Result<(), Failure> {
-    if names.is_empty() {
-        return Ok(());
+) -> Result<Vec<Result<(), Failure>>, Failure> {
+    if images.iter().all(|(_, names)| names.is_empty()) {
+        return Ok(Vec::new());
     }
     if context.settings.offline {
         return Err(BuildError::NoRegistries.into());
@@ -91,7 +96,21 @@ pub(super) fn push_image(
     let (sandbox, registries) = (OnDemand::new(store), context.registries());
     let parts = Parts { store, sandbox: &sandbox, engine: None, registries: registries.as_ref(), cancel };
     let builder = context.builder(&parts, "", &context.folder)?;
-    let output = Output::Remote(Remote { names, package: Package::default() });
-    deliver(&builder, image, &output, &mut std::io::sink())?;
-    Ok(())
+    let push = |(image, names): &(&Exported, Vec<Reference>)| {
+        let output = Output::Remote(Remote { names: names.clone(), package: Package::default() });
+        deliver(&builder, image, &output, &mut std::io::sink())?;
+        Ok(())
+    };
+    let images: Vec<_> = images.iter().filter(|(_, names)| !names.is_empty()).collect();
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let pushed = push(image);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(pushed);
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..images.len().min(AT_ONCE)).for_each(|_| drop(scope.spawn(work)));
+    });
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
