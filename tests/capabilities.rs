@@ -21,6 +21,7 @@ mod run_mounts;
 mod sandbox;
 mod scenarios;
 mod scene;
+mod shared_cache;
 mod streams;
 mod trouble;
 mod up;

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::align::align;
 use super::solve::{Keyed, Solution};
-use crate::graph::{Cause, Graph, MissReason, Node, NodeId, Origin, Reasons, Recipe};
+use crate::base::digest::BlobId;
+use crate::graph::{Cause, Graph, MissReason, Node, NodeId, Origin, Reasons, Recipe, Role};
 use crate::store::{Bucket, Stamp, Store, StoreError};
 
 /// So many changed files are kept by name for each reason.
@@ -69,6 +70,9 @@ pub enum End {
     /// The same, and no earlier build reached it.
     NeverReached,
 }
+
+/// Keeps what a step takes from its source of this number, and says as which blob.
+pub(super) type Listings<'l> = &'l dyn Fn(NodeId, usize) -> Option<BlobId>;
 
 /// Histories by service, where there is one.
 type Services = BTreeMap<String, Option<ServiceHistory>>;
@@ -145,19 +149,21 @@ impl<'s> History<'s> {
         known.map_or(Duration::from_millis(100), |step| Duration::from_millis(step.took_ms))
     }
 
-    /// Writes what a build did for every service of which a step ran, or that has no history yet.
+    /// Writes what a build did for every service of which a step ran, or that has no history yet. `listing`
+    /// keeps what a step takes from one of its contexts, where no record of the step does: what others built.
     pub(super) fn write(
         &self,
         keyed: &Keyed<'_>,
         solution: &Solution,
         reasons: &Reasons,
+        listing: Listings<'_>,
     ) -> Result<(), StoreError> {
         let mut services: BTreeMap<&str, (Vec<StepHistory>, bool)> = BTreeMap::new();
         for (id, node) in keyed.graph.nodes() {
             let first = keyed.first[id.0];
             let end = self.end(solution, reasons, id, first);
             let ran = end == End::Failed || solution.ran.contains_key(&first);
-            let Some(step) = self.step_now(keyed, solution, id, end) else { continue };
+            let Some(step) = self.step_now((keyed, listing), solution, id, end) else { continue };
             for origin in &node.origins {
                 let (steps, wanted) = services.entry(&origin.service).or_default();
                 *wanted |= ran || self.services.get(&origin.service).is_none_or(Option::is_none);
@@ -200,8 +206,14 @@ impl<'s> History<'s> {
 
     /// A step as it is to be kept, without what its origins say and without why it ran. `None` for what has
     /// no result of its own.
-    fn step_now(&self, keyed: &Keyed<'_>, solution: &Solution, id: NodeId, end: End) -> Option<StepHistory> {
-        let first = keyed.first[id.0];
+    fn step_now(
+        &self,
+        keyed: (&Keyed<'_>, Listings<'_>),
+        solution: &Solution,
+        id: NodeId,
+        end: End,
+    ) -> Option<StepHistory> {
+        let first = keyed.0.first[id.0];
         let before = self.step(id);
         let recipe = match end {
             End::NotReached => before?.recipe.clone(),
@@ -215,7 +227,12 @@ impl<'s> History<'s> {
     }
 
     /// The recipe of a step: its definition as it is now, with what its inputs were when it was filed.
-    fn recipe(&self, keyed: &Keyed<'_>, solution: &Solution, id: NodeId) -> Option<Recipe> {
+    fn recipe(
+        &self,
+        (keyed, listing): (&Keyed<'_>, Listings<'_>),
+        solution: &Solution,
+        id: NodeId,
+    ) -> Option<Recipe> {
         if let Some((recipe, _)) = solution.ran.get(&id) {
             return Some(recipe.clone());
         }
@@ -228,6 +245,13 @@ impl<'s> History<'s> {
                 input.canonical = input.canonical.or(filed.canonical);
                 input.listing = filed.listing;
             }
+        }
+        let before = self.step(id).map(|step| step.recipe.inputs.as_slice()).unwrap_or_default();
+        let sources = recipe.inputs.iter_mut().filter(|input| input.role != Role::Parent);
+        for (source, input) in sources.enumerate().filter(|(_, input)| input.role == Role::Context) {
+            let same = before.iter().find(|before| before.definition == input.definition);
+            let known = input.listing.or(same.and_then(|before| before.listing));
+            input.listing = known.or_else(|| listing(id, source));
         }
         Some(recipe)
     }

@@ -55,7 +55,7 @@ pub use resolve::{Origin, StoredImage};
 
 use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
-use crate::base::digest::{Digest, ResultId};
+use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome, Phase, during};
 use crate::context::Selection;
 use crate::engine::{Engine, Image as EngineImage};
@@ -553,7 +553,7 @@ fn attempt(
     };
     let solution = during(builder.events, Phase::RunSteps, run);
     if !solution.ran.is_empty() || solution.failed.iter().any(|(_, error)| error.is_failure()) {
-        history.write(&keyed, &solution, &reasons)?;
+        history.write(&keyed, &solution, &reasons, &|id, source| listing(builder, prepared, id, source))?;
     }
     let ran: BTreeSet<NodeId> = solution.ran.keys().copied().collect();
     let solved = outcome(builder, prepared, &keyed, solution);
@@ -722,6 +722,12 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Keeps what a step takes from a context, to explain the next difference; nothing where that fails.
+fn listing(builder: &Builder<'_>, prepared: &Prepared, id: NodeId, source: usize) -> Option<BlobId> {
+    let selection = prepared.selections.selections.get(&(id, source))?;
+    exec::keep_listing(builder, selection).ok()
+}
+
 /// The image of every root in the store, by service.
 fn exported(
     builder: &Builder<'_>,
@@ -735,7 +741,8 @@ fn exported(
     if exported.iter().any(|(service, _)| !histories.has(service)) {
         // All of it was built elsewhere: the next miss is to be explained all the same.
         let history = History::read(builder.store, &builder.options.project, &prepared.graph);
-        history.write(&keyed, &Solution::default(), &Reasons::default())?;
+        let listing = |id, source| listing(builder, prepared, id, source);
+        history.write(&keyed, &Solution::default(), &Reasons::default(), &listing)?;
     }
     Ok(exported)
 }

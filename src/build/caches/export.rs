@@ -160,9 +160,9 @@ impl Caches<'_> {
         }
         let wanted = self.wanted(export, place, &goes_there)?;
         self.copies(export, place, &wanted.copied)?;
-        let tops = tops(keyed, &wanted.steps);
-        in_parallel(&tops, |top| self.chain_to(export, place, packing, (top, &wanted.steps)))?;
-        if !tops.is_empty() || !wanted.copied.is_empty() {
+        let chains = chains(keyed, &wanted.steps);
+        in_parallel(&chains, |chain| self.chain_to(export, place, packing, chain))?;
+        if !chains.is_empty() || !wanted.copied.is_empty() {
             self.bases_to(export, place)?;
         }
         place.finish()?;
@@ -236,22 +236,22 @@ impl Caches<'_> {
         Ok(())
     }
 
-    /// Exports the steps of one chain that a place lacks.
+    /// Exports steps that stand on each other, the topmost first.
     fn chain_to(
         &self,
         export: &Export<'_, '_>,
         place: &Place,
         packing: Packing,
-        (top, wanted): (&NodeId, &BTreeSet<NodeId>),
+        steps: &Vec<NodeId>,
     ) -> Result<(), BuildError> {
         let (keyed, store) = (export.keyed, self.builder.store);
+        let Some(top) = steps.first() else { return Ok(()) };
         let Some(record) = store.peek(keyed.keys[top.0]) else { return Ok(()) };
         let snapshots = chain(self.builder, Some(record.result))?;
         let base = base_layers(keyed.graph, export.bases, *top);
         let packed = self.packed(keyed.graph, base, &snapshots, packing)?;
         let (mut records, mut ids) = (Vec::new(), Vec::new());
-        let (mut node, mut count) = (Some(*top), snapshots.len());
-        while let Some(id) = node.filter(|id| wanted.contains(id) && count > 0) {
+        for (id, count) in steps.iter().copied().zip((1..=snapshots.len()).rev()) {
             let record = store.peek(keyed.keys[id.0]);
             let Some(record) = record.filter(|record| record.result == snapshots[count - 1].id) else {
                 break;
@@ -259,8 +259,6 @@ impl Caches<'_> {
             let (inputs, took_ms, created) = (record.inputs, record.took_ms, record.created);
             records.push(EntryRecord { key: keyed.keys[id.0], layers: count, inputs, took_ms, created });
             ids.push(id);
-            node = keyed.graph.node(id).parent.map(|parent| keyed.first[parent.0]);
-            count -= 1;
         }
         let bases = self.origins();
         let send = |blob: &Descriptor| {
@@ -465,14 +463,17 @@ struct Wanted {
     copied: Vec<NodeId>,
 }
 
-/// The steps on which no other of them stands as its parent: the ends of the chains.
-fn tops(keyed: &Keyed<'_>, wanted: &BTreeSet<NodeId>) -> Vec<NodeId> {
-    let parents: BTreeSet<NodeId> = wanted
-        .iter()
-        .filter_map(|id| keyed.graph.node(*id).parent)
-        .map(|parent| keyed.first[parent.0])
-        .collect();
-    wanted.iter().filter(|id| !parents.contains(id)).copied().collect()
+/// The steps as chains, each topmost first, each step in one chain.
+fn chains(keyed: &Keyed<'_>, wanted: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
+    let parent = |id: NodeId| keyed.graph.node(id).parent.map(|parent| keyed.first[parent.0]);
+    let parents: BTreeSet<NodeId> = wanted.iter().filter_map(|id| parent(*id)).collect();
+    let mut left = wanted.clone();
+    let mut chains = Vec::new();
+    for top in wanted.iter().filter(|id| !parents.contains(id)) {
+        let steps = std::iter::successors(Some(*top), |id| parent(*id));
+        chains.push(steps.take_while(|id| left.remove(id)).collect());
+    }
+    chains
 }
 
 /// How many of a node's lowest layers are those of its base image.

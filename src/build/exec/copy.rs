@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::sync::PoisonError;
 
+use super::super::Builder;
 use super::super::error::StepError;
 use super::super::selection::Taken;
 use super::super::solve::Produced;
@@ -119,10 +120,7 @@ impl Executor<'_> {
     /// Keeps what was copied from a context as a blob, to explain the next difference.
     fn kept(&self, found: &Found<'_>) -> Result<Option<BlobId>, StepError> {
         let Found::Context(_, selection) = found else { return Ok(None) };
-        let mut blob = self.builder.store.write_blob()?;
-        blob.write_all(selection.listing().to_string().as_bytes())
-            .at_path("write", "the listing of a copy")?;
-        Ok(Some(blob.finish(None)?.0))
+        keep_listing(self.builder, selection).map(Some)
     }
 
     fn context_number(&self, (id, source): Taken) -> Option<usize> {
@@ -186,4 +184,14 @@ fn chmod(mode: Option<&str>) -> Result<Option<Chmod>, StepError> {
     let Some(mode) = mode else { return Ok(None) };
     let parsed: Result<Chmod, _> = mode.parse();
     parsed.map(Some).map_err(|error| StepError::Mode { mode: mode.to_owned(), reason: error.to_string() })
+}
+
+/// Keeps what is copied from a context as a blob.
+pub(in crate::build) fn keep_listing(
+    builder: &Builder<'_>,
+    selection: &Selection,
+) -> Result<BlobId, StepError> {
+    let mut blob = builder.store.write_blob()?;
+    blob.write_all(selection.listing().to_string().as_bytes()).at_path("write", "the listing of a copy")?;
+    Ok(blob.finish(None)?.0)
 }
