@@ -36,7 +36,7 @@ mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ use solve::{Demand, Keyed, Settings, Solution, demand};
 
 /// How often a build starts over because files changed under it.
 const ATTEMPTS: usize = 5;
+/// How many layers are packed and uploaded at once while steps run.
+const EXPORTERS: usize = 8;
 
 /// What a build works with.
 pub struct Builder<'a> {
@@ -213,14 +215,14 @@ pub fn build(
         if let Some(engine) = builder.engine {
             scope.spawn(|| {
                 let answer = engine.images();
-                *listed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer);
+                *listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
             });
         }
         let prepared = prepare(builder, requests, wanted, Some(caches))?;
         Ok::<_, BuildError>(prepared)
     })
     .and_then(|prepared| {
-        let listed = listed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).transpose()?;
+        let listed = listed.into_inner().unwrap_or_else(PoisonError::into_inner).transpose()?;
         finish(builder, requests, wanted, caches, (begun, prepared), listed)
     })
 }
@@ -516,12 +518,13 @@ fn attempt(
         found: &found,
         epochs: prepared.graph.roots.iter().map(|root| root.epoch).collect(),
     };
-    let (done, exporting) = std::sync::mpsc::channel::<Option<(NodeId, ResultId)>>();
+    let (done, exporting) = mpsc::channel::<Option<(NodeId, ResultId)>>();
     let done = caches.exports().then(|| Mutex::new(done));
+    let exporting = Mutex::new(exporting);
     let tell = |step| {
         if let Some(done) = &done {
             // Nobody listens any more when the build is stopped.
-            let _ = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).send(step);
+            let _ = done.lock().unwrap_or_else(PoisonError::into_inner).send(step);
         }
     };
     let settings = Settings {
@@ -538,16 +541,16 @@ fn attempt(
             if runs {
                 scope.spawn(|| builder.sandbox.prepare());
             }
-            if caches.exports() {
+            for _ in 0..if caches.exports() { EXPORTERS } else { 0 } {
                 scope.spawn(|| {
-                    for (id, result) in exporting.into_iter().map_while(|step| step) {
+                    while let Some((id, result)) = next_of(&exporting) {
                         caches.layer_done(&prepared.graph, id, result);
                     }
                 });
             }
             let (store, events, cancel) = (builder.store, builder.events, builder.cancel);
             let solution = solve::run(&keyed, demand, &executor, store, &settings, events, cancel);
-            tell(None);
+            (0..EXPORTERS).for_each(|_| tell(None));
             solution
         })
     };
@@ -570,6 +573,11 @@ fn attempt(
             Err(BuildError::Steps(failures))
         }
     }
+}
+
+/// The next step to export; `None` in the end.
+fn next_of(steps: &Mutex<mpsc::Receiver<Option<(NodeId, ResultId)>>>) -> Option<(NodeId, ResultId)> {
+    steps.lock().unwrap_or_else(PoisonError::into_inner).recv().ok().flatten()
 }
 
 /// The steps that others made and that are needed here: what steps that run stand on, and the roots, but for

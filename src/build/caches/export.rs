@@ -106,7 +106,7 @@ impl Caches<'_> {
                 let chain = chain(self.builder, Some(result))?;
                 let index = chain.len().checked_sub(1).ok_or_else(|| export::vanished(self.builder))?;
                 let blob = self.pack(&chain, index, options, target.packing)?;
-                self.send(place, &Upload { descriptor: &blob, bytes: None, known_in: None })
+                self.send(place, &Upload { descriptor: &blob, bytes: None, known_in: None, is_new: true })
             };
             let _ = send();
         }
@@ -220,7 +220,7 @@ impl Caches<'_> {
             }
             let from = super::repository(found);
             for blob in found.blobs() {
-                let upload = Upload { descriptor: &blob, bytes: None, known_in: from };
+                let upload = Upload { descriptor: &blob, bytes: None, known_in: from, is_new: false };
                 match self.send(place, &upload) {
                     Err(BuildError::Oci(OciError::MissingBlob(_))) => {
                         super::fetch_layer(self.builder, found, &blob)?;
@@ -263,7 +263,10 @@ impl Caches<'_> {
         let bases = self.origins();
         let send = |blob: &Descriptor| {
             let known = place.repository().and_then(|to| known_in(&bases, &[], to, blob.digest));
-            self.send(place, &Upload { descriptor: blob, bytes: None, known_in: known.as_ref() })
+            self.send(
+                place,
+                &Upload { descriptor: blob, bytes: None, known_in: known.as_ref(), is_new: false },
+            )
         };
         packed.blobs.iter().try_for_each(send)?;
         self.put(export, place, (&Entry::new(packed.layers, records), packed.blobs), &ids)
@@ -392,7 +395,7 @@ impl Caches<'_> {
     }
 
     fn put_config(&self, place: &Place, formed: &Formed, config: &[u8]) -> Result<(), BuildError> {
-        let upload = Upload { descriptor: &formed.config, bytes: Some(config), known_in: None };
+        let upload = Upload { descriptor: &formed.config, bytes: Some(config), known_in: None, is_new: true };
         match place.upload(self.builder, &upload) {
             Ok(_) => Ok(()),
             Err(error) => Err(error.into()),
@@ -424,7 +427,10 @@ impl Caches<'_> {
             let Some(config) = read_blob(self.builder, pin.config)? else { continue };
             let Ok(config) = String::from_utf8(config) else { continue };
             let uploads = pin.layers.iter().map(|layer| {
-                self.send(place, &Upload { descriptor: layer, bytes: None, known_in: Some(reference) })
+                self.send(
+                    place,
+                    &Upload { descriptor: layer, bytes: None, known_in: Some(reference), is_new: false },
+                )
             });
             // Layers that are nowhere near are no reason to go without: the entry is for who finds all else.
             if uploads.collect::<Result<Vec<_>, _>>().is_err() {

@@ -213,7 +213,16 @@ impl Session<'_> {
     /// Logs in where that is asked for. Without it a failed login would look like a denied image.
     async fn log_in(&self, operation: RegistryOperation) -> Result<(), OciError> {
         let reference = self.client_reference();
-        self.retried(|| self.client.auth(&reference, &self.login, operation)).await.map(drop)
+        let token = self.retried(|| self.client.auth(&reference, &self.login, operation)).await?;
+        if token.is_none() && matches!(self.login, RegistryAuth::Anonymous) {
+            // A registry that wants no login would be asked again whether it does before every request. What
+            // stands in for a token there is read by nobody.
+            let nobody = RegistryAuth::Bearer("anonymous".to_owned());
+            for operation in [RegistryOperation::Pull, RegistryOperation::Push] {
+                self.retried(|| self.client.auth(&reference, &nobody, operation)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn digest(&self) -> Result<Digest, OciError> {

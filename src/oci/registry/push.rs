@@ -69,6 +69,8 @@ pub(super) struct Piece<'p> {
     /// The bytes; else they are in the store.
     pub(super) bytes: Option<&'p [u8]>,
     pub(super) known_in: Option<&'p Reference>,
+    /// Whether nobody asks first if it is there.
+    pub(super) is_new: bool,
 }
 
 /// How a blob came to be in the registry.
@@ -156,11 +158,12 @@ impl Registry {
 
 /// The blobs of an image, each once, the largest first.
 fn pieces<'p>(push: &'p Push<'_>) -> Vec<Piece<'p>> {
-    let config = Piece { descriptor: push.config.0, bytes: Some(push.config.1), known_in: None };
+    let (descriptor, bytes) = (push.config.0, Some(push.config.1));
+    let config = Piece { descriptor, bytes, known_in: None, is_new: false };
     let mut pieces = vec![config];
     for PushLayer { descriptor, known_in } in push.layers {
         if pieces.iter().all(|piece| piece.descriptor.digest != descriptor.digest) {
-            pieces.push(Piece { descriptor, bytes: None, known_in: known_in.as_ref() });
+            pieces.push(Piece { descriptor, bytes: None, known_in: known_in.as_ref(), is_new: false });
         }
     }
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.descriptor.size));
@@ -187,6 +190,17 @@ impl Session<'_> {
     ) -> Result<Came, OciError> {
         let Descriptor { digest, size, .. } = piece.descriptor;
         let (reference, text) = (self.client_reference(), digest.to_string());
+        // Taking it from next door costs no more than asking whether it is here.
+        if let Some(source) = piece.known_in
+            && self.mount(source, &text).await?
+        {
+            progress.add(*size);
+            return Ok(Came::Mounted);
+        }
+        if piece.is_new {
+            self.upload(store, piece, progress).await?;
+            return Ok(Came::Uploaded);
+        }
         let there = self.retried(|| self.client.blob_exists(&reference, &text)).await;
         match there {
             Ok(true) => {
@@ -196,12 +210,6 @@ impl Session<'_> {
             // Some registries deny what they do not have.
             Ok(false) | Err(OciError::NotFound { .. } | OciError::Denied { .. }) => {}
             Err(error) => return Err(error),
-        }
-        if let Some(source) = piece.known_in
-            && self.mount(source, &text).await?
-        {
-            progress.add(*size);
-            return Ok(Came::Mounted);
         }
         self.upload(store, piece, progress).await?;
         Ok(Came::Uploaded)

@@ -26,6 +26,8 @@ pub struct Upload<'u> {
     pub bytes: Option<&'u [u8]>,
     /// Another repository of the same registry that has them, as far as is known.
     pub known_in: Option<&'u Reference>,
+    /// Whether it was made just now, so that nobody needs to ask whether it is there.
+    pub is_new: bool,
 }
 
 /// How a blob came to be in a repository.
@@ -77,10 +79,10 @@ impl Registry {
     ) -> Result<Sent, OciError> {
         let session = self.pushing(reference, cancel)?;
         self.log_in_once(&session, true)?;
-        let Upload { descriptor, bytes, known_in } = *upload;
+        let Upload { descriptor, bytes, known_in, is_new } = *upload;
         let what = format!("export {} to {}", descriptor.digest.short(), reference.familiar());
         let progress = Progress::new(events, what, descriptor.size);
-        let piece = Piece { descriptor, bytes, known_in };
+        let piece = Piece { descriptor, bytes, known_in, is_new };
         let came = self.runtime.block_on(session.push_blob(store, &piece, &progress))?;
         progress.end();
         Ok(match came {
