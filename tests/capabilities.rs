@@ -9,12 +9,15 @@ mod config;
 mod copy;
 mod cost;
 mod elsewhere;
+mod faults;
 mod image_flags;
 mod incremental;
 mod inspect;
 mod launch;
 mod outputs;
 mod pack;
+#[allow(dead_code, reason = "the tests of caches and faults take over the rest")]
+mod proxy;
 mod reach;
 mod rebuild_rules;
 mod run_mounts;
