@@ -8,6 +8,7 @@ mod command_line;
 mod config;
 mod copy;
 mod cost;
+mod credentials;
 mod elsewhere;
 mod faults;
 mod image_flags;

@@ -166,7 +166,8 @@ impl Keeper {
                 && guard.identity.is_some()
                 && values("refresh_token").first() == guard.identity.as_ref()
         };
-        if !known && !(guard.anonymous && authorization.is_none() && form.is_empty()) {
+        let nobody = authorization.is_none() && form.is_empty();
+        if !(known || nobody && guard.anonymous) {
             return (401, r#"{"details":"incorrect username or password"}"#.to_owned());
         }
         // Several scopes may stand in one value.
