@@ -81,10 +81,10 @@ fn every_login_lets_in_and_is_not_told() {
         prepare(&mut yard);
         yard.proxy.ask_for(guard);
         for progress in ["plain", "json"] {
-            let pulled = yard.pull(&["--progress", progress]);
+            let pulled = yard.pull(&["--progress", progress, "--trace", "trace.json"]);
             assert_eq!(pulled.code, Some(0), "{way}: {}", pulled.err);
             yard.tells_nothing(&pulled);
-            let pushed = yard.push(&["--progress", progress]);
+            let pushed = yard.push(&["--progress", progress, "--trace", "trace.json"]);
             assert_eq!(pushed.code, Some(0), "{way}: {}", pushed.err);
             yard.tells_nothing(&pushed);
         }
@@ -230,7 +230,7 @@ fn insecure_registries_may_be_whoever_they_are() {
     yard.variables.push(("SHIPWAY_INSECURE_REGISTRIES", format!("other, {address}")));
     std::fs::remove_dir_all(yard.scene.store()).unwrap();
     yard.pull(&[]).ok();
-    yard.pull(&["--insecure-registry", "https://x/"]).fails(2, &["HOST or HOST:PORT"]);
+    yard.pull(&["--insecure-registry", "https://x/"]).fails(1, &["HOST or HOST:PORT"]);
     // One that speaks plain HTTP.
     let Some(yard) = Yard::new() else { return };
     let address = yard.proxy.address().to_owned();

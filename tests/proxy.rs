@@ -359,8 +359,9 @@ impl Shared {
             }
             Some(Fault::Hang) => return client.read_to_end(&mut Vec::new()).map(drop),
             Some(Fault::CutRequest(bytes)) => {
-                self.change(at, |seen| seen.up = *bytes as u64);
-                return message::skip(&mut client, *bytes as u64);
+                let bytes = request.length().min(*bytes as u64);
+                self.change(at, |seen| seen.up = bytes);
+                return message::skip(&mut client, bytes);
             }
             Some(Fault::DropTokens) => self.keeper.drop_tokens(),
             _ => {}

@@ -70,7 +70,12 @@ impl Fault {
 
     /// No answer came in time.
     pub(super) fn silent(registry: &str) -> Self {
-        let (registry, problem) = (registry.to_owned(), "it does not answer".to_owned());
+        Self::slow(registry, "it does not answer")
+    }
+
+    /// An answer took more time than it may.
+    pub(super) fn slow(registry: &str, problem: &str) -> Self {
+        let (registry, problem) = (registry.to_owned(), problem.to_owned());
         Self::Passing { error: OciError::Unreachable { registry, problem }, after: None, slow: true }
     }
 
@@ -161,7 +166,7 @@ fn advised(problem: &str, registry: &str) -> String {
         )
     } else if problem.contains("certificate") {
         format!("an authority of its own belongs into /etc/docker/certs.d/{registry}/ca.crt")
-    } else if problem.contains("InvalidContentType") {
+    } else if problem.contains("InvalidContentType") || problem.contains("handshake eof") {
         format!("it may speak plain HTTP, which --insecure-registry {registry} allows")
     } else {
         return problem.to_owned();

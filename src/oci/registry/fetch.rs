@@ -212,8 +212,7 @@ impl Session<'_> {
             progress.add(bytes.len() as u64);
             if since.elapsed() >= self.host.silence() {
                 if part.received < then + LEAST && part.received < layer.size {
-                    let problem = "it sends too slowly".to_owned();
-                    return Ok(Some(Fault::unreached(self.host.name(), problem)));
+                    return Ok(Some(Fault::slow(self.host.name(), "it sends too slowly")));
                 }
                 (since, then) = (Instant::now(), part.received);
             }

@@ -18,6 +18,8 @@ use super::login::{Access, Keyring};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How often a login is renewed for a question: others may have used up a new token meanwhile.
+const LOGINS: usize = 3;
 
 /// How a registry is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,15 +120,20 @@ impl Host {
         access: &Access,
         make: impl Fn(&Client) -> RequestBuilder,
     ) -> Result<Response, Fault> {
-        let key = self.keyring.key(self, access, None).await?;
-        let answer = self.exchange(make(&self.client), key.as_ref()).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED || !self.keyring.learn(answer.headers()) {
-            return Ok(answer);
+        let mut key = self.keyring.key(self, access, None).await?;
+        let mut answer = self.exchange(make(&self.client), key.as_ref()).await?;
+        for _ in 0..LOGINS {
+            if answer.status() != StatusCode::UNAUTHORIZED || !self.keyring.learn(answer.headers()) {
+                break;
+            }
+            let other = self.keyring.key(self, access, key.as_ref()).await?;
+            if other == key {
+                break;
+            }
+            key = other;
+            answer = self.exchange(make(&self.client), key.as_ref()).await?;
         }
-        match self.keyring.key(self, access, key.as_ref()).await? {
-            other if other == key => Ok(answer),
-            other => self.exchange(make(&self.client), other.as_ref()).await,
-        }
+        Ok(answer)
     }
 
     /// Sends a request to an address that the registry named, logged in if it is the registry's own. Its body

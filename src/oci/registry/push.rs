@@ -288,8 +288,7 @@ impl Session<'_> {
             idle = if now > told { 0 } else { idle + 1 };
             told = now;
             if idle > if now < descriptor.size { PATIENCE } else { LAST_PATIENCE } {
-                let problem = "the upload does not move".to_owned();
-                return Ok(Err(Fault::unreached(self.host.name(), problem)));
+                return Ok(Err(Fault::slow(self.host.name(), "the upload does not move")));
             }
         }
     }
