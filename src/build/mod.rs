@@ -544,7 +544,7 @@ fn attempt(
             for _ in 0..if caches.exports() { EXPORTERS } else { 0 } {
                 scope.spawn(|| {
                     while let Some((id, result)) = next_of(&exporting) {
-                        caches.layer_done(&prepared.graph, id, result);
+                        caches.layer_done(&keyed, id, result);
                     }
                 });
             }
