@@ -113,6 +113,19 @@ impl Git<'_> {
         })
     }
 
+    /// When a commit of the repository of the work tree `folder` was made, in seconds since 1970.
+    pub fn commit_time(&self, folder: &Path, commit: &str) -> Result<i64, RemoteError> {
+        let shown = folder.display().to_string();
+        // The work tree may belong to somebody else than who builds; nothing of it is run.
+        let arguments = ["-c", "safe.directory=*", "cat-file", "commit", commit];
+        let text = self.run("read the commit of", &shown, Some(folder), &arguments)?;
+        committed(&text).ok_or_else(|| RemoteError::Git {
+            action: "read the commit of",
+            remote: shown,
+            problem: format!("{commit} does not say when it was made"),
+        })
+    }
+
     /// Writes what a checkout wants into the empty folder `into`, working in the empty folder `scratch`,
     /// which lies on the same file system and may be thrown away afterwards.
     pub fn check_out(&self, wanted: &Checkout, scratch: &Path, into: &Path) -> Result<(), RemoteError> {
@@ -227,6 +240,13 @@ impl Git<'_> {
             pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
+}
+
+/// The time in a commit's `committer` line: name, address, seconds, zone.
+fn committed(commit: &str) -> Option<i64> {
+    let header = commit.lines().take_while(|line| !line.is_empty());
+    let line = header.filter_map(|line| line.strip_prefix("committer ")).last()?;
+    line.rsplit(' ').nth(1)?.parse().ok()
 }
 
 /// Git, free of what surrounds it, working on the repository in `folder`.
@@ -344,6 +364,13 @@ fn settle(folder: &Path) -> Result<(), PathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_commit_says_when_it_was_made() {
+        let text = "tree 1\nauthor A <a> 1 +0000\ncommitter B C <b> 1700000000 -0800\n\ncommitter x 5 +0\n";
+        assert_eq!(committed(text), Some(1_700_000_000));
+        assert_eq!(committed("tree 1\n\ncommitter B <b> 1 +0"), None);
+    }
 
     #[test]
     fn names_mean_tags_before_branches() {
