@@ -4,9 +4,12 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use oci_client::RegistryOperation;
 use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::secrets::RegistryAuth;
 
 use super::super::{OciError, Reference};
 use super::Session;
@@ -19,11 +22,16 @@ const PAUSES: [Duration; 4] = [
     Duration::from_millis(6750),
 ];
 
+/// How often a login that is no good any more is renewed in a row: others may use a new token up meanwhile.
+const LOGINS: usize = 3;
+
 /// A failed question.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// It may be answered a moment later.
     Passing(String),
+    /// The login is no good any more, if it ever was.
+    Unauthorized,
     /// It is the answer.
     Final(OciError),
 }
@@ -55,8 +63,8 @@ impl Fault {
                     unusable(messages.collect::<Vec<_>>().join("; "))
                 })
             }
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_) => {
+            OciDistributionError::UnauthorizedError { .. } => Self::Unauthorized,
+            OciDistributionError::AuthenticationFailure(_) => {
                 Self::Final(OciError::Denied { reference: name() })
             }
             other => unusable(root_cause(&other)),
@@ -69,7 +77,8 @@ fn status(code: u16, reference: &Reference) -> Fault {
     let name = reference.familiar();
     match code {
         408 | 429 | 500..=599 => Fault::Passing(format!("the registry answers with HTTP status {code}")),
-        401 | 403 => Fault::Final(OciError::Denied { reference: name }),
+        401 => Fault::Unauthorized,
+        403 => Fault::Final(OciError::Denied { reference: name }),
         404 => Fault::Final(OciError::NotFound { reference: name }),
         _ => {
             let problem = format!("the registry answers with HTTP status {code}");
@@ -85,9 +94,8 @@ fn judge(codes: &[&OciErrorCode], reference: &Reference) -> Option<Fault> {
         OciErrorCode::Toomanyrequests => {
             Some(Fault::Passing("the registry has too many requests".to_owned()))
         }
-        OciErrorCode::Unauthorized | OciErrorCode::Denied => {
-            Some(Fault::Final(OciError::Denied { reference: name() }))
-        }
+        OciErrorCode::Unauthorized => Some(Fault::Unauthorized),
+        OciErrorCode::Denied => Some(Fault::Final(OciError::Denied { reference: name() })),
         OciErrorCode::ManifestUnknown
         | OciErrorCode::NameUnknown
         | OciErrorCode::NotFound
@@ -114,7 +122,10 @@ impl Session<'_> {
         let mut pauses = PAUSES.iter();
         loop {
             let error = match self.unless_cancelled(ask()).await? {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.denied.store(0, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             self.pause(Fault::of(error, &self.reference), &mut pauses).await?;
@@ -130,11 +141,31 @@ impl Session<'_> {
         let problem = match fault {
             Fault::Final(error) => return Err(error),
             Fault::Passing(problem) => problem,
+            Fault::Unauthorized => return self.log_in_again().await,
         };
         match pauses.next() {
             Some(pause) => self.unless_cancelled(tokio::time::sleep(*pause)).await,
             None => Err(OciError::Registry { reference: self.reference.familiar(), problem }),
         }
+    }
+
+    /// Logs in anew, for a token that ended or was dropped in the middle.
+    async fn log_in_again(&self) -> Result<(), OciError> {
+        let denied = || OciError::Denied { reference: self.reference.familiar() };
+        if matches!(self.login, RegistryAuth::Anonymous)
+            || self.denied.fetch_add(1, Ordering::Relaxed) >= LOGINS
+        {
+            return Err(denied());
+        }
+        let reference = self.client_reference();
+        for operation in [RegistryOperation::Pull, RegistryOperation::Push] {
+            let login = self.client.auth(&reference, &self.login, operation);
+            // A login that may only read gets no token to write.
+            if self.unless_cancelled(login).await?.is_err() && operation == RegistryOperation::Pull {
+                return Err(denied());
+            }
+        }
+        Ok(())
     }
 
     /// The future's value, unless the user stops the command first.

@@ -15,6 +15,7 @@ pub use push::{Push, PushLayer, Pushed};
 pub use repository::{Sent, Upload};
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ struct Session<'r> {
     login: RegistryAuth,
     reference: Reference,
     cancel: &'r Cancel,
+    /// How many answers in a row were that the login is no good.
+    denied: AtomicUsize,
 }
 
 /// What tells an index from a manifest.
@@ -159,7 +162,7 @@ impl Registry {
         let reference = reference.clone().with_default_tag();
         let client = self.client(reference.registry(), clients)?;
         let login = self.options.credentials.login(reference.registry())?;
-        Ok(Session { client, login, reference, cancel })
+        Ok(Session { client, login, reference, cancel, denied: AtomicUsize::new(0) })
     }
 
     fn client<'r>(&self, registry: &str, clients: &'r Clients) -> Result<&'r Client, OciError> {
@@ -241,6 +244,7 @@ impl Session<'_> {
             let inner = Session {
                 reference: self.reference.with_digest(entry.digest),
                 login: self.login.clone(),
+                denied: AtomicUsize::new(0),
                 ..*self
             };
             inner.manifest().await?
