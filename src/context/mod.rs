@@ -63,7 +63,8 @@ impl Context {
     pub fn with_git_modes(mut self) -> Result<Self, ContextError> {
         let shown = self.tree.shown(b"");
         let real = std::fs::canonicalize(&shown).at_path("open", shown)?;
-        self.tree.modes = Some(tracked::Modes::new(real));
+        let file = self.cache_file.as_ref().map(|file| file.with_extension("git"));
+        self.tree.modes = Some(tracked::Modes::new(real, file));
         Ok(self)
     }
 

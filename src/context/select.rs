@@ -292,8 +292,8 @@ fn picked_entry(
 fn effective_mode(tree: &Tree, path: &[u8], (meta, kind): (&Meta, Kind), chmod: Option<&Chmod>) -> u32 {
     let own = meta.permissions();
     let own = match (&tree.modes, kind) {
-        (Some(modes), Kind::File) => modes.of_file(path, own),
-        (Some(modes), Kind::Directory) => modes.of_folder(path, own),
+        (Some(modes), Kind::File) => modes.of_file(tree, path, own),
+        (Some(modes), Kind::Directory) => modes.of_folder(tree, path, own),
         _ => own,
     };
     match (kind, chmod) {

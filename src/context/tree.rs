@@ -182,6 +182,15 @@ impl Tree {
         }
     }
 
+    /// Whether something lies at `path`, shown or not: what the walk saw, where it was there.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        let (parent, name) = split(path);
+        match self.seen(parent) {
+            Some(folder) => folder.entry(name).is_some(),
+            None => matches!(self.stat(path), Ok(Some(_))),
+        }
+    }
+
     fn seen(&self, path: &[u8]) -> Option<Arc<Folder>> {
         let slot = lock(&self.folders).get(path).map(Arc::clone)?;
         lock(&slot).clone()
