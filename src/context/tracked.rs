@@ -107,9 +107,9 @@ impl Modes {
     pub(super) fn save(&self) -> Result<(), PathError> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut seen = self.seen();
-        let mut used = seen.repositories.values_mut().flatten();
         // Each is asked, so that none says it again.
-        if used.by_ref().fold(false, |learned, repository| repository.take_learned() || learned) {
+        let used = seen.repositories.values_mut().flatten();
+        if used.filter_map(|repository| repository.take_learned().then_some(())).count() > 0 {
             let used = seen.repositories.values().flatten();
             let others = seen.kept.iter().flat_map(HashMap::values).filter(|other| other.exists());
             kept::write(file, used.chain(others))?;

@@ -74,7 +74,7 @@ impl Tracked {
         if !(2..=4).contains(&version) {
             return Err(InvalidIndex(format!("not supported yet: version {version}")));
         }
-        let mut folders: HashMap<Vec<u8>, Vec<(Box<[u8]>, bool)>> = HashMap::new();
+        let mut folders = Found::new();
         let mut before: Vec<u8> = Vec::new();
         for _ in 0..reader.number()? {
             let (mode, path) = reader.entry(version, id, &before)?;
@@ -87,7 +87,10 @@ impl Tracked {
     }
 }
 
-fn add(folders: &mut HashMap<Vec<u8>, Vec<(Box<[u8]>, bool)>>, mode: u32, path: &[u8]) {
+/// Folders with the files in them, in any order.
+type Found = HashMap<Vec<u8>, Vec<(Box<[u8]>, bool)>>;
+
+fn add(folders: &mut Found, mode: u32, path: &[u8]) {
     let mut path = path;
     match mode & 0o170_000 {
         FOLDER => path = path.strip_suffix(b"/").unwrap_or(path),

@@ -30,7 +30,7 @@ fn modes(context: &Context) -> Vec<String> {
 }
 
 fn context(place: &Place) -> Context {
-    place.context(".git\n").with_git_modes().unwrap()
+    place.context("**/.git\n").with_git_modes().unwrap()
 }
 
 /// What the context selects, as a new process with what was kept sees it, and as one without.
@@ -259,57 +259,61 @@ fn act(root: &Path, change: &GitChange) {
     }
 }
 
-/// The modes that everything should have, by git's own word.
-fn expected(root: &Path) -> Vec<String> {
-    let mut tracked: BTreeMap<String, bool> = BTreeMap::new();
-    let inner = root.join("d/.git").exists();
-    let mut list = |folder: &Path, prefix: &str| {
-        for line in try_git(folder, &["ls-files", "--stage", "-z"]).split_terminator('\0') {
-            let (stage, path) = line.split_once('\t').unwrap();
-            // What lies in the inner repository is its own; a file as an index has it there.
-            if prefix.is_empty() && inner && path.starts_with("d/") || stage.starts_with("16") {
-                tracked.entry(format!("{prefix}{path}/")).or_default();
-                continue;
-            }
-            tracked.insert(format!("{prefix}{path}"), stage.starts_with("100755"));
+/// One repository, by git's own word.
+struct Told {
+    /// Its root below the context, with a slash at the end; empty for the context itself.
+    root: String,
+    /// Whether what is tracked is executable, by path in the context.
+    files: BTreeMap<String, bool>,
+    folders: BTreeSet<String>,
+    trusted: bool,
+}
+
+fn told(context: &Path, root: &str) -> Told {
+    let folder = context.join(root);
+    let trusted = try_git(&folder, &["config", "core.fileMode"]).trim() != "false";
+    let (mut files, mut folders) = (BTreeMap::new(), BTreeSet::new());
+    for line in try_git(&folder, &["ls-files", "--stage", "-z"]).split_terminator('\0') {
+        let (stage, path) = line.split_once('\t').unwrap();
+        let path = format!("{root}{path}");
+        folders.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+        if stage.starts_with("160000") {
+            folders.insert(path);
+        } else {
+            files.insert(path, stage.starts_with("100755"));
         }
-        try_git(folder, &["config", "core.fileMode"]).trim() != "false"
-    };
-    let trusted = list(root, "");
-    let trusted_inside = if inner { list(&root.join("d"), "d/") } else { trusted };
-    let mut folders = BTreeSet::new();
-    for path in tracked.keys() {
-        let own = |at: &usize| !(inner && path.starts_with("d/") && path.ends_with('/') && *at > 1);
-        folders.extend(path.match_indices('/').map(|(at, _)| at).filter(own).map(|at| path[..at].to_owned()));
     }
-    if inner && !tracked.keys().any(|path| path.starts_with("d/") && !path.ends_with('/')) {
-        folders.remove("d");
-    }
-    let line = |line: &str| {
+    Told { root: root.to_owned(), files, folders, trusted }
+}
+
+/// The modes that everything should have.
+fn expected(root: &Path) -> Vec<String> {
+    let there = super::tree_text(root);
+    let fields = |line: &str| {
         let mut fields = line.split(' ');
-        let (path, on_disk) =
-            (fields.next().unwrap(), u32::from_str_radix(fields.next().unwrap(), 8).unwrap());
+        let (path, mode) = (fields.next().unwrap(), fields.next().unwrap());
+        (path.to_owned(), u32::from_str_radix(mode, 8).unwrap())
+    };
+    let there: Vec<(String, u32)> = there.lines().map(fields).collect();
+    let heads = there.iter().filter_map(|(path, _)| path.strip_suffix(".git/HEAD"));
+    let repositories: Vec<Told> = heads.map(|inner| told(root, inner)).collect();
+    let line = |(path, on_disk): &(String, u32)| {
+        let kind = root.join(path).symlink_metadata().unwrap();
+        let inside = if kind.is_dir() { format!("{path}/") } else { path.clone() };
+        let around = repositories.iter().filter(|told| inside.starts_with(&told.root));
+        let told = around.max_by_key(|told| told.root.len()).unwrap();
         let usual = |executable: bool| if executable { 0o755 } else { 0o644 };
-        let trusted = if path.starts_with("d/") { trusted_inside } else { trusted };
-        let folder = root.join(path).symlink_metadata().unwrap();
-        let mode = match tracked.get(path) {
-            _ if folder.is_symlink() => 0o777,
-            _ if folder.is_dir() => {
-                if folders.contains(path) {
-                    0o755
-                } else {
-                    on_disk
-                }
-            }
-            Some(_) if trusted => usual(on_disk & 0o100 != 0),
-            Some(executable) => usual(*executable),
-            None => on_disk,
+        let mode = match told.files.get(path) {
+            _ if kind.is_symlink() => 0o777,
+            _ if kind.is_dir() && told.folders.contains(path) => 0o755,
+            Some(_) if kind.is_file() && told.trusted => usual(on_disk & 0o100 != 0),
+            Some(executable) if kind.is_file() => usual(*executable),
+            _ => *on_disk,
         };
         format!("{path} {mode:o}")
     };
-    let shown = super::tree_text(root);
-    let shown = shown.lines().filter(|line| !line.contains(".git"));
-    let mut lines: Vec<String> = shown.map(line).collect();
+    let shown = |(path, _): &&(String, u32)| !path.split('/').any(|part| part == ".git");
+    let mut lines: Vec<String> = there.iter().filter(shown).map(line).collect();
     lines.sort();
     lines
 }
