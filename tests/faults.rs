@@ -1,222 +1,375 @@
-//! Bad days of registries: through a proxy that has them on command. Every fault ends in the right image, or
-//! in an error that says what to do.
+//! Faults of real registries: each ends in the right image or in the right error, and nothing is left behind.
+//!
+//! The proxy stands before the tests' registry and fails as told. A pull is a build of nothing but a base
+//! image into a folder; a push is compared with what the registry has afterwards.
 
-use crate::proxy::{Fault, Proxy};
-use crate::scene::{Scene, needs};
-use crate::shared_cache::{Shelf, build, images, steps};
+use std::path::Path;
 
-const NONE: [String; 0] = [];
+use crate::proxy::{Fault, Form, Guard, Kind, Proxy};
+use crate::scene::{Ran, Scene, needs, number, ran, skip, until};
+use sha2::{Digest, Sha256};
 
-/// A shelf that was filled, the images that were made, and the proxy before it.
-fn filled(name: &str) -> Option<(Shelf, Vec<String>, Proxy)> {
-    let shelf = Shelf::new(name)?;
-    let proxy = Proxy::before(&shelf.registry);
-    let shelf = shelf.through(proxy.address());
-    let one = shelf.machine();
-    let made = build(&one, &["--push", "--cache-to", &shelf.cache("main")]).ok();
-    Some((shelf, ids(&images(&made)), proxy))
+/// A scene whose registry fails.
+pub(crate) struct Yard {
+    pub(crate) proxy: Proxy,
+    pub(crate) scene: Scene,
+    /// The registry itself.
+    pub(crate) registry: String,
+    /// A repository that nobody else has.
+    pub(crate) name: String,
+    /// More of the program's environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
-/// The ids without the names, which say which way was taken.
-fn ids(images: &[String]) -> Vec<String> {
-    images.iter().map(|line| line.split_whitespace().nth(1).unwrap_or("").to_owned()).collect()
+impl Yard {
+    pub(crate) fn new() -> Option<Self> {
+        let registry = registry()?;
+        Some(Self::with(Proxy::start(&registry), registry))
+    }
+
+    pub(crate) fn with(proxy: Proxy, registry: String) -> Self {
+        let name = format!("faults-{}-{}/app", std::process::id(), number());
+        Self { proxy, scene: Scene::empty(), registry, name, variables: Vec::new() }
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.scene.command(&[&["--engine", "none"], arguments].concat());
+        // Neither logins nor certificates of the machine.
+        command.env("DOCKER_CONFIG", self.scene.project().join("../docker"));
+        command.env("XDG_CONFIG_HOME", self.scene.project().join("../config"));
+        ran(&command.envs(self.variables.iter().cloned()).output().unwrap())
+    }
+
+    /// Pulls the busybox image.
+    pub(crate) fn pull(&self, flags: &[&str]) -> Ran {
+        self.scene.write("pulled/Dockerfile", &format!("FROM {}/library/busybox\n", self.proxy.address()));
+        self.run(&[&["image", "build", "-o", "out", "pulled"], flags].concat())
+    }
+
+    /// Pushes an image of one layer of about 3 MB.
+    pub(crate) fn push(&self, flags: &[&str]) -> Ran {
+        let mut state = 1u32;
+        let data = (0..3 << 18).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            format!("{:04x}", state >> 16)
+        });
+        self.scene.write("pushed/data", &data.collect::<String>());
+        self.scene.write("pushed/Dockerfile", "FROM scratch\nCOPY data /data\n");
+        let name = format!("{}/{}:1", self.proxy.address(), self.name);
+        self.run(&[&["image", "build", "--push", "-t", &name, "pushed"], flags].concat())
+    }
+
+    /// Fails the test unless what was pulled is what the registry has.
+    #[track_caller]
+    pub(crate) fn pulled(&self) {
+        let pulled = std::fs::read(self.scene.project().join("out/bin/busybox")).unwrap();
+        let direct = Self::with(Proxy::start(&self.registry), self.registry.clone());
+        direct.pull(&[]).ok();
+        assert!(pulled == std::fs::read(direct.scene.project().join("out/bin/busybox")).unwrap());
+        self.left_nothing();
+    }
+
+    /// Fails the test unless the registry has the whole image.
+    #[track_caller]
+    pub(crate) fn pushed(&self) {
+        let (status, manifest) = self.get("manifests/1");
+        assert_eq!(status, 200);
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        for blob in layers.iter().chain([&manifest["config"]]) {
+            let digest = blob["digest"].as_str().unwrap();
+            let (status, bytes) = self.get(&format!("blobs/{digest}"));
+            assert_eq!((status, Some(bytes.len() as u64)), (200, blob["size"].as_u64()));
+            assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(&bytes))), digest);
+        }
+        self.left_nothing();
+    }
+
+    /// What the registry itself answers about the repository.
+    pub(crate) fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(&self.registry).unwrap();
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+        write!(stream, "GET /v2/{}/{path} HTTP/1.0\r\naccept: {accept}\r\n\r\n", self.name).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+        (status, answer.split_off(end + 4))
+    }
+
+    /// Fails the test if something unfinished is in the store.
+    #[track_caller]
+    pub(crate) fn left_nothing(&self) {
+        let unfinished: Vec<_> = std::fs::read_dir(self.scene.store().join("tmp"))
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        assert!(unfinished.is_empty(), "{unfinished:?}");
+    }
+
+    /// Fails the test if an output or a file of the store has a secret.
+    #[track_caller]
+    pub(crate) fn tells_nothing(&self, ran: &Ran) {
+        let secrets = self.proxy.secrets();
+        assert!(!secrets.is_empty());
+        let look = |what: &Path, bytes: &[u8]| {
+            for secret in &secrets {
+                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                assert!(!found, "{} has `{secret}`", what.display());
+            }
+        };
+        look(Path::new("stdout"), ran.out.as_bytes());
+        look(Path::new("stderr"), ran.err.as_bytes());
+        let mut open = vec![self.scene.store().to_owned(), self.scene.project()];
+        while let Some(path) = open.pop() {
+            if path.is_symlink() {
+            } else if path.is_dir() {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.metadata().unwrap().len() < 1 << 19 {
+                look(&path, &std::fs::read(&path).unwrap_or_default());
+            }
+        }
+    }
 }
 
-fn out(machine: &Scene, service: &str) -> String {
-    machine.shipway(&["--engine", "none", "image", "build", "-q", "-o", "out", service]).ok();
-    std::fs::read_to_string(machine.project().join("out/app/out")).unwrap()
+/// The tests' registry, where pulls and pushes can be tested.
+pub(crate) fn registry() -> Option<String> {
+    let registry = needs("SHIPWAY_TEST_REGISTRY", "a registry in SHIPWAY_TEST_REGISTRY")?;
+    if rustix::process::geteuid().is_root() {
+        return Some(registry);
+    }
+    skip("root");
+    None
+}
+
+/// Runs the cases beside each other: they wait most of the time.
+fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = cases.iter().map(|case| scope.spawn(|| test(case))).collect();
+        for case in running {
+            if let Err(panic) = case.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
 }
 
 #[test]
-fn what_passes_is_asked_again() {
-    let Some((shelf, made, proxy)) = filled("passing") else { return };
-    let faults = [
-        ("GET", "/manifests/main-", 2, Fault::Status(500)),
-        ("GET", "/manifests/main-", 1, Fault::Status(429)),
-        ("GET", "/manifests/main-", 1, Fault::Cut(40)),
-        ("GET", "/manifests/main-", 3, Fault::Drop),
-        ("GET", "/manifests/main-", 9, Fault::Strip("docker-content-digest")),
-        ("GET", "/manifests/main-", 1, Fault::Flip),
-        ("HEAD", "/manifests/latest", 1, Fault::Status(503)),
-        ("HEAD", "/manifests/latest", 9, Fault::Strip("docker-content-digest")),
-        ("GET", "/blobs/", 1, Fault::Status(502)),
-        ("GET", "/blobs/", 2, Fault::Cut(60)),
-        ("GET", "/blobs/", 1, Fault::Drop),
+fn what_fails_for_a_while_is_pulled() {
+    if registry().is_none() {
+        return;
+    }
+    let drip = Fault::Drip(100_000, std::time::Duration::from_millis(20));
+    let cases = [
+        (Kind::Manifest, 2, Fault::Status(503)),
+        (Kind::Manifest, 1, Fault::RetryAfter(429, "1")),
+        (Kind::Manifest, 1, Fault::Cut(20)),
+        (Kind::Manifest, 1, Fault::WrongBytes),
+        (Kind::Any, usize::MAX, Fault::NoDigest),
+        (Kind::Blob, 2, Fault::Status(500)),
+        (Kind::Blob, 2, Fault::WrongBytes),
+        (Kind::Blob, 3, Fault::Cut(300)),
+        (Kind::Blob, usize::MAX, drip),
     ];
-    for (method, path, times, fault) in faults {
-        proxy.forget();
-        proxy.rule(method, path, times, fault.clone());
-        let machine = shelf.machine();
-        let built = build(&machine, &["--cache-from", &shelf.cache("main")]).ok();
-        let found = (steps(&built), ids(&images(&built)));
-        assert_eq!(found, (NONE.to_vec(), made.clone()), "{method} {path} {fault:?}: {}", built.err);
-        assert!(proxy.count(method, path) > 0);
-    }
+    each(&cases, |(kind, times, fault)| {
+        let Some(yard) = Yard::new() else { return };
+        yard.proxy.on("GET", *kind).times(*times).fails(fault.clone());
+        let ran = yard.pull(&[]);
+        assert_eq!(ran.code, Some(0), "{fault:?}: {}", ran.err);
+        yard.pulled();
+    });
+}
+
+/// A cut download goes on where it was.
+#[test]
+fn what_has_come_need_not_come_again() {
+    let Some(yard) = Yard::new() else { return };
+    yard.proxy.on("GET", Kind::Blob).skip(1).fails(Fault::Cut(400_000));
+    yard.pull(&[]).ok();
+    yard.pulled();
+    let seen = yard.proxy.seen();
+    let rest = seen.iter().find(|seen| seen.range.is_some()).expect("a question for the rest");
+    assert_eq!((rest.status, rest.range.as_deref()), (206, Some("bytes=400000-")));
 }
 
 #[test]
-fn what_is_lost_is_built() {
-    let Some((shelf, _, proxy)) = filled("lost") else { return };
-    let cache = shelf.cache("main");
-    let faults = [
-        ("GET", "/cache/manifests/main-", Fault::Status(403)),
-        ("GET", "/cache/manifests/main-", Fault::Status(404)),
-        ("GET", "/cache/blobs/", Fault::Status(404)),
-        ("GET", "/cache/blobs/", Fault::Flip),
-        ("GET", "/cache/blobs/", Fault::Status(403)),
+fn what_does_not_pass_is_an_error() {
+    if registry().is_none() {
+        return;
+    }
+    let cases: [(Kind, Fault, &[&str]); 7] = [
+        (Kind::Manifest, Fault::Status(503), &["HTTP status 503, also when asked again"]),
+        (Kind::Manifest, Fault::RetryAfter(429, "3600"), &["asks to come again in 3600 seconds"]),
+        (Kind::Manifest, Fault::Cut(20), &["cannot reach the registry", "also when asked again"]),
+        (Kind::Manifest, Fault::Status(403), &["denies access to", "`docker login`"]),
+        (Kind::Blob, Fault::Status(404), &["has lost sha256:", "push that image again"]),
+        (Kind::Blob, Fault::WrongBytes, &["what the registry sent for", "should have the digest"]),
+        (Kind::Blob, Fault::Cut(100), &["cannot reach the registry", "also when asked again"]),
     ];
-    for (method, path, fault) in faults {
-        proxy.forget();
-        proxy.rule(method, path, usize::MAX, fault.clone());
-        let machine = shelf.machine();
-        let built = build(&machine, &["--cache-from", &cache]).ok();
-        assert!(!steps(&built).is_empty(), "{path} {fault:?}: {}", built.err);
-        assert_eq!(out(&machine, "one"), "a\none", "{path} {fault:?}");
-    }
-    // The same for images that are only pushed: what cannot be had is made.
-    proxy.forget();
-    proxy.rule("POST", "/uploads/", usize::MAX, Fault::NoQuery);
-    proxy.rule("GET", "/cache/blobs/", usize::MAX, Fault::Status(404));
-    let (machine, other) = (shelf.machine(), shelf.again());
-    machine.write("compose.yaml", &other.compose());
-    build(&machine, &["--push", "--cache-from", &cache]).ok().says(&["that it names"]);
-    proxy.forget();
-    let checked = shelf.machine();
-    checked.write("compose.yaml", &other.compose());
-    checked.write("Dockerfile", &format!("FROM {}\n", other.image("one")));
-    checked.shipway(&["--engine", "none", "image", "build", "-q", "-o", "out", "."]).ok();
-    assert_eq!(std::fs::read_to_string(checked.project().join("out/app/out")).unwrap(), "a\none");
+    each(&cases, |(kind, fault, said)| {
+        let Some(yard) = Yard::new() else { return };
+        yard.proxy.on("GET", *kind).always().fails(fault.clone());
+        yard.pull(&[]).fails(1, said);
+        yard.left_nothing();
+    });
+    // A layer that is lost, once the image was resolved.
+    let Some(yard) = Yard::new() else { return };
+    yard.proxy.on("GET", Kind::Blob).skip(1).always().fails(Fault::Status(404));
+    yard.pull(&[]).fails(1, &["has lost sha256:"]);
+    yard.left_nothing();
 }
 
 #[test]
-fn uploads_go_on_whatever_happens() {
-    let Some(shelf) = Shelf::new("uploads") else { return };
-    let proxy = Proxy::before(&shelf.registry);
-    let faults: [(&str, &str, usize, Fault); 8] = [
-        ("PUT", "/uploads/", 2, Fault::Status(500)),
-        ("PUT", "/uploads/", 2, Fault::CutUpload(30)),
-        ("POST", "/uploads/", 2, Fault::Drop),
-        ("POST", "/uploads/", 1, Fault::Status(429)),
-        ("POST", "/uploads/", usize::MAX, Fault::NoQuery),
-        ("PUT", "/manifests/", 2, Fault::Status(502)),
-        ("PUT", "/manifests/", 1, Fault::Drop),
-        ("HEAD", "/blobs/", 1, Fault::Drop),
+fn logins_do_not_follow_redirects() {
+    let Some(mut yard) = Yard::new() else { return };
+    crate::credentials::config(&mut yard, &crate::credentials::auth("me", "a password"));
+    yard.proxy.ask_for(Guard::tokens("me", "a password"));
+    yard.proxy.on("GET", Kind::Blob).always().fails(Fault::Redirect);
+    yard.pull(&[]).ok();
+    yard.pulled();
+    yard.proxy.on("POST", Kind::Upload).always().fails(Fault::Location(Form::Elsewhere));
+    yard.push(&[]).ok();
+    yard.pushed();
+    let seen = yard.proxy.seen();
+    let elsewhere: Vec<_> = seen.iter().filter(|seen| seen.elsewhere).collect();
+    assert!(["GET", "PUT"].iter().all(|method| elsewhere.iter().any(|seen| seen.method == *method)));
+    assert!(elsewhere.iter().all(|seen| seen.authorization.is_none()), "{elsewhere:?}");
+    assert!(!yard.proxy.elsewhere().is_empty() && yard.proxy.bytes().0 > 1 << 20);
+}
+
+#[test]
+fn what_fails_for_a_while_is_pushed() {
+    if registry().is_none() {
+        return;
+    }
+    let cases = [
+        ("HEAD", Kind::Blob, Fault::Status(500)),
+        ("POST", Kind::Upload, Fault::Status(503)),
+        ("POST", Kind::Upload, Fault::RetryAfter(429, "1")),
+        ("POST", Kind::Upload, Fault::Location(Form::Path)),
+        ("POST", Kind::Upload, Fault::Location(Form::Last)),
+        ("PUT", Kind::Upload, Fault::Status(502)),
+        ("PUT", Kind::Upload, Fault::Status(404)),
+        ("PUT", Kind::Upload, Fault::CutRequest(1_000_000)),
+        ("PUT", Kind::Manifest, Fault::Status(500)),
+        ("PUT", Kind::Manifest, Fault::CutRequest(10)),
     ];
-    for (method, path, times, fault) in faults {
-        proxy.forget();
-        let shelf = shelf.again().through(proxy.address());
-        proxy.rule(method, path, times, fault.clone());
-        let (one, two) = (shelf.machine(), shelf.machine());
-        let cache = shelf.cache("main");
-        let first = build(&one, &["--push", "--cache-to", &format!("{cache},ignore-error=false")]).ok();
-        proxy.forget();
-        let second = build(&two, &["--push", "--cache-from", &cache]).ok();
-        assert_eq!(
-            (steps(&second), images(&second)),
-            (NONE.to_vec(), images(&first)),
-            "{method} {path} {fault:?}: {}",
-            second.err
-        );
-        assert_eq!(second.err.matches("nothing to upload").count(), 2, "{method} {path} {fault:?}");
+    each(&cases, |(method, kind, fault)| {
+        let Some(yard) = Yard::new() else { return };
+        yard.proxy.on(method, *kind).times(2).fails(fault.clone());
+        let ran = yard.push(&[]);
+        assert_eq!(ran.code, Some(0), "{fault:?}: {}", ran.err);
+        yard.pushed();
+    });
+}
+
+#[test]
+fn what_cannot_be_pushed_is_an_error_and_no_image() {
+    if registry().is_none() {
+        return;
+    }
+    let cases: [(&str, Kind, Fault, &str); 5] = [
+        ("POST", Kind::Upload, Fault::Status(403), "denies access to"),
+        ("POST", Kind::Upload, Fault::RetryAfter(503, "900"), "asks to come again in 900 seconds"),
+        ("PUT", Kind::Upload, Fault::Status(500), "HTTP status 500, also when asked again"),
+        ("PUT", Kind::Upload, Fault::CutRequest(1000), "cannot reach the registry"),
+        ("PUT", Kind::Manifest, Fault::Status(413), "HTTP status 413"),
+    ];
+    each(&cases, |(method, kind, fault, said)| {
+        let Some(yard) = Yard::new() else { return };
+        yard.proxy.on(method, *kind).always().fails(fault.clone());
+        yard.push(&[]).fails(1, &[said]);
+        assert_eq!(yard.get("manifests/1").0, 404, "{fault:?}");
+        yard.left_nothing();
+    });
+}
+
+#[test]
+fn a_token_that_is_dropped_on_the_way_is_renewed() {
+    if registry().is_none() {
+        return;
+    }
+    let cases = [("PUT", Kind::Upload), ("PUT", Kind::Manifest), ("POST", Kind::Upload), ("GET", Kind::Blob)];
+    each(&cases, |(method, kind)| {
+        let Some(mut yard) = Yard::new() else { return };
+        crate::credentials::config(&mut yard, &crate::credentials::auth("me", "a password"));
+        yard.proxy.ask_for(Guard::tokens("me", "a password"));
+        yard.proxy.on(method, *kind).times(2).fails(Fault::DropTokens);
+        yard.pull(&[]).ok();
+        yard.push(&[]).ok();
+        yard.pulled();
+        yard.pushed();
+        assert!(yard.proxy.seen().iter().any(|seen| seen.status == 401 && seen.method == *method));
+    });
+}
+
+/// What a base image has in the same registry is mounted; a registry that refuses gets it once.
+#[test]
+fn mounts_are_asked_for_and_may_be_refused() {
+    for (refused, uploads) in [(false, 2), (true, 3)] {
+        let Some(mut yard) = Yard::new() else { return };
+        crate::credentials::config(&mut yard, &crate::credentials::auth("me", "a password"));
+        yard.proxy.ask_for(Guard::tokens("me", "a password"));
+        if refused {
+            yard.proxy.on("POST", Kind::Upload).of("mount=").always().fails(Fault::NoMount);
+        }
+        let dockerfile = format!("FROM {}/library/busybox\nCOPY Dockerfile /\n", yard.proxy.address());
+        yard.scene.write("based/Dockerfile", &dockerfile);
+        let name = format!("{}/{}:1", yard.proxy.address(), yard.name);
+        yard.run(&["image", "build", "--push", "-t", &name, "based"]).ok();
+        yard.pushed();
+        assert_eq!(yard.proxy.count("PUT", Kind::Upload), uploads, "{:#?}", yard.proxy.seen());
+        // A refused mount is the begin of the upload.
+        assert_eq!(yard.proxy.count("POST", Kind::Upload), 3);
     }
 }
 
+/// A registry that says nothing holds nobody who wants to go.
 #[test]
-fn who_may_not_write_reads() {
-    let Some((shelf, made, proxy)) = filled("fork") else { return };
-    proxy.rule("POST", "/cache/blobs/uploads/", usize::MAX, Fault::Status(403));
-    let machine = shelf.machine();
-    machine.write("two/static/s.txt", "a fork's\n");
-    let cache = shelf.cache("main");
-    let built = build(&machine, &["--cache-from", &cache, "--cache-to", &cache]).ok();
-    assert_eq!(steps(&built), ["COPY static /static"]);
-    assert_eq!(ids(&images(&built))[0], made[0]);
-    let warned = built.err.lines().filter(|line| line.contains("was not filled")).count();
-    assert_eq!(warned, 1, "{}", built.err);
-}
-
-/// What a project where nothing changed costs: a request a service to the cache and one for its tag, and for
-/// each base image one to the cache and one to its registry.
-#[test]
-fn nothing_changed_is_a_handful_of_requests() {
-    let Some(shelf) = Shelf::new("requests") else { return };
-    let proxy = Proxy::before(&shelf.registry);
-    let shelf = shelf.through(proxy.address());
-    let (one, two) = (shelf.machine(), shelf.machine());
-    // Something that weighs.
-    for machine in [&one, &two] {
-        machine.write("one/src/large", &"0123456789abcdef".repeat(1 << 18));
+fn who_waits_in_vain_can_leave() {
+    for (kind, pushes) in [(Kind::Manifest, false), (Kind::Blob, false), (Kind::Upload, true)] {
+        let Some(yard) = Yard::new() else { return };
+        yard.proxy.on("", kind).always().fails(Fault::Hang);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| if pushes { yard.push(&[]) } else { yard.pull(&[]) });
+            until("the registry is asked", || yard.proxy.count("", kind) > 0);
+            let store = format!("SHIPWAY_STORE={}", yard.scene.store().display());
+            until("the command is told to stop", || {
+                interrupt(&store);
+                waiting.is_finished()
+            });
+            let ran = waiting.join().unwrap();
+            assert_eq!(ran.code, Some(130), "{}", ran.err);
+        });
+        yard.left_nothing();
     }
-    let cache = shelf.cache("main");
-    let flags = ["--push", "--cache-from", &cache, "--cache-to", &cache];
-    let first = build(&one, &flags).ok();
-    let filling = proxy.bytes();
-    proxy.forget();
-    let second = build(&two, &flags).ok();
-    assert_eq!(images(&second), images(&first));
-    assert_eq!((proxy.count("GET", "/cache/manifests/"), proxy.count("HEAD", "/latest")), (3, 3));
-    assert_eq!(proxy.requests("/blobs/") + proxy.count("PUT", "/"), 0);
-    assert!(proxy.bytes() * 100 < filling, "{} of {filling}", proxy.bytes());
 }
 
-#[test]
-fn tokens_that_end_are_asked_for_again_and_go_nowhere_else() {
-    let Some(shelf) = Shelf::new("tokens") else { return };
-    let proxy = Proxy::before(&shelf.registry);
-    proxy.asks_for_a_token("builder", "s3cret-of-all", 20);
-    let shelf = shelf.through(proxy.address());
-    let stranger = shelf.machine();
-    build(&stranger, &[]).fails(1, &["may need a login"]);
-    let machine = || {
-        let machine = shelf.machine();
-        let auth = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "builder:s3cret-of-all");
-        let config = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, proxy.address());
-        machine.write("docker/config.json", &config);
-        machine
-    };
-    let run = |machine: &Scene, flags: &[&str]| {
-        let all = [&["--engine", "none", "--progress", "plain", "build"], flags].concat();
-        let mut command = machine.command(&all);
-        command.env("DOCKER_CONFIG", machine.project().join("docker"));
-        crate::scene::ran(&command.output().unwrap())
-    };
-    let (one, two) = (machine(), machine());
-    let cache = shelf.cache("main");
-    let first = run(&one, &["--push", "--cache-to", &format!("{cache},ignore-error=false")]).ok();
-    // Blobs lie on another host.
-    let elsewhere = Proxy::before(&needs("SHIPWAY_TEST_REGISTRY", "a registry").unwrap());
-    proxy.rule("GET", "/blobs/", usize::MAX, Fault::Redirect(elsewhere.address().to_owned()));
-    let second = run(&two, &["--cache-from", &cache, "--trace", "trace.json"]).ok();
-    assert_eq!((steps(&second), images(&second)), (NONE.to_vec(), images(&first)), "{}", second.err);
-    assert!(elsewhere.requests("/blobs/") > 0 && !elsewhere.was_trusted());
-    // Nothing of the login is anywhere.
-    let said = [first.out, first.err, second.out, second.err].concat();
-    let trace = std::fs::read_to_string(two.project().join("trace.json")).unwrap();
-    let store = std::process::Command::new("grep")
-        .args(["-rlE", "s3cret-of-all|token-[0-9]"])
-        .arg(two.store())
-        .output();
-    assert!(!said.contains("s3cret") && !said.contains("token-") && !trace.contains("s3cret"));
-    assert_eq!(String::from_utf8(store.unwrap().stdout).unwrap(), "");
+/// Sends SIGINT to the process that has this in its environment.
+fn interrupt(variable: &str) {
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if environment.split(|byte| *byte == 0).any(|known| known == variable.as_bytes())
+            && let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+    }
 }
 
+/// Nothing is asked twice, and an open registry is asked nothing but what is needed.
 #[test]
-fn a_registry_that_never_answers_is_left_at_once_when_told_to() {
-    let Some(shelf) = Shelf::new("silent") else { return };
-    // Accepts and says nothing.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = silent.local_addr().unwrap().to_string();
-    let machine = shelf.machine();
-    let child = machine.start(&[
-        "--engine",
-        "none",
-        "build",
-        "--cache-from",
-        &format!("type=registry,ref={address}/cache"),
-    ]);
-    silent.accept().unwrap();
-    let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let ended = crate::scene::ran(&child.wait_with_output().unwrap());
-    assert_eq!(ended.code, Some(130), "{ended:?}");
+fn questions_are_few() {
+    let Some(yard) = Yard::new() else { return };
+    yard.pull(&[]).ok();
+    assert_eq!(yard.proxy.count("", Kind::Ping) + yard.proxy.count("", Kind::Token), 0);
+    yard.proxy.forget();
+    yard.push(&[]).ok();
+    // Whether the tag stands; for two blobs whether they are there, where they go, and the bytes; the manifest.
+    assert_eq!(yard.proxy.count("", Kind::Any), 8, "{:#?}", yard.proxy.seen());
+    yard.proxy.forget();
+    yard.push(&[]).ok();
+    assert_eq!(yard.proxy.count("", Kind::Any), 1, "{:#?}", yard.proxy.seen());
+    yard.proxy.heal();
 }

@@ -1,286 +1,462 @@
-//! A proxy between the program and a real registry: counts, and does what real registries do on bad days.
+//! A proxy between shipway and the tests' registry: counts, asks for logins, and fails as real ones do.
 //!
-//! ```ignore
-//! let proxy = Proxy::before(&registry);
-//! proxy.rule("GET", "/blobs/", 1, Fault::Cut(100));        // the first blob is cut after 100 bytes
-//! scene.shipway(&["build"]).ok();                          // FROM {proxy.address()}/library/busybox
-//! assert_eq!(proxy.count("GET", "/blobs/"), 2);            // it came again
+//! ```text
+//! let proxy = Proxy::start(&registry);                       // an address of its own, plain HTTP
+//! scene.write("Dockerfile", &format!("FROM {}/library/busybox\n", proxy.address()));
+//! proxy.on("GET", Kind::Blob).times(2).fails(Fault::Status(503));         // the next two
+//! proxy.on("PUT", Kind::Upload).skip(1).fails(Fault::DropTokens);         // the second
+//! proxy.on("", Kind::Manifest).of("/cache/").always().fails(Fault::Hang); // any method, this path
+//! proxy.ask_for(Guard::tokens("user", "password"));          // a token server with scopes, at /token
+//! … run shipway …
+//! assert_eq!(proxy.count("PUT", Kind::Upload), 2);           // what came, by method and kind of path
+//! proxy.seen()                                               // all of it: paths, statuses, bytes
+//! proxy.secrets()                                            // what no output may contain
+//! proxy.forget()                                             // counts start again; rules stay
 //! ```
 //!
-//! One request a connection, plain HTTP on a loopback address. With [`Proxy::asks_for_a_token`] it wants what
-//! registries with a login want: a bearer token from its own `/token`, given for name and password, good for
-//! so many requests.
+//! A rule is used by the requests that it fits, the oldest rule first; each request meets one at most. The
+//! proxy has a second address, [`Proxy::elsewhere`], at which it serves the same without any login: there
+//! redirects go. One thread a connection, one request a connection; everything ends with the test.
+//! [`Proxy::secure`] speaks TLS, with certificates of the caller. Not for chunked requests.
 
-use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+mod login;
+mod message;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use std::io::{BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+pub(crate) use login::Guard;
+use login::Keeper;
+use message::Head;
+
+/// What a path is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Anything.
+    Any,
+    /// `/v2/`
+    Ping,
+    /// The token server.
+    Token,
+    Manifest,
+    Blob,
+    Upload,
+    Other,
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        match path.split('?').next().unwrap_or(path) {
+            "/v2/" => Self::Ping,
+            "/token" => Self::Token,
+            path if path.contains("/manifests/") => Self::Manifest,
+            path if path.contains("/blobs/uploads/") => Self::Upload,
+            path if path.contains("/blobs/") => Self::Blob,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// What goes wrong with a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// This status instead of an answer.
+    /// This status and an empty answer.
     Status(u16),
-    /// The connection is cut after so many bytes of the answer's body.
+    /// This status with a `Retry-After`.
+    RetryAfter(u16, &'static str),
+    /// After so many bytes of its body the answer ends.
     Cut(usize),
-    /// A byte in the middle of the body is another one.
-    Flip,
-    /// The connection is cut after so many bytes of the request's body.
-    CutUpload(usize),
-    /// No answer at all.
-    Drop,
-    /// The header of this name, in small letters, is left out of the answer.
-    Strip(&'static str),
-    /// The query is left out of the request: registries that do not mount.
-    NoQuery,
-    /// The answer is a redirect to another host, where the rest of the path gives the blob.
-    Redirect(String),
+    /// After so many bytes of its body nobody reads the request any more.
+    CutRequest(usize),
+    /// The answer comes in pieces of so many bytes with pauses between them.
+    Drip(usize, Duration),
+    /// No answer, until the other side gives up.
+    Hang,
+    /// One bit of the answer's body is another one.
+    WrongBytes,
+    /// A redirect to the same path at [`Proxy::elsewhere`].
+    Redirect,
+    /// All tokens are worth nothing from now on.
+    DropTokens,
+    /// `Docker-Content-Digest` is missing.
+    NoDigest,
+    /// A mount is taken for the begin of an upload.
+    NoMount,
+    /// The `Location` of an upload has another form.
+    Location(Form),
 }
 
-/// The login that a proxy wants.
-struct Login {
-    name: &'static str,
-    password: &'static str,
-    /// How many requests a token is good for.
-    uses: usize,
-    /// Tokens with the requests that they are still good for.
-    tokens: HashMap<String, usize>,
+/// Forms of a `Location`; the registry's own is absolute with a query.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Form {
+    /// `/v2/…`
+    Path,
+    /// Only what follows the last slash.
+    Last,
+    /// At [`Proxy::elsewhere`].
+    Elsewhere,
 }
 
-#[derive(Default)]
-struct State {
-    rules: Vec<(&'static str, String, usize, Fault)>,
-    /// Method, path, and whether it had an `Authorization`.
-    seen: Vec<(String, String, bool)>,
-    bytes: usize,
-    login: Option<Login>,
+/// A request that came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    /// With its query.
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    /// Zero until it is answered.
+    pub(crate) status: u16,
+    /// Bytes of the request's body.
+    pub(crate) up: u64,
+    /// Bytes of the answer's body.
+    pub(crate) down: u64,
+    pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<String>,
+    /// Whether it came to [`Proxy::elsewhere`].
+    pub(crate) elsewhere: bool,
 }
 
-/// A running proxy; it lives as long as the process.
-pub(crate) struct Proxy {
+/// Which requests meet a fault; made by [`Proxy::on`], in force from [`Rule::fails`] on.
+pub(crate) struct Rule<'p> {
+    proxy: &'p Proxy,
+    matcher: Matcher,
+}
+
+struct Matcher {
+    method: String,
+    kind: Kind,
+    part: String,
+    skip: usize,
+    times: usize,
+    fault: Fault,
+}
+
+struct Shared {
+    registry: String,
     address: String,
-    state: Arc<Mutex<State>>,
+    elsewhere: String,
+    secure: bool,
+    rules: Mutex<Vec<Matcher>>,
+    seen: Mutex<Vec<Seen>>,
+    keeper: Keeper,
 }
 
-struct Message {
-    first: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+/// The proxy; it serves as long as the test's process lives.
+pub(crate) struct Proxy {
+    shared: Arc<Shared>,
 }
+
+/// A connection, plain or not.
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
 
 impl Proxy {
-    /// Stands before the registry at `host:port`.
-    pub(crate) fn before(registry: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let state = Arc::new(Mutex::new(State::default()));
-        let proxy = Self { address: address.clone(), state: Arc::clone(&state) };
-        let registry = registry.to_owned();
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let (state, registry, address) = (Arc::clone(&state), registry.clone(), address.clone());
-                // What a broken connection leaves undone is what the test is about.
-                std::thread::spawn(move || serve(client, &state, &registry, &address).unwrap_or(()));
-            }
-        });
-        proxy
+    /// Before the registry at this address, in plain HTTP.
+    pub(crate) fn start(registry: &str) -> Self {
+        Self::with(registry, None)
     }
 
+    /// Before the registry, over TLS.
+    pub(crate) fn secure(registry: &str, config: rustls::ServerConfig) -> Self {
+        Self::with(registry, Some(Arc::new(config)))
+    }
+
+    fn with(registry: &str, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (near, far) = (listen(), listen());
+        let shared = Arc::new(Shared {
+            registry: registry.to_owned(),
+            address: near.local_addr().unwrap().to_string(),
+            elsewhere: format!("localhost:{}", far.local_addr().unwrap().port()),
+            secure: tls.is_some(),
+            rules: Mutex::default(),
+            seen: Mutex::default(),
+            keeper: Keeper::default(),
+        });
+        for (listener, elsewhere) in [(near, false), (far, true)] {
+            let (shared, tls) = (Arc::clone(&shared), tls.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                    std::thread::spawn(move || {
+                        let stream: Box<dyn Stream> = match tls {
+                            Some(tls) => Box::new(rustls::StreamOwned::new(
+                                rustls::ServerConnection::new(tls).unwrap(),
+                                stream,
+                            )),
+                            None => Box::new(stream),
+                        };
+                        // A peer that goes is none of our business.
+                        let _ = shared.serve(BufReader::new(stream), elsewhere);
+                    });
+                }
+            });
+        }
+        Self { shared }
+    }
+
+    /// `host:port`, for names of images.
     pub(crate) fn address(&self) -> &str {
-        &self.address
+        &self.shared.address
     }
 
-    /// The next `times` requests of this method whose path has this in it go wrong.
-    pub(crate) fn rule(&self, method: &'static str, path: &str, times: usize, fault: Fault) {
-        self.state.lock().unwrap().rules.push((method, path.to_owned(), times, fault));
+    /// The address to which redirects go.
+    pub(crate) fn elsewhere(&self) -> &str {
+        &self.shared.elsewhere
     }
 
-    /// From now on requests need a token.
-    pub(crate) fn asks_for_a_token(&self, name: &'static str, password: &'static str, uses: usize) {
-        let login = Login { name, password, uses, tokens: HashMap::new() };
-        self.state.lock().unwrap().login = Some(login);
-    }
-
-    /// How many requests of this method had this in their path.
-    pub(crate) fn count(&self, method: &str, path: &str) -> usize {
-        let state = self.state.lock().unwrap();
-        state.seen.iter().filter(|(seen, at, _)| seen == method && at.contains(path)).count()
-    }
-
-    /// How many requests of any method went to a repository whose path has this in it.
-    pub(crate) fn requests(&self, path: &str) -> usize {
-        self.state.lock().unwrap().seen.iter().filter(|(_, at, _)| at.contains(path)).count()
-    }
-
-    /// Whether any request came with an `Authorization`.
-    pub(crate) fn was_trusted(&self) -> bool {
-        self.state.lock().unwrap().seen.iter().any(|(_, _, trusted)| *trusted)
-    }
-
-    /// Bytes of all bodies, both ways.
-    pub(crate) fn bytes(&self) -> usize {
-        self.state.lock().unwrap().bytes
-    }
-
-    /// Forgets rules and counts.
-    pub(crate) fn forget(&self) {
-        let mut state = self.state.lock().unwrap();
-        (state.rules, state.seen, state.bytes) = Default::default();
-    }
-}
-
-fn serve(mut client: TcpStream, state: &Mutex<State>, registry: &str, address: &str) -> std::io::Result<()> {
-    let Some(request) = head(&mut client)? else { return Ok(()) };
-    let mut words = request.first.split(' ');
-    let (method, path) = (words.next().unwrap_or("").to_owned(), words.next().unwrap_or("").to_owned());
-    let authorization = request.header("authorization").map(str::to_owned);
-    let (fault, refused) = {
-        let mut state = state.lock().unwrap();
-        state.seen.push((method.clone(), path.clone(), authorization.is_some()));
-        let rule = state
-            .rules
-            .iter_mut()
-            .find(|(wanted, part, times, _)| *wanted == method && path.contains(part.as_str()) && *times > 0);
-        let fault = rule.map(|rule| {
-            rule.2 -= 1;
-            rule.3.clone()
-        });
-        (fault, state.login.as_mut().and_then(|login| login.refuse(&path, authorization.as_deref(), address)))
-    };
-    let mut request = request;
-    if let Some(Fault::CutUpload(bytes)) = fault {
-        let mut some = vec![0; bytes];
-        client.read_exact(&mut some)?;
-        return client.shutdown(Shutdown::Both);
-    }
-    request.read_body(&mut client)?;
-    if let Some(answer) = refused {
-        return client.write_all(answer.as_bytes());
-    }
-    match &fault {
-        Some(Fault::Drop) => return client.shutdown(Shutdown::Both),
-        Some(Fault::Status(code)) => {
-            let text = format!(
-                "HTTP/1.1 {code} x\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            );
-            return client.write_all(text.as_bytes());
+    /// The next request of this method (`""`: any) and kind; see [`Rule`].
+    pub(crate) fn on(&self, method: &str, kind: Kind) -> Rule<'_> {
+        let (method, part) = (method.to_owned(), String::new());
+        Rule {
+            proxy: self,
+            matcher: Matcher { method, kind, part, skip: 0, times: 1, fault: Fault::Status(500) },
         }
-        Some(Fault::Redirect(to)) => {
-            let text = format!(
-                "HTTP/1.1 307 x\r\nLocation: http://{to}{path}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            );
-            return client.write_all(text.as_bytes());
-        }
-        Some(Fault::NoQuery) => {
-            request.first = format!("{method} {} HTTP/1.1", path.split('?').next().unwrap_or(""));
-        }
-        _ => {}
     }
-    let mut upstream = TcpStream::connect(registry)?;
-    upstream.write_all(&request.bytes())?;
-    let Some(mut answer) = head(&mut upstream)? else { return Ok(()) };
-    if method != "HEAD" {
-        upstream.read_to_end(&mut answer.body)?;
-    }
-    state.lock().unwrap().bytes += request.body.len() + answer.body.len();
-    match fault {
-        Some(Fault::Strip(name)) => answer.headers.retain(|(known, _)| known.to_lowercase() != name),
-        Some(Fault::Flip) if !answer.body.is_empty() => {
-            let middle = answer.body.len() / 2;
-            answer.body[middle] ^= 1;
-        }
-        Some(Fault::Cut(bytes)) => {
-            // The length that was announced stays.
-            answer.body.truncate(bytes);
-        }
-        _ => {}
-    }
-    client.write_all(&answer.bytes())?;
-    client.shutdown(Shutdown::Both)
-}
 
-impl Login {
-    /// The answer to a request that has no good token, and to one that asks for one.
-    fn refuse(&mut self, path: &str, authorization: Option<&str>, address: &str) -> Option<String> {
-        let answer = |status: &str, header: &str, body: &str| {
-            let length = body.len();
-            format!(
-                "HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            )
+    /// No rule holds any more.
+    pub(crate) fn heal(&self) {
+        lock(&self.shared.rules).clear();
+    }
+
+    /// Lets in only who logs in.
+    pub(crate) fn ask_for(&self, guard: Guard) {
+        self.shared.keeper.ask_for(guard);
+    }
+
+    /// Everything that came since the start or [`Proxy::forget`].
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        lock(&self.shared.seen).clone()
+    }
+
+    /// How many requests of this method (`""`: any) and kind came.
+    pub(crate) fn count(&self, method: &str, kind: Kind) -> usize {
+        let fits = |seen: &&Seen| {
+            (method.is_empty() || seen.method == method) && (kind == Kind::Any || seen.kind == kind)
         };
-        if path.starts_with("/token") {
-            let expected = BASE64_STANDARD.encode(format!("{}:{}", self.name, self.password));
-            if authorization != Some(&format!("Basic {expected}")) {
-                return Some(answer("401 Unauthorized", "", "{}"));
-            }
-            let token = format!("token-{}", self.tokens.len());
-            self.tokens.insert(token.clone(), self.uses);
-            return Some(answer("200 OK", "", &format!("{{\"token\":\"{token}\"}}")));
-        }
-        let left = authorization
-            .and_then(|text| text.strip_prefix("Bearer "))
-            .and_then(|token| self.tokens.get_mut(token))
-            .filter(|left| **left > 0);
-        match left {
-            Some(left) => {
-                *left -= 1;
-                None
-            }
-            None => {
-                let header =
-                    format!("WWW-Authenticate: Bearer realm=\"http://{address}/token\",service=\"r\"\r\n");
-                let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
-                Some(answer("401 Unauthorized", &header, body))
-            }
-        }
+        lock(&self.shared.seen).iter().filter(fits).count()
+    }
+
+    /// How many bytes bodies had: of requests, of answers.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        lock(&self.shared.seen).iter().fold((0, 0), |(up, down), seen| (up + seen.up, down + seen.down))
+    }
+
+    /// Forgets what came.
+    pub(crate) fn forget(&self) {
+        lock(&self.shared.seen).clear();
+    }
+
+    /// Passwords and tokens, also as they go over the wire.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.shared.keeper.secrets()
     }
 }
 
-/// First line and headers; `None` where the other side said nothing.
-fn head(stream: &mut TcpStream) -> std::io::Result<Option<Message>> {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while !bytes.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte)? == 0 {
-            return Ok(None);
-        }
-        bytes.push(byte[0]);
+impl Rule<'_> {
+    /// Only where the path has this part.
+    pub(crate) fn of(mut self, part: &str) -> Self {
+        self.matcher.part = part.to_owned();
+        self
     }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let mut lines = text.lines();
-    let first = lines.next().unwrap_or("").to_owned();
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok(Some(Message { first, headers, body: Vec::new() }))
+
+    /// Not the first ones.
+    pub(crate) fn skip(mut self, count: usize) -> Self {
+        self.matcher.skip = count;
+        self
+    }
+
+    /// So many requests.
+    pub(crate) fn times(mut self, count: usize) -> Self {
+        self.matcher.times = count;
+        self
+    }
+
+    /// All requests.
+    pub(crate) fn always(self) -> Self {
+        self.times(usize::MAX)
+    }
+
+    /// What happens to them.
+    pub(crate) fn fails(mut self, fault: Fault) {
+        self.matcher.fault = fault;
+        lock(&self.proxy.shared.rules).push(self.matcher);
+    }
 }
 
-impl Message {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
-    /// Uploads say how long they are.
-    fn read_body(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
-        let length = self.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        self.body = vec![0; length];
-        stream.read_exact(&mut self.body)
-    }
-
-    /// The message, its connection to be closed after it.
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{}\r\n", self.first).into_bytes();
-        let headers = self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
-        for (name, value) in headers {
-            bytes.extend(format!("{name}: {value}\r\n").bytes());
+impl Shared {
+    /// The fault that a request meets.
+    fn fault(&self, method: &str, kind: Kind, path: &str) -> Option<Fault> {
+        let mut rules = lock(&self.rules);
+        let fits = |rule: &&mut Matcher| {
+            (rule.method.is_empty() || rule.method == method)
+                && (rule.kind == Kind::Any || rule.kind == kind)
+                && path.contains(&rule.part)
+                && rule.times > 0
+        };
+        for rule in rules.iter_mut().filter(|rule| fits(rule)) {
+            if rule.skip == 0 {
+                rule.times -= usize::from(rule.times < usize::MAX);
+                return Some(rule.fault.clone());
+            }
+            rule.skip -= 1;
         }
-        bytes.extend(b"Connection: close\r\n\r\n");
-        bytes.extend(&self.body);
-        bytes
+        None
+    }
+
+    fn change(&self, at: usize, change: impl FnOnce(&mut Seen)) {
+        // What came may have been forgotten meanwhile.
+        if let Some(seen) = lock(&self.seen).get_mut(at) {
+            change(seen);
+        }
+    }
+
+    fn serve(&self, mut client: BufReader<Box<dyn Stream>>, elsewhere: bool) -> std::io::Result<()> {
+        let Some(request) = Head::read(&mut client)? else { return Ok(()) };
+        let (method, path) = request.request();
+        let kind = Kind::of(&path);
+        let own = |name: &str| request.value(name).map(str::to_owned);
+        let fault = if elsewhere { None } else { self.fault(&method, kind, &path) };
+        let at = {
+            let mut seen = lock(&self.seen);
+            let (authorization, range) = (own("authorization"), own("range"));
+            let (method, path) = (method.clone(), path.clone());
+            seen.push(Seen {
+                method,
+                path,
+                kind,
+                status: 0,
+                up: 0,
+                down: 0,
+                authorization,
+                range,
+                elsewhere,
+            });
+            seen.len() - 1
+        };
+        let answer = |client: &mut BufReader<Box<dyn Stream>>, answer: Head, body: &[u8]| {
+            self.change(at, |seen| (seen.status, seen.down) = (answer.status(), body.len() as u64));
+            message::skip(client, request.length())?;
+            client.get_mut().write_all(
+                &[answer.with("content-length", &body.len().to_string()).text(), body.to_vec()].concat(),
+            )?;
+            client.get_mut().flush()
+        };
+        match &fault {
+            Some(Fault::Status(status)) => return answer(&mut client, Head::answer(*status), b""),
+            Some(Fault::RetryAfter(status, after)) => {
+                return answer(&mut client, Head::answer(*status).with("retry-after", after), b"");
+            }
+            Some(Fault::Redirect) => {
+                let to = format!("{}://{}{path}", self.scheme(), self.elsewhere);
+                return answer(&mut client, Head::answer(307).with("location", &to), b"");
+            }
+            Some(Fault::Hang) => return client.read_to_end(&mut Vec::new()).map(drop),
+            Some(Fault::CutRequest(bytes)) => {
+                self.change(at, |seen| seen.up = *bytes as u64);
+                return message::skip(&mut client, *bytes as u64);
+            }
+            Some(Fault::DropTokens) => self.keeper.drop_tokens(),
+            _ => {}
+        }
+        if kind == Kind::Token {
+            let mut form = vec![0; request.length() as usize];
+            client.read_exact(&mut form)?;
+            let (status, text) = self.keeper.token(&path, request.value("authorization"), &form);
+            let head = Head::answer(status).with("content-type", "application/json").text_of(&text);
+            self.change(at, |seen| seen.status = status);
+            client.get_mut().write_all(&head)?;
+            return client.get_mut().flush();
+        }
+        let realm = format!("{}://{}/token", self.scheme(), self.address);
+        if let Some(challenge) = self.keeper.refuses(&method, &path, request.value("authorization"), &realm)
+            && !elsewhere
+        {
+            let refused = Head::answer(401).with("www-authenticate", &challenge);
+            return answer(&mut client, refused, br#"{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}"#);
+        }
+        let no_mount =
+            fault == Some(Fault::NoMount) || self.keeper.refuses_mount(&path, request.value("authorization"));
+        let path = if no_mount { path.split('?').next().unwrap_or(&path).to_owned() } else { path };
+        self.forward(
+            client,
+            &request.forwarded(&method, &path, self.secure),
+            request.length(),
+            fault.as_ref(),
+            at,
+        )
+    }
+
+    /// Passes the request on, and the answer back.
+    fn forward(
+        &self,
+        mut client: BufReader<Box<dyn Stream>>,
+        request: &[u8],
+        length: u64,
+        fault: Option<&Fault>,
+        at: usize,
+    ) -> std::io::Result<()> {
+        let mut registry = TcpStream::connect(&self.registry)?;
+        registry.write_all(request)?;
+        message::pass(&mut client, &mut registry, length, usize::MAX, |bytes| {
+            self.change(at, |seen| seen.up += bytes);
+        })?;
+        let mut registry = BufReader::new(registry);
+        let Some(mut head) = Head::read(&mut registry)? else { return Ok(()) };
+        self.change(at, |seen| seen.status = head.status());
+        head = head.without("connection").with("connection", "close");
+        match fault {
+            Some(Fault::NoDigest) => head = head.without("docker-content-digest"),
+            Some(Fault::Location(form)) => head = self.relocated(head, *form),
+            _ => {}
+        }
+        client.get_mut().write_all(&head.text())?;
+        let told = |bytes| self.change(at, |seen| seen.down += bytes);
+        match fault {
+            Some(Fault::Cut(bytes)) => {
+                message::pass(&mut registry, client.get_mut(), *bytes as u64, usize::MAX, told)?;
+            }
+            Some(Fault::Drip(bytes, pause)) => loop {
+                let passed = message::pass(&mut registry, client.get_mut(), *bytes as u64, *bytes, told)?;
+                client.get_mut().flush()?;
+                if passed == 0 {
+                    break;
+                }
+                std::thread::sleep(*pause);
+            },
+            Some(Fault::WrongBytes) => {
+                let mut body = Vec::new();
+                registry.read_to_end(&mut body)?;
+                let middle = body.len() / 2;
+                body.get_mut(middle).into_iter().for_each(|byte| *byte ^= 1);
+                told(body.len() as u64);
+                client.get_mut().write_all(&body)?;
+            }
+            _ => drop(message::pass(&mut registry, client.get_mut(), u64::MAX, usize::MAX, told)?),
+        }
+        client.get_mut().flush()
+    }
+
+    fn relocated(&self, head: Head, form: Form) -> Head {
+        let Some(location) = head.value("location").map(str::to_owned) else { return head };
+        let path = location.find("/v2/").map_or(location.as_str(), |at| &location[at..]);
+        let path_only = path.split('?').next().unwrap_or(path);
+        let last = &path[path_only.rfind('/').map_or(0, |at| at + 1)..];
+        let location = match form {
+            Form::Path => path.to_owned(),
+            Form::Last => last.to_owned(),
+            Form::Elsewhere => format!("{}://{}{path}", self.scheme(), self.elsewhere),
+        };
+        head.without("location").with("location", &location)
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
