@@ -360,6 +360,11 @@ pub fn commit_time(store: &Store, folder: &Path, commit: &str, cancel: &Cancel) 
     Ok(time)
 }
 
+/// The commit that a work tree is at, where git alone can read its references (reftables).
+pub fn asked_head(folder: &Path, cancel: &Cancel) -> Option<String> {
+    Git { cancel }.head(folder).ok()
+}
+
 fn file_key(url: &str) -> String {
     format!("file {url}")
 }

@@ -43,7 +43,7 @@ use std::time::Duration;
 pub use checks::{Checked, check, parsed, reached};
 pub use damage::damage;
 pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, deliver, save};
-pub use elsewhere::commit_time;
+pub use elsewhere::{asked_head, commit_time};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};

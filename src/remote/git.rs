@@ -58,6 +58,9 @@ const SETTINGS: &[&str] = &[
     "submodule.recurse=false",
 ];
 
+/// A work tree may belong to somebody else than who builds: nothing that is in it is run.
+const OWNED_BY_ANYBODY: [&str; 2] = ["-c", "safe.directory=*"];
+
 /// The protocols that a Dockerfile may name.
 const PROTOCOLS: &str = "git:http:https:ssh";
 
@@ -113,11 +116,19 @@ impl Git<'_> {
         })
     }
 
+    /// The commit that the work tree `folder` is at.
+    pub fn head(&self, folder: &Path) -> Result<String, RemoteError> {
+        let arguments = [&OWNED_BY_ANYBODY[..], &["rev-parse", "--verify", "HEAD^{commit}"]].concat();
+        let text = self.run("ask", &folder.display().to_string(), Some(folder), &arguments)?;
+        Ok(text.trim().to_owned())
+    }
+
     /// When a commit of the repository of the work tree `folder` was made, in seconds since 1970.
     pub fn commit_time(&self, folder: &Path, commit: &str) -> Result<i64, RemoteError> {
         let shown = folder.display().to_string();
-        // The work tree may belong to somebody else than who builds; nothing of it is run.
-        let arguments = ["-c", "safe.directory=*", "cat-file", "commit", commit];
+        // Another commit may stand in for it here (`git replace`), but not elsewhere.
+        let arguments =
+            [&OWNED_BY_ANYBODY[..], &["--no-replace-objects", "cat-file", "commit", commit]].concat();
         let text = self.run("read the commit of", &shown, Some(folder), &arguments)?;
         committed(&text).ok_or_else(|| RemoteError::Git {
             action: "read the commit of",

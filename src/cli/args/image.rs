@@ -69,8 +69,8 @@ pub(in crate::cli) struct ImageBuild {
     /// Ask the registry again for every base image
     #[arg(long)]
     pub(in crate::cli) pull: bool,
-    /// Time of the images where SOURCE_DATE_EPOCH is not given: `commit`, that of the checked out commit, or
-    /// seconds since 1970
+    /// Time of the images, unless the build argument SOURCE_DATE_EPOCH gives it: `commit`, that of the checked
+    /// out commit, or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) timestamp: Option<String>,
     /// Ask this cache for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER

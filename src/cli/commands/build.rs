@@ -15,7 +15,7 @@ use crate::cli::signals::Interrupts;
 use crate::cli::trust::Trust;
 use crate::compose::Project;
 use crate::engine::Docker;
-use crate::graph::{BuildRequest, requests_of};
+use crate::graph::{BuildRequest, RemoteContext, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
@@ -153,7 +153,15 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     let mut request = request(context, flags)?;
     let store = context.store()?;
     let cancel = Interrupts::catch(1)?.stop;
-    let folder = if request.remote.is_some() { &context.folder } else { &request.context };
+    let folder = match &request.remote {
+        Some(RemoteContext::Git(_)) if flags.timestamp.as_deref() == Some("commit") => {
+            let text = "not supported yet: --timestamp commit of a repository that is fetched";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        // An archive is taken for one of the repository here.
+        Some(_) => &context.folder,
+        None => &request.context,
+    };
     let time = timestamp(flags.timestamp.as_deref(), folder, &store, &cancel)?;
     made_at(&mut request, time.as_ref(), &|name| context.environment.get(name).cloned());
     let outputs = delivery::wanted(context, flags, &request.names)?;

@@ -2,7 +2,7 @@
 
 use crate::base::cancel::Cancel;
 use crate::base::worktree::Worktree;
-use crate::build::commit_time;
+use crate::build::{asked_head, commit_time};
 use crate::cli::failure::Failure;
 use crate::store::Store;
 
@@ -25,6 +25,7 @@ pub(super) fn timestamp(
         |problem: &str| Failure::Usage(format!("--timestamp commit: {} {problem}", folder.display()));
     let real = std::fs::canonicalize(folder).map_err(|error| refused(&error.to_string()))?;
     let worktree = Worktree::of(&real).ok_or_else(|| refused("is in no git repository"))?;
-    let commit = worktree.head().ok_or_else(|| refused("is at no commit"))?;
+    let head = worktree.head().or_else(|| asked_head(&worktree.root, cancel));
+    let commit = head.ok_or_else(|| refused("is at no commit"))?;
     Ok(Some(commit_time(store, &worktree.root, &commit, cancel)?.to_string()))
 }
