@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use shipway::base::diag::SourceFile;
 use shipway::base::digest::Digest;
 use shipway::context::{Context, Ignore, Request};
 use tempfile::TempDir;
@@ -48,6 +49,33 @@ fn scan_warm(bencher: Bencher<'_, '_>, files: usize) {
     let place = place(files);
     select(place.path(), true);
     bencher.counter(ItemsCount::new(files)).bench(|| select(place.path(), true));
+}
+
+/// The same in a git checkout that was made under this umask: what is tracked counts with git's modes.
+#[divan::bench(args = [(1000, 0o022), (20_000, 0o022), (1000, 0o077), (20_000, 0o077)], sample_count = 20)]
+fn scan_warm_checkout(bencher: Bencher<'_, '_>, (files, umask): (usize, u32)) {
+    let place = place(files);
+    check_in(&place.path().join("context"), umask);
+    let select = || {
+        let (folder, caches) = (place.path().join("context"), place.path().join("caches"));
+        let ignore = Ignore::parse(&SourceFile::new(".dockerignore", ".git")).unwrap();
+        let context = Context::open(&folder, ignore, Some(caches)).and_then(Context::with_git_modes).unwrap();
+        let request = Request { sources: vec![".".to_owned()], ..Request::default() };
+        let digest = context.select(&request).unwrap().digest();
+        context.save_cache().unwrap();
+        digest
+    };
+    select();
+    bencher.counter(ItemsCount::new(files)).bench(select);
+}
+
+/// Makes a folder a repository that tracks all of it, with the modes that this umask gives.
+fn check_in(folder: &Path, umask: u32) {
+    let modes = if umask == 0o077 { "u=rwX,go=" } else { "u=rwX,go=rX" };
+    let shell = format!("git init -q && git add . && chmod -R {modes} .");
+    let done = std::process::Command::new("sh").arg("-c").arg(shell).current_dir(folder).status();
+    assert!(done.is_ok_and(|status| status.success()), "needs git");
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// Reads every file, and keeps nothing.

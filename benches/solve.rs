@@ -82,6 +82,8 @@ impl Project {
                 resolv_conf: Vec::new(),
                 engine_name: String::new(),
                 hand_over: false,
+                only_pushed: std::collections::BTreeSet::new(),
+                lost: std::collections::BTreeSet::new(),
             },
         }
     }

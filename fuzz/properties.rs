@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use shipway::base::diag::SourceFile;
+use shipway::base::worktree::Tracked;
 use shipway::compose::{Options, load, outline as uninterpolated, to_json, to_yaml};
 use shipway::context::Ignore;
 use shipway::dockerfile::{Facts, lint, outline, parse, targets, words};
@@ -121,5 +122,20 @@ pub(crate) fn compose_env_file(text: &str) {
             (PathBuf::from("/p").join(name), text.to_owned()),
         ]);
         let _ = load(&Options::new("/p"), &files);
+    }
+}
+
+/// Any index is read or refused; in what is read every folder has its parent, and every name is found. The
+/// input is the index in hexadecimal, broken into lines anywhere.
+pub(crate) fn git_index(text: &str) {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|letter| letter.to_digit(16)).map(|digit| digit as u8).collect();
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    for tracked in [20, 32].into_iter().filter_map(|id| Tracked::read(&bytes, id).ok()) {
+        for (path, names) in tracked.folders() {
+            let parent = path.iter().rposition(|byte| *byte == b'/').map_or(b"".as_slice(), |at| &path[..at]);
+            assert!(tracked.folder(parent).is_some());
+            assert!(names.all().all(|(name, executable)| names.file(name) == Some(executable)));
+        }
     }
 }

@@ -48,3 +48,8 @@ fn saved_values() {
 fn saved_env_files() {
     replay("compose_env_file", properties::compose_env_file);
 }
+
+#[test]
+fn saved_git_indexes() {
+    replay("git_index", properties::git_index);
+}

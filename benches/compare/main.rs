@@ -11,6 +11,8 @@
 //! | `SHIPWAY_BENCH_PEER` | a command that stands before every `docker …` of the peer; `none` leaves the peer out |
 //! | `SHIPWAY_BENCH_ENGINE` | `DOCKER_HOST` of the peer's engine, to which our images are handed too |
 //! | `SHIPWAY_TEST_BUSYBOX_TAR` | the root file system of `busybox:latest`, which the peer's engine holds as well |
+//! | `SHIPWAY_BENCH_REGISTRY` | `host:port` of a registry that both reach, with `library/busybox:latest`; for the cases with a cache that machines share. The peer's engine must keep its images in containerd |
+//! | `SHIPWAY_BENCH_REGISTRY_WIPE` | a command that empties it but for that image |
 //! | `SHIPWAY_BENCH_ROUNDS` | how often each case is measured; 5 unless it is given |
 //! | `SHIPWAY_BENCH_SHAPE` | services × files × bytes: `20x1000x4096` unless it is given |
 //!
@@ -20,6 +22,7 @@
 //! what came of it: what was said to have run, and where there is an engine, what containers print.
 
 mod floor;
+mod shared;
 mod tools;
 mod workload;
 
@@ -37,6 +40,7 @@ struct Bench {
     /// The project as shipway builds it, and a copy of it for the peer.
     mine: Workload,
     theirs: Workload,
+    registry: Option<String>,
     rounds: usize,
     stamp: std::cell::Cell<u64>,
 }
@@ -90,6 +94,11 @@ const CASES: &[Case] = &[
     ("30 × COPY", thirty_copies),
     ("8 services, one build", equal_services),
     ("edits that are easily missed", edits),
+    ("registry cache, first build", shared::filling),
+    ("registry cache, nothing changed", shared::unchanged),
+    ("registry cache, one service changed", shared::changed),
+    ("local cache with registry, nothing changed", shared::unchanged_folder),
+    ("local cache with registry, one service changed", shared::changed_folder),
 ];
 
 fn main() {
@@ -99,7 +108,11 @@ fn main() {
     println!("| case | ours | peer | peer ÷ ours | floor | ours ÷ floor | memory | goal |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for (name, case) in CASES {
-        let with_engine = !name.contains("none") && !name.contains("30");
+        let with_registry = name.contains("registry");
+        let with_engine = !name.contains("none") && !name.contains("30") && !with_registry;
+        if with_registry && bench.registry.is_none() {
+            continue;
+        }
         let wanted = filter.is_empty() || filter.iter().any(|word| name.contains(word.as_str()));
         if wanted && (bench.ours.engine.is_some() || !with_engine) {
             case(&bench).print();
@@ -135,6 +148,7 @@ impl Bench {
             mine: Workload::write(&folder.join("mine"), shape, "bench-ours", ""),
             theirs: Workload::write(&folder.join("theirs"), shape, "bench-peer", ", network: host"),
             folder,
+            registry: variable("SHIPWAY_BENCH_REGISTRY"),
             ours,
             peer,
             rounds: variable("SHIPWAY_BENCH_ROUNDS").and_then(|rounds| rounds.parse().ok()).unwrap_or(5),

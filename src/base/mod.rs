@@ -4,7 +4,8 @@
 //! user's files with their excerpts, [`fs`] the file system primitives that must be right everywhere
 //! (atomic publishing, locks, paths inside a foreign root), [`event`] what a running command reports,
 //! [`cancel`] the flag that stops it, [`listing`] what a tree contains and how two trees differ,
-//! [`secret`] bytes that nobody may see by accident.
+//! [`secret`] bytes that nobody may see by accident, [`worktree`] what the files of a git repository say of
+//! its work tree.
 //! Nothing here knows Dockerfiles, compose files, images or engines.
 
 pub mod cancel;
@@ -16,3 +17,4 @@ pub mod listing;
 pub mod secret;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod worktree;

@@ -49,3 +49,22 @@ pub(crate) fn golden(path: &str, actual: &str) {
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+/// Runs git in a folder, away from the user's settings; false, having said so, where there is no git.
+///
+/// # Panics
+/// If git fails.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment how to run")]
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> bool {
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "safe.directory=*"]);
+    command.args(arguments).current_dir(folder).env_clear();
+    command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
+    let output = command.output();
+    if let Ok(output) = &output {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "git {}: {said}", arguments.join(" "));
+    }
+    available(output.is_ok(), "git")
+}

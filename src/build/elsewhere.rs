@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use super::Builder;
 use super::error::{BuildError, StepError};
 use super::exec::{note_creation, read_secret};
 use super::solve::Produced;
+use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest};
 use crate::base::event::Event;
@@ -29,7 +30,7 @@ use crate::graph::{
 };
 use crate::oci::{self, Platform, UnpackLimits};
 use crate::remote::{Answer, Checkout, Commit, Git, GitSource, RemoteError, Validators, shown_url};
-use crate::store::{Bucket, Held, Key, Lookup, Record, Stamp};
+use crate::store::{Bucket, Held, Key, Lookup, Record, Stamp, Store};
 
 /// The argument by which the repository of a context keeps its `.git` (dockerfile reference, "BuildKit
 /// built-in build args").
@@ -346,6 +347,22 @@ fn again(builder: &Builder<'_>, url: &str, digest: Digest, secrets: &Secrets<'_>
     let source = FileSource { url: url.to_owned(), checksum: None };
     let now = download(builder, &source, None, secrets)?;
     if now.digest == digest { Ok(()) } else { Err(StepError::Moved(shown_url(url))) }
+}
+
+/// When a commit was made, in seconds since 1970: asked of git once, for it never changes.
+pub fn commit_time(store: &Store, folder: &Path, commit: &str, cancel: &Cancel) -> Result<i64, BuildError> {
+    let (shelf, key) = (store.shelf(Bucket::Pins), format!("time of commit {commit}"));
+    if let Some(time) = shelf.get(&key) {
+        return Ok(time);
+    }
+    let time = Git { cancel }.commit_time(folder, commit)?;
+    shelf.put(&key, &time)?;
+    Ok(time)
+}
+
+/// The commit that a work tree is at, where git alone can read its references (reftables).
+pub fn asked_head(folder: &Path, cancel: &Cancel) -> Option<String> {
+    Git { cancel }.head(folder).ok()
 }
 
 fn file_key(url: &str) -> String {

@@ -54,6 +54,9 @@ pub enum BuildError {
     /// An imported layer that cannot be filed.
     #[error("cannot file the imported layer: {0}")]
     Import(StepError),
+    /// A repository that cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A push although no registry may be asked.
     #[error("cannot push: --offline forbids to ask registries")]
     NoRegistries,

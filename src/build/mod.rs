@@ -43,6 +43,7 @@ use std::time::Duration;
 pub use checks::{Checked, check, parsed, reached};
 pub use damage::damage;
 pub use deliver::{Archive, Delivered, Layout, Output, Package, Place, Remote, deliver, save};
+pub use elsewhere::{asked_head, commit_time};
 pub use error::{BuildError, StepError, StepFailure};
 pub use export::Exported;
 pub use hand_over::{HandedOver, came_from_registry, give, remove_untagged};
@@ -325,6 +326,7 @@ fn prepare(
         layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
     let walk = || Selections::read(&graph, builder.store);
     let selections = during(builder.events, Phase::WalkContexts, walk)?;
+    warnings.extend(selections.problems());
     Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
 }
 
@@ -544,7 +546,7 @@ fn attempt(
             for _ in 0..if caches.exports() { EXPORTERS } else { 0 } {
                 scope.spawn(|| {
                     while let Some((id, result)) = next_of(&exporting) {
-                        caches.layer_done(&prepared.graph, id, result);
+                        caches.layer_done(&keyed, id, result);
                     }
                 });
             }

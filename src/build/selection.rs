@@ -12,7 +12,7 @@ use super::error::{BuildError, StepError};
 use super::exec::request;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::context::{Context, ContextError, Ignore, Selection};
-use crate::graph::{ContextSpec, Copy, Graph, Node, NodeId, Op, Selected};
+use crate::graph::{ContextSpec, Copy, FileModes, Graph, Node, NodeId, Op, Selected};
 use crate::store::Store;
 
 /// A node and the number of one of its sources.
@@ -58,6 +58,14 @@ impl Selections {
         Selected { digest, listing: None }
     }
 
+    /// What of the git repositories that contexts lie in could not be read.
+    pub(super) fn problems(&self) -> Vec<Diagnostic> {
+        let mut problems: Vec<String> = self.contexts.iter().filter_map(Context::problem).collect();
+        problems.sort();
+        problems.dedup();
+        problems.into_iter().map(Diagnostic::warning).collect()
+    }
+
     /// Writes the stat caches that learned something.
     pub(super) fn save(&self) -> Result<(), BuildError> {
         self.contexts.par_iter().try_for_each(Context::save_cache)?;
@@ -87,7 +95,12 @@ fn open_one(spec: &ContextSpec, store: &Store) -> Result<Context, BuildError> {
         }
         None => Ignore::default(),
     };
-    Context::open(&spec.folder, ignore, Some(store.trees_folder())).map_err(|error| match error {
+    let opened = Context::open(&spec.folder, ignore, Some(store.trees_folder()));
+    let opened = match spec.modes {
+        FileModes::Git => opened.and_then(Context::with_git_modes),
+        FileModes::Disk => opened,
+    };
+    opened.map_err(|error| match error {
         ContextError::Path(error) => error.into(),
         error => BuildError::Mistakes(vec![Diagnostic::error(error.to_string())]),
     })

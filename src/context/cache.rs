@@ -141,7 +141,8 @@ impl Writer {
     }
 }
 
-fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
+/// Appends a stamp as [`Reader::stamp`] takes it.
+pub(super) fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
     [stamp.dev, stamp.ino, stamp.size].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
     for (seconds, nanos) in [stamp.mtime, stamp.ctime] {
         bytes.extend(seconds.to_le_bytes());
@@ -161,12 +162,12 @@ impl<'a> Iterator for Known<'a> {
 }
 
 /// Takes values off the front; `None` where there are too few bytes.
-struct Reader<'a> {
-    rest: &'a [u8],
+pub(super) struct Reader<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
         Some(taken)
@@ -178,11 +179,11 @@ impl<'a> Reader<'a> {
         Some(*taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(super) fn byte(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn number(&mut self) -> Option<u32> {
+    pub(super) fn number(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
@@ -190,7 +191,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn stamp(&mut self) -> Option<Stamp> {
+    pub(super) fn stamp(&mut self) -> Option<Stamp> {
         let mut reader = Reader { rest: self.take(STAMP)? };
         let (dev, ino, size) = (reader.long()?, reader.long()?, reader.long()?);
         let mut time = || Some((i64::from_le_bytes(reader.array()?), reader.number()?));

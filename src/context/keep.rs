@@ -14,6 +14,7 @@ use rustix::fs::FileType;
 use super::Context;
 use super::cache::{Cache, Known, KnownEntry, Writer};
 use super::stamp::Stamp;
+use super::tracked::Modes;
 use super::tree::{Folder, Node, Single, split, to_raw};
 use crate::base::digest::Digest;
 use crate::base::fs::PathError;
@@ -29,6 +30,7 @@ impl Context {
     /// nothing changed writes nothing.
     pub fn save_cache(&self) -> Result<(), PathError> {
         let Some(path) = &self.cache_file else { return Ok(()) };
+        self.tree.modes.as_ref().map_or(Ok(()), Modes::save)?;
         if !self.tree.learned.swap(false, Ordering::Relaxed) {
             return Ok(());
         }

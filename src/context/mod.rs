@@ -22,6 +22,7 @@ mod select;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod tracked;
 mod transfer;
 mod tree;
 
@@ -56,6 +57,20 @@ impl Context {
         let cache_file = stat_cache.map(|caches| caches.join(name));
         let cache = cache_file.as_deref().map(Cache::load).unwrap_or_default();
         Ok(Self { tree: Tree::of_context(root, folder.to_owned(), ignore, cache), cache_file })
+    }
+
+    /// The same context, its files with the modes that git keeps where git tracks them.
+    pub fn with_git_modes(mut self) -> Result<Self, ContextError> {
+        let shown = self.tree.shown(b"");
+        let real = std::fs::canonicalize(&shown).at_path("open", shown)?;
+        let file = self.cache_file.as_ref().map(|file| file.with_extension("git"));
+        self.tree.modes = Some(tracked::Modes::new(real, file));
+        Ok(self)
+    }
+
+    /// What of a git repository could not be read although modes depend on it.
+    pub fn problem(&self) -> Option<String> {
+        self.tree.modes.as_ref().and_then(tracked::Modes::problem)
     }
 
     /// A root file system: nothing is ignored; owners, modes and extended attributes are kept.

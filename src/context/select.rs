@@ -282,18 +282,24 @@ fn picked_entry(
         }
         FileType::Socket | FileType::Unknown => return Ok(None),
     };
-    let mode = effective_mode(meta, kind, request.chmod.as_ref());
+    let mode = effective_mode(tree, &path, (meta, kind), request.chmod.as_ref());
     let (uid, gid) = if tree.rootfs && !request.chown { (meta.uid, meta.gid) } else { (0, 0) };
     let attributes = if tree.rootfs { attributes::read(tree, &path)? } else { Attributes::default() };
     Ok(Some(Picked { path, kind, mode, uid, gid, held, attributes, same_as: None, node }))
 }
 
 /// Links have no mode of their own.
-fn effective_mode(meta: &Meta, kind: Kind, chmod: Option<&Chmod>) -> u32 {
+fn effective_mode(tree: &Tree, path: &[u8], (meta, kind): (&Meta, Kind), chmod: Option<&Chmod>) -> u32 {
+    let own = meta.permissions();
+    let own = match (&tree.modes, kind) {
+        (Some(modes), Kind::File) => modes.of_file(tree, path, own),
+        (Some(modes), Kind::Directory) => modes.of_folder(tree, path, own),
+        _ => own,
+    };
     match (kind, chmod) {
         (Kind::Link, _) => 0o777,
-        (_, Some(chmod)) => chmod.apply(meta.permissions(), kind == Kind::Directory),
-        (_, None) => meta.permissions(),
+        (_, Some(chmod)) => chmod.apply(own, kind == Kind::Directory),
+        (_, None) => own,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of selecting and copying on real folders. Copies need root, because they set owners.
 
 mod changes;
+mod modes;
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;

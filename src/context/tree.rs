@@ -25,6 +25,7 @@ use super::cache::{Cache, Known, KnownEntry};
 use super::content::Content;
 use super::ignore::{Ignore, Matched};
 use super::stamp::{self, Meta, Trust};
+use super::tracked::Modes;
 use crate::base::fs::{AtPath, PathError, RootDir};
 
 /// A tree and what was seen of it.
@@ -36,6 +37,8 @@ pub(super) struct Tree {
     pub(super) ignore: Ignore,
     /// Whether owners and extended attributes count: a root file system, not a build context.
     pub(super) rootfs: bool,
+    /// The modes of what git tracks, where they count.
+    pub(super) modes: Option<Modes>,
     pub(super) cache: Cache,
     folders: Mutex<HashMap<Vec<u8>, Slot>>,
     devices: Mutex<HashMap<u64, Trust>>,
@@ -98,7 +101,7 @@ impl Tree {
     /// The folder `shown` of the host, as `ignore` shows it.
     pub(super) fn of_context(root: RootDir, shown: PathBuf, ignore: Ignore, cache: Cache) -> Self {
         let (folders, devices, single, learned) = Default::default();
-        Self { root, shown, ignore, rootfs: false, cache, folders, devices, single, learned }
+        Self { root, shown, ignore, rootfs: false, modes: None, cache, folders, devices, single, learned }
     }
 
     /// A root file system: all of it is shown.
@@ -111,6 +114,7 @@ impl Tree {
     pub(super) fn forget(&self) {
         lock(&self.folders).clear();
         lock(&self.single).clear();
+        self.modes.iter().for_each(Modes::forget);
     }
 
     /// A path for messages.
@@ -175,6 +179,15 @@ impl Tree {
         {
             // What the cache holds was settled, on a file system that keeps change times.
             node.content.get_or_init(|| Content::known(digest));
+        }
+    }
+
+    /// Whether something lies at `path`, shown or not: what the walk saw, where it was there.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        let (parent, name) = split(path);
+        match self.seen(parent) {
+            Some(folder) => folder.entry(name).is_some(),
+            None => matches!(self.stat(path), Ok(Some(_))),
         }
     }
 

@@ -291,7 +291,7 @@ mod tests {
         .map(|text| format!("{text}: {}", target(text)));
         insta::assert_snapshot!(told.join("\n"), @r"
         type=registry,ref=r.example/c:main,mode=max,image-manifest=true: r.example/c:main Gzip None false
-        type=local,dest=out,compression=zstd,compression-level=9,ignore-error=false: /project/out Zstd Some(9) false
+        type=local,dest=out,compression=zstd,compression-level=9,ignore-error=false: /project/out Zstd Some(9) true
         type=registry,ref=a,mode=min: not supported yet: mode=min: the results of all stages are kept, so leave it out
         type=registry,ref=a,compression=estargz: not supported yet: compression=estargz
         type=registry,ref=a,ignore-error=perhaps: `ignore-error=perhaps` is malformed

@@ -41,8 +41,10 @@ impl Lowering<'_> {
     pub(super) fn given(&mut self, id: StageId, named: &NamedContext, place: Place<'_>) -> Option<Given> {
         match named {
             NamedContext::Folder(folder) => {
-                let ignore = self.source(id.0).ignores.get(folder).cloned();
-                Some(Given::Files(self.folder(id, ContextSpec { folder: folder.clone(), ignore }, place)))
+                let source = self.source(id.0);
+                let (ignore, modes) = (source.ignores.get(folder).cloned(), source.request.modes);
+                let spec = ContextSpec { folder: folder.clone(), ignore, modes };
+                Some(Given::Files(self.folder(id, spec, place)))
             }
             NamedContext::Git(source) => {
                 let keep = source.keep_git_dir.unwrap_or(false);
@@ -114,7 +116,8 @@ impl Lowering<'_> {
             (Some(RemoteContext::Git(_)), Some(checkout)) => Op::Fetch(Fetch::Git(checkout.clone())),
             (Some(RemoteContext::Archive(digest)), _) => Op::Fetch(Fetch::Archive { digest: *digest }),
             _ => {
-                let spec = ContextSpec { folder: request.context.clone(), ignore: source.ignore.clone() };
+                let (folder, ignore) = (request.context.clone(), source.ignore.clone());
+                let spec = ContextSpec { folder, ignore, modes: request.modes };
                 let context = self.graph.context(spec);
                 Op::Local(Local { context })
             }

@@ -21,6 +21,7 @@ mod op;
 mod reason;
 mod recipe;
 mod request;
+mod settings;
 mod stage;
 mod trust;
 mod wanted;
@@ -42,6 +43,7 @@ pub use op::{
 pub use reason::{Cause, MissReason, Reasons, Untold};
 pub use recipe::{FORMAT, HOSTNAME, Input, OpRecipe, Recipe, Role, Selected, recipe, with_results};
 pub use request::{BuildRequest, DockerfileSource, Entitlement, SecretSource, remote_context, requests_of};
+pub use settings::FileModes;
 pub use stage::{HistoryStep, ImageDraft, Made};
 pub use wanted::{FileSource, ImageName, Images, Known, KnownFile, Wanted};
 

@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::mount::RunMount;
+use super::settings::FileModes;
 use crate::base::diag::Span;
 use crate::base::digest::Digest;
 use crate::oci::{Descriptor, Platform};
@@ -242,6 +243,8 @@ pub struct ContextSpec {
     pub folder: PathBuf,
     /// The ignore file's name as it is to be shown, and its text.
     pub ignore: Option<(String, String)>,
+    /// Which modes its files count with.
+    pub modes: FileModes,
 }
 
 /// A base image as the lowering needs it: what it is, not where it lies.

@@ -11,6 +11,7 @@ use super::caching::{CacheSource, CacheTarget, InvalidCache};
 use super::limit::StepLimit;
 use super::named::{NamedContext, RemoteContext, context_name};
 use super::op::RunNetwork;
+use super::settings::FileModes;
 use crate::base::diag::{Diagnostic, Span};
 use crate::base::secret::Secret;
 use crate::compose::{Build, Project};
@@ -67,6 +68,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<CacheSource>,
     /// Who gets results.
     pub cache_to: Vec<CacheTarget>,
+    /// Which modes the files of its contexts count with.
+    pub modes: FileModes,
     /// What is worth saying about the request.
     pub warnings: Vec<Diagnostic>,
     /// Where the request stands in the user's files.
@@ -146,6 +149,7 @@ impl BuildRequest {
             pull: false,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            modes: FileModes::default(),
             warnings: Vec::new(),
             span: None,
         }
@@ -156,10 +160,14 @@ impl BuildRequest {
 /// mistake in them. Relative paths in the model are resolved against the project's directory.
 pub fn requests_of(project: &Project) -> Result<Vec<BuildRequest>, Vec<Diagnostic>> {
     let (mut requests, mut mistakes) = (Vec::new(), Vec::new());
+    let modes = super::settings::modes_of(project).unwrap_or_else(|more| {
+        mistakes.extend(more);
+        FileModes::default()
+    });
     for (name, service) in &project.services {
         let Some(build) = &service.build else { continue };
         match request(project, name, build, service.platform.as_deref()) {
-            Ok(request) => requests.push(request),
+            Ok(request) => requests.push(BuildRequest { modes, ..request }),
             Err(more) => mistakes.extend(more),
         }
     }

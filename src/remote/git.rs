@@ -58,6 +58,9 @@ const SETTINGS: &[&str] = &[
     "submodule.recurse=false",
 ];
 
+/// A work tree may belong to somebody else than who builds: nothing that is in it is run.
+const OWNED_BY_ANYBODY: [&str; 2] = ["-c", "safe.directory=*"];
+
 /// The protocols that a Dockerfile may name.
 const PROTOCOLS: &str = "git:http:https:ssh";
 
@@ -110,6 +113,27 @@ impl Git<'_> {
         chosen(&listed, &names).ok_or_else(|| RemoteError::NoReference {
             remote: shown_url(remote),
             reference: source.reference.clone().unwrap_or_else(|| "HEAD".to_owned()),
+        })
+    }
+
+    /// The commit that the work tree `folder` is at.
+    pub fn head(&self, folder: &Path) -> Result<String, RemoteError> {
+        let arguments = [&OWNED_BY_ANYBODY[..], &["rev-parse", "--verify", "HEAD^{commit}"]].concat();
+        let text = self.run("ask", &folder.display().to_string(), Some(folder), &arguments)?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// When a commit of the repository of the work tree `folder` was made, in seconds since 1970.
+    pub fn commit_time(&self, folder: &Path, commit: &str) -> Result<i64, RemoteError> {
+        let shown = folder.display().to_string();
+        // Another commit may stand in for it here (`git replace`), but not elsewhere.
+        let arguments =
+            [&OWNED_BY_ANYBODY[..], &["--no-replace-objects", "cat-file", "commit", commit]].concat();
+        let text = self.run("read the commit of", &shown, Some(folder), &arguments)?;
+        committed(&text).ok_or_else(|| RemoteError::Git {
+            action: "read the commit of",
+            remote: shown,
+            problem: format!("{commit} does not say when it was made"),
         })
     }
 
@@ -229,6 +253,13 @@ impl Git<'_> {
     }
 }
 
+/// The time in a commit's `committer` line: name, address, seconds, zone.
+fn committed(commit: &str) -> Option<i64> {
+    let header = commit.lines().take_while(|line| !line.is_empty());
+    let line = header.filter_map(|line| line.strip_prefix("committer ")).last()?;
+    line.rsplit(' ').nth(1)?.parse().ok()
+}
+
 /// Git, free of what surrounds it, working on the repository in `folder`.
 fn command(folder: Option<&Path>) -> Command {
     let mut command = Command::new("git");
@@ -344,6 +375,13 @@ fn settle(folder: &Path) -> Result<(), PathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_commit_says_when_it_was_made() {
+        let text = "tree 1\nauthor A <a> 1 +0000\ncommitter B C <b> 1700000000 -0800\n\ncommitter x 5 +0\n";
+        assert_eq!(committed(text), Some(1_700_000_000));
+        assert_eq!(committed("tree 1\n\ncommitter B <b> 1 +0"), None);
+    }
 
     #[test]
     fn names_mean_tags_before_branches() {

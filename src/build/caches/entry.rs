@@ -46,6 +46,9 @@ pub(super) struct EntryLayer {
     /// Whether it says all that is in it, whatever lies below.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) alone: bool,
+    /// Whether it is packed in haste: no image is pushed with this blob.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) draft: bool,
     /// Whether it belongs to the base image.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) base: bool,
@@ -206,6 +209,7 @@ mod tests {
             times: if base { Times::Own } else { Times::NoLater(5) },
             created: (!base).then_some(Stamp { seconds: 3, nanos: 4 }),
             alone: false,
+            draft: false,
             base,
         };
         let record = EntryRecord {
@@ -246,6 +250,18 @@ mod tests {
         }
         let newer = Entry { version: 2, ..entry() };
         assert_eq!(told(&newer, blobs()).unwrap_err(), "it has version 2");
+    }
+
+    proptest::proptest! {
+        /// Whatever a place gives, reading it ends.
+        #[test]
+        fn any_document_is_read_or_refused(cut in 0..2000usize, byte: u8) {
+            let mut document = entry().document(&Platform::host(), blobs()).0.document;
+            let at = cut % document.len();
+            document[at] = byte;
+            let _ = (Entry::read(&document), BaseEntry::read(&document));
+            let _ = Entry::read(&document[..at]);
+        }
     }
 
     #[test]

@@ -24,7 +24,9 @@ use super::{Caches, Found, in_parallel, is_kept};
 use crate::base::digest::{DefinitionKey, Digest, ResultId};
 use crate::base::event::Event;
 use crate::graph::{CachePlace, CacheTarget, Graph, ImageName, NodeId, Op};
-use crate::oci::{self, Descriptor, Formed, LayerOptions, OciError, Packing, Reference, Sent, Upload};
+use crate::oci::{
+    self, Descriptor, Encoding, Formed, LayerOptions, OciError, Packing, Reference, Sent, Upload,
+};
 use crate::store::{Bucket, Snapshot, Stamp};
 
 /// What of a build goes to caches.
@@ -61,6 +63,9 @@ struct Counts {
     mounted: usize,
 }
 
+/// How layers are packed that no image has: they are many, and the build waits.
+const DRAFT: Packing = Packing { encoding: Encoding::Gzip, level: Some(1), force: false };
+
 /// What is remembered of a root that a place has.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
@@ -95,17 +100,20 @@ impl Caches<'_> {
 
     /// Packs and uploads the layer of a step that is done. What fails here fails again in the end, and is
     /// told then.
-    pub(in crate::build) fn layer_done(&self, graph: &Graph, id: NodeId, result: ResultId) {
+    pub(in crate::build) fn layer_done(&self, keyed: &Keyed<'_>, id: NodeId, result: ResultId) {
+        let graph = keyed.graph;
         if !is_kept(graph.node(id)) {
             return;
         }
         let options = layer_options(epoch(graph));
+        let is_draft = !in_images(keyed).contains(&id);
         for target in self.targets_of(graph, id) {
             let Some(place) = self.places.get(&target.place) else { continue };
             let send = || {
                 let chain = chain(self.builder, Some(result))?;
                 let index = chain.len().checked_sub(1).ok_or_else(|| export::vanished(self.builder))?;
-                let blob = self.pack(&chain, index, options, target.packing)?;
+                let packing = if is_draft { drafted(target.packing) } else { target.packing };
+                let blob = self.pack(&chain, index, options, packing)?;
                 self.send(place, &Upload { descriptor: &blob, bytes: None, known_in: None, is_new: true })
             };
             let _ = send();
@@ -249,7 +257,12 @@ impl Caches<'_> {
         let Some(record) = store.peek(keyed.keys[top.0]) else { return Ok(()) };
         let snapshots = chain(self.builder, Some(record.result))?;
         let base = base_layers(keyed.graph, export.bases, *top);
-        let packed = self.packed(keyed.graph, base, &snapshots, packing)?;
+        let in_images = in_images(keyed);
+        // From the chain's end downward: what images have begins somewhere and goes on to the base.
+        let chain = std::iter::successors(Some(*top), |id| parent(keyed, *id));
+        let drafts = chain.take_while(|id| !in_images.contains(id)).count();
+        let drafts = snapshots.len().saturating_sub(drafts).max(base);
+        let packed = self.packed(keyed.graph, (base, drafts), &snapshots, packing)?;
         let (mut records, mut ids) = (Vec::new(), Vec::new());
         for (id, count) in steps.iter().copied().zip((1..=snapshots.len()).rev()) {
             let record = store.peek(keyed.keys[id.0]);
@@ -272,11 +285,12 @@ impl Caches<'_> {
         self.put(export, place, (&Entry::new(packed.layers, records), packed.blobs), &ids)
     }
 
-    /// The layers of a chain as blobs of the store.
+    /// The layers of a chain as blobs of the store: where those of the base image end, and where those begin
+    /// that no image has.
     fn packed(
         &self,
         graph: &Graph,
-        base: usize,
+        (base, drafts): (usize, usize),
         snapshots: &[Snapshot],
         packing: Packing,
     ) -> Result<Packed, BuildError> {
@@ -284,6 +298,9 @@ impl Caches<'_> {
         let tars = export::layers(self.builder, snapshots, &options)?;
         let (mut layers, mut blobs) = (Vec::new(), Vec::new());
         for (index, (snapshot, tar)) in snapshots.iter().zip(tars).enumerate() {
+            let own = oci::layer_blob(self.builder.store, snapshot.id).is_some();
+            let draft = index >= drafts && !own;
+            let packing = if draft { drafted(packing) } else { packing };
             blobs.push(self.pack(snapshots, index, options, packing)?);
             let note = self.builder.store.note(snapshot.id, CREATED);
             let created: Option<Stamp> = note.and_then(|note| serde_json::from_slice(&note).ok());
@@ -295,6 +312,7 @@ impl Caches<'_> {
                 times,
                 created,
                 alone: stands_alone(self.builder.store, snapshot.id),
+                draft,
                 base: index < base,
             });
         }
@@ -471,15 +489,34 @@ struct Wanted {
 
 /// The steps as chains, each topmost first, each step in one chain.
 fn chains(keyed: &Keyed<'_>, wanted: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
-    let parent = |id: NodeId| keyed.graph.node(id).parent.map(|parent| keyed.first[parent.0]);
-    let parents: BTreeSet<NodeId> = wanted.iter().filter_map(|id| parent(*id)).collect();
+    let parents: BTreeSet<NodeId> = wanted.iter().filter_map(|id| parent(keyed, *id)).collect();
     let mut left = wanted.clone();
     let mut chains = Vec::new();
     for top in wanted.iter().filter(|id| !parents.contains(id)) {
-        let steps = std::iter::successors(Some(*top), |id| parent(*id));
+        let steps = std::iter::successors(Some(*top), |id| parent(keyed, *id));
         chains.push(steps.take_while(|id| left.remove(id)).collect());
     }
     chains
+}
+
+/// The steps whose layers are in images.
+fn in_images(keyed: &Keyed<'_>) -> BTreeSet<NodeId> {
+    let mut in_images = BTreeSet::new();
+    for root in keyed.graph.roots.iter().filter_map(|root| root.node) {
+        let top = keyed.first[root.0];
+        in_images.extend(std::iter::successors(Some(top), |id| parent(keyed, *id)));
+    }
+    in_images
+}
+
+/// The step that a step starts from.
+fn parent(keyed: &Keyed<'_>, id: NodeId) -> Option<NodeId> {
+    keyed.graph.node(id).parent.map(|parent| keyed.first[parent.0])
+}
+
+/// How a layer is packed that no image has: in haste, unless something was asked for.
+fn drafted(packing: Packing) -> Packing {
+    if packing == Packing::default() { DRAFT } else { packing }
 }
 
 /// How many of a node's lowest layers are those of its base image.

@@ -107,10 +107,11 @@ impl Found {
     }
 }
 
-/// Whether a layer stays as it is in a build with this epoch. Times that an earlier epoch cut stay cut.
+/// Whether a layer stays the blob that it is in a build with this epoch. Times that an earlier epoch cut stay cut.
 const fn keeps_blob(layer: &EntryLayer, epoch: Option<i64>) -> bool {
     match (layer.times, epoch) {
         _ if layer.base => true,
+        _ if layer.draft => false,
         (Times::Own, Some(_)) | (Times::All(_), _) => false,
         (Times::Own | Times::NoLater(_), None) => true,
         (Times::NoLater(cut), Some(epoch)) => cut <= epoch,

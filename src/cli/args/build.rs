@@ -19,6 +19,10 @@ pub(in crate::cli) struct Build {
     /// Ask the registry again for every base image
     #[arg(long)]
     pub(in crate::cli) pull: bool,
+    /// Time of the images, unless the build argument SOURCE_DATE_EPOCH gives it: `commit`, that of the checked
+    /// out commit, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) timestamp: Option<String>,
     /// Ask this cache first for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER
     #[arg(long = "cache-from", value_name = "CACHE")]
     pub(in crate::cli) cache_from: Vec<String>,

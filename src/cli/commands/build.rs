@@ -15,7 +15,7 @@ use crate::cli::signals::Interrupts;
 use crate::cli::trust::Trust;
 use crate::compose::Project;
 use crate::engine::Docker;
-use crate::graph::{BuildRequest, requests_of};
+use crate::graph::{BuildRequest, RemoteContext, requests_of};
 use crate::oci::{Platform, Reference};
 use crate::store::Store;
 
@@ -26,6 +26,7 @@ use super::machine::Parts;
 use super::plan::text;
 use super::project::chosen;
 use super::push;
+use super::timestamp::timestamp;
 use super::{Context, Ended};
 use super::{build_context, build_flags};
 
@@ -81,7 +82,10 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
     }
     build_flags::refuse_attestations(flags.provenance.as_deref(), flags.sbom.as_deref(), &[])
         .map_err(Failure::Usage)?;
-    let mut requests = requests(context, &project, &flags.build_args)?;
+    let store = context.store()?;
+    let cancel = Interrupts::catch(1)?.stop;
+    let time = timestamp(flags.timestamp.as_deref(), &project.working_dir, &store, &cancel)?;
+    let mut requests = requests_at(context, &project, &flags.build_args, time.as_ref())?;
     let trust = Trust { secrets: &[], agents: &flags.ssh, entitlements: &[] };
     for request in &mut requests {
         trust.give(request, &project.environment, &context.folder).map_err(Failure::Usage)?;
@@ -119,8 +123,7 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         context.screen.result(&text(&plan));
         return Ok(ExitCode::SUCCESS);
     }
-    let (store, engine) = (context.store()?, context.engine()?);
-    let cancel = Interrupts::catch(1)?.stop;
+    let engine = context.engine()?;
     let give = |built: &Built| {
         let named = built
             .images
@@ -148,6 +151,19 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     }
     let context = &*context;
     let mut request = request(context, flags)?;
+    let store = context.store()?;
+    let cancel = Interrupts::catch(1)?.stop;
+    let folder = match &request.remote {
+        Some(RemoteContext::Git(_)) if flags.timestamp.as_deref() == Some("commit") => {
+            let text = "not supported yet: --timestamp commit of a repository that is fetched";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        // An archive is taken for one of the repository here.
+        Some(_) => &context.folder,
+        None => &request.context,
+    };
+    let time = timestamp(flags.timestamp.as_deref(), folder, &store, &cancel)?;
+    made_at(&mut request, time.as_ref(), &|name| context.environment.get(name).cloned());
     let outputs = delivery::wanted(context, flags, &request.names)?;
     request.names = outputs.store.clone().unwrap_or_default();
     let mut pushing = Pushing::default();
@@ -177,8 +193,7 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
         context.screen.result(&text(&plan));
         return Ok(ExitCode::SUCCESS);
     }
-    let (store, engine) = (context.store()?, context.engine()?);
-    let cancel = Interrupts::catch(1)?.stop;
+    let engine = context.engine()?;
     let project = NO_PROJECT;
     let give = |built: &Built| {
         let mut all = Vec::new();
@@ -266,11 +281,17 @@ pub(super) fn with_builder<T>(
     Ok(act(&builder)?)
 }
 
-/// What the project's services ask to build, with the arguments of the command line over those of the file.
-pub(super) fn requests(
+/// What the project's services ask to build.
+pub(super) fn requests(context: &Context<'_>, project: &Project) -> Result<Vec<BuildRequest>, Failure> {
+    requests_at(context, project, &[], None)
+}
+
+/// The same with arguments of the command line over those of the file, and the time that it gives.
+fn requests_at(
     context: &Context<'_>,
     project: &Project,
     arguments: &[String],
+    time: Option<&String>,
 ) -> Result<Vec<BuildRequest>, Failure> {
     platform(context.settings.default_platform.as_deref())?;
     let environment = |name: &str| project.environment.get(name).cloned();
@@ -278,7 +299,7 @@ pub(super) fn requests(
     let mut requests = requests_of(project).map_err(Failure::Mistakes)?;
     for request in &mut requests {
         request.arguments.extend(arguments.clone());
-        source_date_epoch(request, &environment);
+        made_at(request, time, &environment);
     }
     Ok(requests)
 }
@@ -306,7 +327,6 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     let mut request = build_context::request(context, flags, names)?;
     let environment = |name: &str| context.environment.get(name).cloned();
     request.arguments = pairs("--build-arg", &flags.build_args, &environment)?;
-    source_date_epoch(&mut request, &environment);
     request.labels = pairs("--label", &flags.labels, &|_| Some(String::new()))?;
     request.target = flags.target.clone();
     let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
@@ -319,10 +339,16 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     Ok(request)
 }
 
-/// Takes the time of an image from the environment where no argument gives it, as buildx does.
-fn source_date_epoch(request: &mut BuildRequest, environment: &dyn Fn(&str) -> Option<String>) {
+/// Takes the time of an image from `--timestamp`, else from the environment as buildx does, where no argument
+/// gives it.
+fn made_at(
+    request: &mut BuildRequest,
+    timestamp: Option<&String>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    if let Some(value) = environment(NAME).filter(|value| !value.is_empty()) {
+    let given = timestamp.cloned().or_else(|| environment(NAME));
+    if let Some(value) = given.filter(|value| !value.is_empty()) {
         request.arguments.entry(NAME.to_owned()).or_insert(value);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::args::ImageBuild;
 use crate::cli::quantity::bytes;
-use crate::graph::{BuildRequest, CacheSource, CacheTarget, RunNetwork, StepLimit};
+use crate::graph::{BuildRequest, CacheSource, CacheTarget, FileModes, RunNetwork, StepLimit};
 
 /// Puts the flags into `request`; the error is a sentence for the user.
 pub(super) fn apply(flags: &ImageBuild, request: &mut BuildRequest) -> Result<(), String> {
@@ -17,6 +17,7 @@ pub(super) fn apply(flags: &ImageBuild, request: &mut BuildRequest) -> Result<()
             other => return Err(format!("--network must be default, host or none, not `{other}`")),
         };
     }
+    request.modes = FileModes::named(&flags.modes).unwrap_or_default();
     request.extra_hosts = flags.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
     if let Some(size) = &flags.shm_size {
         request.shm_size = bytes(size).map_err(|problem| format!("--shm-size: {problem}"))?;

@@ -29,6 +29,7 @@ mod run;
 mod session;
 mod stats;
 mod supply;
+mod timestamp;
 mod top;
 mod up;
 mod used_images;

@@ -46,7 +46,7 @@ fn described(context: &Context<'_>, project: &Project, flags: &Plan) -> Ended {
             return Err(Failure::Usage("--outline and --targets are no graph: text or json".to_owned()));
         }
     };
-    let requests = requests(context, project, &[])?;
+    let requests = requests(context, project)?;
     let wanted = buildable(project, &requests, &flags.services);
     if wanted.is_empty() {
         context.screen.warning("no service has anything to build");
@@ -60,7 +60,7 @@ fn described(context: &Context<'_>, project: &Project, flags: &Plan) -> Ended {
 pub(in crate::cli) fn why(context: &mut Context<'_>, flags: &Why) -> Ended {
     let project = context.project(&flags.services)?;
     let store = context.store()?;
-    let requests = requests(context, &project, &[])?;
+    let requests = requests(context, &project)?;
     let (mut text, mut unknown) = (String::new(), Vec::new());
     for service in buildable(&project, &requests, &flags.services) {
         match last_build(&store, &project.name, &service) {
@@ -89,7 +89,7 @@ fn planned(
     project: &Project,
     services: &[String],
 ) -> Result<Option<BuildPlan>, Failure> {
-    let requests = requests(context, project, &[])?;
+    let requests = requests(context, project)?;
     let wanted = buildable(project, &requests, services);
     if wanted.is_empty() {
         return Ok(None);

@@ -21,13 +21,13 @@ use crate::base::listing::{Content, Item};
 use crate::base::testing::{as_root, available};
 
 /// Few names, so that operations meet. Two differ in case alone.
-const NAMES: [&str; 8] = ["a", "b", "B", "d", "d/a", "d/e", "d/e/a", "d/e/b"];
+pub(super) const NAMES: [&str; 8] = ["a", "b", "B", "d", "d/a", "d/e", "d/e/a", "d/e/b"];
 
 /// What the ignore file says, from one moment on.
 const IGNORES: [&str; 4] = ["", "b\nd/e\n", "d\n!d/e/b\n", "*\n!B\n!d/a\n"];
 
 #[derive(Clone, Debug)]
-enum Change {
+pub(super) enum Change {
     /// Replaces the content in place, with `text`.
     Write(usize, u8),
     /// The same, and puts the modification time back.
@@ -71,7 +71,7 @@ enum Change {
     LookAt(usize),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub(super) fn change() -> impl Strategy<Value = Change> {
     let name = || 0..NAMES.len();
     let edits = prop_oneof![
         3 => (name(), 0..4u8).prop_map(|(name, text)| Change::Write(name, text)),
@@ -115,7 +115,7 @@ fn put_back(path: &Path, before: &fs::Metadata) -> std::io::Result<()> {
 }
 
 /// Does it if the tree allows it.
-fn apply(root: &Path, change: &Change) -> std::io::Result<()> {
+pub(super) fn apply(root: &Path, change: &Change) -> std::io::Result<()> {
     let at = |name: usize| root.join(NAMES[name]);
     let outside = root.with_file_name("outside");
     let beside = outside.join("new");

@@ -157,12 +157,18 @@ impl Session<'_> {
     ) -> Result<(), OciError> {
         let mut pauses = Self::pauses();
         let (mut part, mut before) = (Part { blob: store.write_blob()?, received: 0 }, 0);
+        let mut wrong = false;
         loop {
             let fault = match self.receive(store, &mut part, layer, progress).await? {
                 Some(fault) => fault,
                 None => match part.blob.finish(Some(BlobId(layer.digest))) {
                     Ok(_) => return Ok(()),
+                    Err(StoreError::WrongDigest { expected, found }) if wrong => {
+                        return Err(self.mismatch(expected.0, found.0));
+                    }
                     Err(StoreError::WrongDigest { expected, found }) => {
+                        // Once more may help, more often does not.
+                        wrong = true;
                         progress.take_back(part.received);
                         part = Part { blob: store.write_blob()?, received: 0 };
                         Fault::passing(self.mismatch(expected.0, found.0))
@@ -199,6 +205,8 @@ impl Session<'_> {
         loop {
             let piece = tokio::time::timeout(self.host.silence(), answer.chunk());
             let bytes = match self.unless_cancelled(piece).await? {
+                // What comes after the last byte does not count.
+                Err(_) | Ok(Err(_)) if part.received == layer.size => break,
                 Err(_) => return Ok(Some(Fault::silent(self.host.name()))),
                 Ok(Err(error)) => return Ok(Some(Fault::of(&error, self.host.name()))),
                 Ok(Ok(None)) => break,

@@ -1,13 +1,14 @@
 //! One registry: in which protocol it is spoken to, with which certificates, and requests to it.
 //!
 //! A request is made by its caller, logged in here and sent; one that is refused for want of a login is sent
-//! again with what the registry asks for. What an answer means is judged in `fault`. Redirects are followed,
-//! but no login ever goes to another host than the registry's own.
+//! again with what the registry asks for. What an answer means is judged in `fault`. Redirects of questions are
+//! followed here, step by step: no login ever goes to another host than the registry's own, nobody else's
+//! refusal says where a login goes, and what is sent to a token server goes nowhere else.
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 
 use super::super::{Login, OciError};
@@ -20,6 +21,9 @@ use super::login::{Access, Keyring};
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often a login is renewed for a question: others may have used up a new token meanwhile.
 const LOGINS: usize = 3;
+
+/// How many redirects are followed.
+const REDIRECTS: usize = 10;
 
 /// How a registry is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,10 +124,12 @@ impl Host {
         access: &Access,
         make: impl Fn(&Client) -> RequestBuilder,
     ) -> Result<Response, Fault> {
+        let base = self.base().await?.origin();
         let mut key = self.keyring.key(self, access, None).await?;
         let mut answer = self.exchange(make(&self.client), key.as_ref()).await?;
         for _ in 0..LOGINS {
-            if answer.status() != StatusCode::UNAUTHORIZED || !self.keyring.learn(answer.headers()) {
+            let refused = answer.status() == StatusCode::UNAUTHORIZED && answer.url().origin() == base;
+            if !refused || !self.keyring.learn(answer.headers()) {
                 break;
             }
             let other = self.keyring.key(self, access, key.as_ref()).await?;
@@ -151,12 +157,35 @@ impl Host {
     }
 
     async fn exchange(&self, request: RequestBuilder, key: Option<&HeaderValue>) -> Result<Response, Fault> {
-        let sent = tokio::time::timeout(self.silence, logged_in(request, key).send());
-        match sent.await {
-            Ok(answer) => answer.map_err(|error| Fault::of(&error, &self.name)),
-            Err(_) => Err(Fault::silent(&self.name)),
-        }
+        let sent = tokio::time::timeout(self.silence, self.follow(logged_in(request, key)));
+        sent.await.unwrap_or_else(|_| Err(Fault::silent(&self.name)))
     }
+
+    /// Sends a request, and a question on to where it is redirected: without the login, once that is not the
+    /// registry itself.
+    async fn follow(&self, request: RequestBuilder) -> Result<Response, Fault> {
+        let failed = |error: &reqwest::Error| Fault::of(error, &self.name);
+        let mut request = request.build().map_err(|error| failed(&error))?;
+        for _ in 0..REDIRECTS {
+            let next =
+                request.try_clone().filter(|next| matches!(*next.method(), Method::GET | Method::HEAD));
+            let answer = self.client.execute(request).await.map_err(|error| failed(&error))?;
+            let (Some(mut next), Some(target)) = (next, target(&answer)) else { return Ok(answer) };
+            if target.origin() != self.base().await?.origin() {
+                next.headers_mut().remove(AUTHORIZATION);
+            }
+            *next.url_mut() = target;
+            request = next;
+        }
+        Err(Fault::unreached(&self.name, "it redirects again and again".to_owned()))
+    }
+}
+
+/// Where an answer redirects to.
+fn target(answer: &Response) -> Option<Url> {
+    let followed = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = answer.headers().get(LOCATION).filter(|_| followed)?;
+    answer.url().join(location.to_str().ok()?).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
 fn logged_in(request: RequestBuilder, key: Option<&HeaderValue>) -> RequestBuilder {
@@ -176,6 +205,7 @@ fn client(name: &str, speech: Speech, certificates: Option<Certificates>) -> Res
     let mut builder = Client::builder()
         .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
         .tls_danger_accept_invalid_certs(speech == Speech::Insecure);
     if let Some(Certificates { roots, identity }) = certificates {
         builder = builder.tls_certs_merge(roots);

@@ -68,7 +68,7 @@ pub(super) struct Supplied {
 
 /// Makes sure that the engine has the image of each service.
 pub(super) fn supply(context: &Context<'_>, with: &Supply<'_>) -> Result<Supplied, Failure> {
-    let requests = requests(context, with.project, &[])?;
+    let requests = requests(context, with.project)?;
     let (mut sources, mut listed) = (sources(with), None);
     pull_before_builds(context, with, &mut sources, &mut listed)?;
     let built = wanted(context, with, &sources, &requests, &mut listed)?;
@@ -99,7 +99,7 @@ pub(super) fn supply(context: &Context<'_>, with: &Supply<'_>) -> Result<Supplie
 /// The images as far as they can be known when nothing may be done; the text says what would be built and
 /// pulled.
 pub(super) fn foresee(context: &Context<'_>, with: &Supply<'_>) -> Result<(Images, String), Failure> {
-    let requests = requests(context, with.project, &[])?;
+    let requests = requests(context, with.project)?;
     let listed = with.engine.images()?;
     let (mut sources, mut pulls) = (sources(with), BTreeSet::new());
     for (service, source) in &mut sources {
