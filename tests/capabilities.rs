@@ -9,6 +9,7 @@ mod config;
 mod copy;
 mod cost;
 mod elsewhere;
+mod equal;
 mod image_flags;
 mod incremental;
 mod inspect;
