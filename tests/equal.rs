@@ -1,246 +1,319 @@
-//! The same image everywhere: two machines that differ in all that must not matter.
-//!
-//! A machine is a store and a git clone of its own; the clones differ in umask, owner, path, times and the
-//! order in which their files were made, the callers in locale, time zone and home.
+//! Equal everywhere: two machines whose users, umasks, clocks, paths and orders of files differ have the same
+//! keys and make the same images.
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt as _;
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
-use crate::scene::{Ran, Scene, ran, skip};
+use serde_json::Value;
 
-/// How a machine differs from others.
-struct Machine {
-    umask: u32,
-    owner: u32,
-    /// How deep the clone lies.
-    folder: &'static str,
-    variables: &'static [(&'static str, &'static str)],
-    /// Files are made in the reverse order, an hour earlier.
-    reversed: bool,
-}
+use crate::scene::{Ran, needs, ran, skip};
 
-const ONE: Machine =
-    Machine { umask: 0o022, owner: 0, folder: "a", variables: &[("TZ", "UTC")], reversed: false };
-const OTHER: Machine = Machine {
-    umask: 0o077,
-    owner: 4242,
-    folder: "somewhere/else/and deeper",
-    variables: &[
-        ("TZ", "Asia/Tokyo"),
-        ("LC_ALL", "tr_TR.UTF-8"),
-        ("HOME", "/nonexistent"),
-        ("USER", "nobody"),
-    ],
-    reversed: true,
-};
+/// When the commit of [`repository`] was made.
+const COMMITTED: i64 = 1_700_000_000;
 
-fn git(folder: &Path, umask: u32, arguments: &[&str]) {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "safe.directory=*"]).args(arguments);
-    command.current_dir(folder).env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", folder);
-    command.env("GIT_COMMITTER_DATE", "1700000000 +0100").env("GIT_AUTHOR_DATE", "1600000000 +0100");
-    // SAFETY: umask(2) is async-signal-safe and changes the child alone.
-    unsafe {
-        command.pre_exec(move || {
-            libc::umask(umask);
-            Ok(())
-        });
-    }
-    ran(&command.output().unwrap()).ok();
-}
+const COMPOSE: &str = "\
+name: equal
+services:
+  app: {build: ., image: app}
+  tool: {build: {context: sub, dockerfile: ../Dockerfile.tool}, image: tool}
+  wayward: {build: {context: ., dockerfile: Dockerfile.wayward}, image: wayward}
+";
 
-const COMPOSE: &str = "services:\n  app:\n    build: .\n  wayward:\n    build: ./wayward\n";
-
-const DOCKERFILE: &str = r#"FROM busybox AS tools
-COPY --chmod=u=rwX,go=rX tools /tools
-RUN chmod 0700 /tools/run.sh && touch -d @1500000000 /tools/run.sh
-
-FROM busybox
-WORKDIR /srv/app
+const APP: &str = "\
+FROM busybox AS build
+WORKDIR /src/deep
 COPY . .
-ADD files.tar /unpacked/
-COPY --from=tools /tools /tools
+COPY --chmod=g+w scripts /scripts
+RUN mkdir -p /out/made && cp -r data /out/made && echo $HOME $(umask) > /out/made/env && ln -s env /out/made/link
+FROM busybox
+ENV A=1
+WORKDIR /srv/app
+COPY --from=build /out .
+COPY --chmod=0640 --chown=5:6 data/a data/b ./owned/
+ADD things.tar /things/
 COPY <<END /etc/note
-a note
+text
 END
-RUN --mount=type=bind,source=src,target=/src ls -ln /src > /dev/null
-CMD ["true"]
-"#;
+COPY --link scripts /linked/
+RUN chmod 700 /linked/run.sh && date -r /srv/app/made/env > /dev/null
+CMD [\"/linked/run.sh\"]
+";
 
-/// A repository with the project; `None` where a test cannot run.
-fn origin() -> Option<tempfile::TempDir> {
-    if Command::new("git").arg("--version").output().is_err() {
-        skip("git");
+const TOOL: &str = "FROM scratch\nCOPY . /all/\nCOPY --parents deep/*/c /with/\nLABEL a=b\n";
+
+const WAYWARD: &str = "\
+FROM busybox
+RUN cat /proc/sys/kernel/random/uuid > /wayward
+COPY data /data/
+RUN cp -r /data /copy
+";
+
+/// One machine: a checkout, a store, and all that is its own.
+struct Machine {
+    checkout: PathBuf,
+    store: PathBuf,
+    home: PathBuf,
+    umask: &'static str,
+    surroundings: &'static [(&'static str, &'static str)],
+}
+
+impl Machine {
+    fn new(
+        folder: &Path,
+        checkout: &str,
+        umask: &'static str,
+        surroundings: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let (store, home) = (folder.join("store"), folder.join("home"));
+        fs::create_dir_all(&home).unwrap();
+        Self { checkout: folder.join(checkout), store, home, umask, surroundings }
+    }
+
+    /// Runs a line of shell in the checkout, as this machine does.
+    fn shell(&self, line: &str, arguments: &[&str]) -> Ran {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("umask {}; {line}", self.umask)).arg("sh").args(arguments);
+        command.current_dir(&self.checkout).env_clear();
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.env("HOME", &self.home).env("SHIPWAY_STORE", &self.store).env("NO_COLOR", "1");
+        command.env("GIT_CONFIG_NOSYSTEM", "1").envs(self.surroundings.iter().copied());
+        command.env("DOCKER_HOST", format!("unix://{}/no.sock", self.home.display()));
+        ran(&command.output().unwrap())
+    }
+
+    fn shipway(&self, arguments: &[&str]) -> Ran {
+        let program = env!("CARGO_BIN_EXE_shipway");
+        self.shell("exec \"$@\"", &[&[program, "--engine", "none"], arguments].concat())
+    }
+
+    /// The keys of all steps that a service needs, by their names.
+    fn keys(&self, service: &str) -> BTreeMap<String, String> {
+        let plan = self.shipway(&["plan", "--format", "json", service]).ok();
+        let steps = plan.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let text = |step: &Value, name: &str| step[name].as_str().unwrap_or_default().to_owned();
+        let named = |step: Value| (text(&step, "step"), text(&step, "key"));
+        steps.map(named).collect()
+    }
+
+    /// Builds the image of a Dockerfile; digests of its manifest and of everything that is in it.
+    fn image(&self, arguments: &[&str]) -> (String, Vec<String>) {
+        let _ = fs::remove_dir_all(self.home.join("layout"));
+        let output = format!("type=oci,tar=false,dest={}/layout", self.home.display());
+        let flags = ["image", "build", "-t", "a:1", "--timestamp=commit", "-o", &output];
+        self.shipway(&[&flags[..], arguments].concat()).ok();
+        let index = fs::read_to_string(self.home.join("layout/index.json")).unwrap();
+        let blobs = fs::read_dir(self.home.join("layout/blobs/sha256")).unwrap();
+        let mut blobs: Vec<String> =
+            blobs.map(|blob| blob.unwrap().file_name().into_string().unwrap()).collect();
+        blobs.sort();
+        (index, blobs)
+    }
+}
+
+/// Two checkouts of one repository by machines that differ in all that must not matter.
+fn machines() -> Option<(tempfile::TempDir, [Machine; 2])> {
+    let busybox = needs("SHIPWAY_TEST_BUSYBOX_TAR", "SHIPWAY_TEST_BUSYBOX_TAR")?;
+    if !rustix::process::geteuid().is_root() || Command::new("git").arg("--version").output().is_err() {
+        skip("root and git");
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &[u8]| {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+    let folder = match std::env::var_os("SHIPWAY_TEST_SCRATCH") {
+        Some(scratch) => tempfile::tempdir_in(scratch).unwrap(),
+        None => tempfile::tempdir().unwrap(),
     };
-    write("compose.yaml", COMPOSE.as_bytes());
-    write("Dockerfile", DOCKERFILE.as_bytes());
-    write(".dockerignore", b".git\nwayward\n");
-    write("wayward/Dockerfile", b"FROM busybox\nCOPY Dockerfile /\nRUN cat /proc/uptime > /when\n");
-    for name in ["src/b/two", "src/a/one", "src/zero", "tools/run.sh", "tools/data"] {
-        write(name, name.as_bytes());
-    }
-    let tool = folder.path().join("tools/run.sh");
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-    std::os::unix::fs::symlink("src/zero", folder.path().join("link")).unwrap();
-    ran(&Command::new("tar").args(["cf", "files.tar", "src"]).current_dir(folder.path()).output().unwrap())
-        .ok();
-    git(folder.path(), 0o022, &["init", "--quiet"]);
-    git(folder.path(), 0o022, &["add", "."]);
-    git(folder.path(), 0o022, &["commit", "--quiet", "-m", "one"]);
-    Some(folder)
-}
-
-/// The machine's clone, and a scene with its store.
-fn clone(machine: &Machine, origin: &Path) -> Option<(Scene, PathBuf)> {
-    let scene = Scene::with_busybox()?;
-    let folder = scene.project().join(machine.folder);
-    fs::create_dir_all(&folder).unwrap();
-    git(&folder, machine.umask, &["clone", "--quiet", origin.to_str().unwrap(), "."]);
-    let mut files = Vec::new();
-    list(&folder, &mut files);
-    if machine.reversed {
-        // Made again, last first: another order in their folders.
-        for path in files.iter().rev().filter(|path| path.is_file() && !path.is_symlink()) {
-            let (bytes, mode) = (fs::read(path).unwrap(), path.metadata().unwrap().permissions());
-            fs::remove_file(path).unwrap();
-            fs::write(path, bytes).unwrap();
-            fs::set_permissions(path, mode).unwrap();
-            let file = fs::File::options().write(true).open(path).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
-        }
-    }
-    for path in files.iter().chain([&folder]) {
-        std::os::unix::fs::lchown(path, Some(machine.owner), Some(machine.owner)).unwrap();
-    }
-    chown(&folder, Some(machine.owner), Some(machine.owner)).unwrap();
-    Some((scene, folder))
-}
-
-fn list(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.file_name().is_some_and(|name| name == ".git") {
-            continue;
-        }
-        files.push(path.clone());
-        if path.is_dir() && !path.is_symlink() {
-            list(&path, files);
-        }
-    }
-}
-
-fn shipway(machine: &Machine, (scene, folder): &(Scene, PathBuf), arguments: &[&str]) -> Ran {
-    let mut command = scene.command(&[&["--engine", "none"], arguments].concat());
-    command.current_dir(folder).envs(machine.variables.iter().copied());
-    let umask = machine.umask;
-    // SAFETY: umask(2) is async-signal-safe and changes the child alone.
-    unsafe {
-        command.pre_exec(move || {
-            libc::umask(umask);
-            Ok(())
-        });
-    }
-    ran(&command.output().unwrap())
-}
-
-/// Every step's key, in the order of the graph.
-fn keys(machine: &Machine, place: &(Scene, PathBuf)) -> Vec<(String, String)> {
-    let plan = shipway(machine, place, &["-p", "same", "plan", "--format", "json"]).ok();
-    let steps = plan.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let text = |step: &serde_json::Value, key: &str| step[key].as_str().unwrap_or_default().to_owned();
-    steps.map(|step| (text(&step, "text"), text(&step, "key"))).collect()
-}
-
-/// The documents and blobs of an image, by their digests.
-fn image(machine: &Machine, place: &(Scene, PathBuf), flags: &[&str]) -> (Vec<String>, String) {
-    let folder = place.0.project().join("out");
-    let to = format!("type=oci,tar=false,dest={}", folder.display());
-    let built = [&["image", "build", "-t", "same:1", "-o", &to], flags, &["."]].concat();
-    shipway(machine, place, &built).ok();
-    let mut blobs: Vec<_> = fs::read_dir(folder.join("blobs/sha256"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    blobs.sort();
-    (blobs, fs::read_to_string(folder.join("index.json")).unwrap())
-}
-
-#[test]
-fn two_machines_make_the_same_image() {
-    let Some(origin) = origin() else { return };
-    let (Some(one), Some(other)) = (clone(&ONE, origin.path()), clone(&OTHER, origin.path())) else { return };
-    let mode = |place: &(Scene, PathBuf), path: &str| {
-        fs::metadata(place.1.join(path)).unwrap().permissions().mode() & 0o777
-    };
-    assert_ne!(mode(&one, "src/zero"), mode(&other, "src/zero"));
-    assert_eq!(keys(&ONE, &one), keys(&OTHER, &other));
-    let commit = ["--timestamp", "commit"];
-    let (mine, theirs) = (image(&ONE, &one, &commit), image(&OTHER, &other, &commit));
-    assert_eq!(mine, theirs);
-    assert!(mine.1.contains("2023-11-14T22:13:20Z"), "the commit's time: {}", mine.1);
-    // And another time gives other bytes.
-    assert_ne!(image(&ONE, &one, &["--timestamp", "1"]).1, mine.1);
-    shipway(&ONE, &one, &["image", "build", "--timestamp", "yesterday", "."])
-        .fails(1, &["--timestamp yesterday: give `commit` or seconds since 1970"]);
-}
-
-#[test]
-fn what_is_not_tracked_counts_as_it_is() {
-    let Some(origin) = origin() else { return };
-    let (Some(one), Some(other)) = (clone(&ONE, origin.path()), clone(&OTHER, origin.path())) else { return };
-    for (place, mode) in [(&one, 0o644), (&other, 0o600)] {
-        let path = place.1.join("src/generated");
-        fs::write(&path, "made by a tool").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-    assert_ne!(keys(&ONE, &one), keys(&OTHER, &other));
-    git(&other.1, 0o022, &["add", "src/generated"]);
-    assert_eq!(keys(&ONE, &one), keys(&OTHER, &other));
-    // What the user made executable is.
-    let tool = other.1.join("src/zero");
-    fs::set_permissions(tool, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_ne!(keys(&ONE, &one), keys(&OTHER, &other));
-}
-
-#[test]
-fn a_project_may_count_modes_as_they_are_on_the_disk() {
-    let Some(origin) = origin() else { return };
-    let (Some(one), Some(other)) = (clone(&ONE, origin.path()), clone(&OTHER, origin.path())) else { return };
-    let all = [(&ONE, &one), (&OTHER, &other)];
-    let with = |text: &str| {
-        for (_, place) in all {
-            fs::write(place.1.join("compose.yaml"), format!("{COMPOSE}{text}")).unwrap();
-            fs::set_permissions(place.1.join("compose.yaml"), fs::Permissions::from_mode(0o644)).unwrap();
-        }
-    };
-    with("x-shipway:\n  modes: disk\n");
-    assert_ne!(keys(&ONE, &one), keys(&OTHER, &other));
-    with("x-shipway: {modes: git}\n");
-    assert_eq!(keys(&ONE, &one), keys(&OTHER, &other));
-    with("x-shipway:\n  modes: gti\n  moods: x\n");
-    shipway(&ONE, &one, &["build"]).fails(
-        1,
-        &[
-            "compose.yaml:7",
-            "`x-shipway.modes` is `git` or `disk`, not `\"gti\"`",
-            "`x-shipway` has no key `moods`",
-        ],
+    let origin = folder.path().join("origin");
+    repository(&origin);
+    let path = |name: &str| folder.path().join(name);
+    let one = Machine::new(&path("one"), "project", "022", &[("LC_ALL", "C"), ("TZ", "UTC")]);
+    let two = Machine::new(
+        &path("two"),
+        "another place/of work",
+        "077",
+        &[("LC_ALL", "tr_TR.UTF-8"), ("LANG", "de_DE.UTF-8"), ("TZ", "Asia/Kathmandu"), ("USER", "b")],
     );
-    assert_ne!(image(&ONE, &one, &["--modes", "disk"]).0, image(&OTHER, &other, &["--modes", "disk"]).0);
-    git(&one.1, 0o022, &["update-index", "--split-index"]);
-    let split = one.1.join("src/zero");
-    fs::set_permissions(split, fs::Permissions::from_mode(0o600)).unwrap();
-    with("");
-    shipway(&ONE, &one, &["build", "app"]).ok().says(&["not supported yet: its extension `link`"]);
+    fs::create_dir_all(&one.checkout).unwrap();
+    fs::create_dir_all(&two.checkout).unwrap();
+    let origin = origin.to_str().unwrap();
+    one.shell("git -c safe.directory='*' clone -q \"$1\" .", &[origin]).ok();
+    // Each file by itself, the last one first, at other times, by somebody else.
+    let other_way = "git -c safe.directory='*' clone -q -n \"$1\" . \
+        && git ls-tree -r --name-only HEAD | sort -r | while read -r path; do git checkout -q HEAD -- \"$path\"; done \
+        && find . -name .git -prune -o -exec touch -h -d '2031-05-06 07:08:09' {} + \
+        && ln -f data/a data/same && chown -R 1234:4321 .";
+    two.shell(other_way, &[origin]).ok();
+    for machine in [&one, &two] {
+        machine.shipway(&["image", "import", &busybox, "busybox:latest"]).ok();
+    }
+    Some((folder, [one, two]))
+}
+
+/// What both check out, in one commit.
+fn repository(folder: &Path) {
+    let files = [
+        ("compose.yaml", COMPOSE),
+        ("Dockerfile", APP),
+        ("Dockerfile.tool", TOOL),
+        ("Dockerfile.wayward", WAYWARD),
+        (".dockerignore", "**/.git\nDockerfile*\n"),
+        ("data/a", "same"),
+        ("data/same", "same"),
+        ("data/b", "b"),
+        ("data/in/deep/c", "c"),
+        ("scripts/run.sh", "#!/bin/sh\n"),
+        ("scripts/text", "text"),
+        ("sub/deep/x/c", "c"),
+        ("sub/tool", "tool"),
+    ];
+    for (path, text) in files {
+        fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
+        fs::write(folder.join(path), text).unwrap();
+    }
+    for path in ["scripts/run.sh", "sub/tool"] {
+        fs::set_permissions(folder.join(path), Permissions::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::symlink("../data/a", folder.join("scripts/link")).unwrap();
+    let mut tar = tar::Builder::new(fs::File::create(folder.join("things.tar")).unwrap());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(3);
+    header.set_mode(0o640);
+    header.set_uid(7);
+    header.set_gid(8);
+    header.set_mtime(1_900_000_000);
+    header.set_cksum();
+    tar.append_data(&mut header, "inside/thing", &b"abc"[..]).unwrap();
+    tar.into_inner().unwrap();
+    let date = format!("{COMMITTED} -0700");
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments).current_dir(folder);
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
+        command.env("GIT_AUTHOR_DATE", "1500000000 +0000").env("GIT_COMMITTER_DATE", &date);
+        ran(&command.output().unwrap()).ok();
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "all"]);
+}
+
+#[test]
+fn keys_are_equal_on_every_machine() {
+    let Some((_folder, [one, two])) = machines() else { return };
+    for service in ["app", "tool", "wayward"] {
+        let keys = one.keys(service);
+        assert!(keys.len() > 1 && keys.values().all(|key| !key.is_empty()), "{keys:?}");
+        assert_eq!(keys, two.keys(service), "{service}");
+    }
+    [&one, &two].iter().for_each(|machine| drop(machine.shipway(&["build"]).ok()));
+    for service in ["app", "tool"] {
+        assert_eq!(one.keys(service), two.keys(service), "{service}, built");
+    }
+}
+
+#[test]
+fn images_are_equal_on_every_machine() {
+    let Some((folder, [one, two])) = machines() else { return };
+    for arguments in [&["."][..], &["-f", "Dockerfile.tool", "sub"], &["--target", "build", "."]] {
+        let (first, second) = (one.image(arguments), two.image(arguments));
+        assert_eq!(first, second, "{arguments:?}");
+        assert!(first.1.len() > 2, "{first:?}");
+    }
+    // The layers are those of the commit's time.
+    one.shipway(&[
+        "image",
+        "build",
+        "--timestamp=commit",
+        "-f",
+        "Dockerfile.tool",
+        "-o",
+        "type=tar,dest=../out.tar",
+        "sub",
+    ])
+    .ok();
+    let bytes = fs::read(folder.path().join("one/out.tar")).unwrap();
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let times: Vec<u64> =
+        archive.entries().unwrap().map(|entry| entry.unwrap().header().mtime().unwrap()).collect();
+    assert!(
+        times.contains(&(COMMITTED as u64)) && times.iter().all(|time| *time <= COMMITTED as u64),
+        "{times:?}"
+    );
+}
+
+/// The time of a commit is asked of git once; seconds are taken as they are; arguments win.
+#[test]
+fn the_time_of_a_commit_is_known_after_the_first_time() {
+    let Some((_folder, [one, two])) = machines() else { return };
+    let created = |machine: &Machine, more: &[&str]| {
+        let flags = ["image", "build", "-t", "a:1", "-f", "Dockerfile.tool"];
+        machine.shipway(&[&flags[..], more, &["sub"]].concat()).ok();
+        let shown = machine.shipway(&["image", "inspect", "a:1"]).ok();
+        let shown: Value = serde_json::from_str(&shown.out).unwrap();
+        shown[0]["Created"].as_str().unwrap_or_default().to_owned()
+    };
+    let committed = "2023-11-14T22:13:20Z";
+    assert_eq!(created(&one, &["--timestamp=commit"]), committed);
+    // Without git, and without its objects, the time is known.
+    fs::rename(one.checkout.join(".git/objects"), one.checkout.join(".git/gone")).unwrap();
+    assert_eq!(created(&one, &["--timestamp", "commit"]), committed);
+    assert_eq!(created(&one, &["--timestamp=86400"]), "1970-01-02T00:00:00Z");
+    let argument = ["--timestamp=commit", "--build-arg", "SOURCE_DATE_EPOCH=1"];
+    assert_eq!(created(&one, &argument), "1970-01-01T00:00:01Z");
+    let refused = ["image", "build", "--timestamp=soon", "sub"];
+    one.shipway(&refused).fails(1, &["--timestamp soon: give `commit` or seconds since 1970"]);
+    fs::rename(two.checkout.join(".git"), two.home.join("git")).unwrap();
+    let nowhere = ["image", "build", "--timestamp=commit", "sub"];
+    two.shipway(&nowhere).fails(1, &["is in no git repository"]);
+    two.shipway(&["build", "--timestamp=commit"]).fails(1, &["is in no git repository"]);
+}
+
+#[test]
+fn what_is_not_tracked_counts_as_it_is_and_a_project_may_choose_that_for_all() {
+    let Some((_folder, [one, two])) = machines() else { return };
+    let same = |service: &str| one.keys(service) == two.keys(service);
+    assert!(same("tool"));
+    for machine in [&one, &two] {
+        fs::write(machine.checkout.join("sub/loose"), "loose").unwrap();
+    }
+    fs::set_permissions(two.checkout.join("sub/loose"), Permissions::from_mode(0o600)).unwrap();
+    assert!(!same("tool"), "the mode of what is not tracked counts");
+    two.shell("git -c safe.directory='*' add sub/loose", &[]).ok();
+    assert!(same("tool"), "tracked on one machine, and with git's mode on the other");
+    for machine in [&one, &two] {
+        fs::remove_file(machine.checkout.join("sub/loose")).unwrap();
+        let text = format!("{COMPOSE}x-shipway: {{modes: disk}}\n");
+        fs::write(machine.checkout.join("compose.yaml"), text).unwrap();
+    }
+    assert!(!same("tool"), "modes of the disk");
+    let said = ["`x-shipway.modes` must be `git` or `disk`, not `dsik`", "did you mean `disk`?", "^"];
+    fs::write(one.checkout.join("compose.yaml"), format!("{COMPOSE}x-shipway: {{modes: dsik}}\n")).unwrap();
+    one.shipway(&["plan"]).fails(1, &said);
+    let image =
+        |machine: &Machine, modes: &str| machine.image(&["--modes", modes, "-f", "Dockerfile.tool", "sub"]);
+    assert_eq!(image(&one, "git"), image(&two, "git"));
+    assert_ne!(image(&one, "disk"), image(&two, "disk"));
+}
+
+/// A build in which nothing changed opens nothing of the repository and writes nothing, under any umask.
+#[test]
+fn a_no_op_reads_nothing_of_the_repository() {
+    let Some((_folder, [one, two])) = machines() else { return };
+    if !crate::scene::has_strace() {
+        return;
+    }
+    for machine in [&one, &two] {
+        machine.shipway(&["build", "tool"]).ok();
+        // What was too young to be kept in the first is kept now.
+        machine.shipway(&["build", "tool"]).ok();
+        let trace = machine.home.join("trace");
+        let traced = ["-f", "-qq", "-e", "trace=open,openat,openat2,execve", "-o", trace.to_str().unwrap()];
+        let program = [env!("CARGO_BIN_EXE_shipway"), "--engine", "none", "build", "tool"];
+        machine.shell("exec strace \"$@\"", &[&traced[..], &program].concat()).ok();
+        let text = fs::read_to_string(&trace).unwrap();
+        let opened: Vec<&str> = text.lines().filter(|line| line.contains("/.git")).collect();
+        assert!(opened.is_empty(), "{opened:?}");
+        assert_eq!(text.matches("execve(").count(), 1, "no process");
+    }
 }

@@ -3,8 +3,8 @@
 //! `locate` finds what a source names, `tree` what is below it, `content` what files hold; this module
 //! decides which entries count, with which mode and owner, and hashes them in their order. What is hashed
 //! is exactly what a copy writes, except mtimes: no name of a copied folder itself (its content is copied),
-//! no host path, no inode number; hard links as the groups that they form inside one source. A selection
-//! is a value; `copy` writes it.
+//! no host path, no inode number; hard links as the groups that they form inside one source (but files that
+//! git tracks stand for themselves: a checkout has no hard links). A selection is a value; `copy` writes it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -244,11 +244,17 @@ fn pick(tree: &Tree, candidates: Vec<Candidate>, request: &Request) -> Result<Ve
         let Some(mut entry) = picked_entry(tree, candidate, request)? else { continue };
         if entry.kind == Kind::File && entry.meta().links > 1 {
             let inode = (entry.meta().stamp.dev, entry.meta().stamp.ino);
-            let first = *groups.entry(inode).or_insert(picked.len());
-            if first != picked.len() {
-                entry.same_as = Some(first);
-                entry.held = picked[first].held.clone();
-                entry.node = Arc::clone(&picked[first].node);
+            let first = groups.entry(inode).or_insert(picked.len());
+            let alone =
+                |entry: &Picked| tree.modes.as_ref().is_some_and(|modes| modes.tracks(tree, &entry.path));
+            if *first == picked.len() || alone(&entry) {
+                // The first of its group, or of none.
+            } else if alone(&picked[*first]) {
+                *first = picked.len();
+            } else {
+                entry.same_as = Some(*first);
+                entry.held = picked[*first].held.clone();
+                entry.node = Arc::clone(&picked[*first].node);
             }
         }
         picked.push(entry);

@@ -5,8 +5,8 @@
 //! Whether a file is executable is what the disk says, or the index where the repository does not trust the
 //! disk (`core.fileMode`). Each file belongs to the innermost work tree that it is in.
 //!
-//! A mode that git itself would make counts as it is in either case, so indexes are asked only about others:
-//! in most checkouts never. What an index answered is kept under its stamp (`kept`); a build in which nothing
+//! A mode that git itself would make counts as it is in either case, so indexes are asked only about others,
+//! and about hard links, which git knows as little: in most checkouts never. What an index answered is kept under its stamp (`kept`); a build in which nothing
 //! changed reads no file of a repository. Changes of a repository while it is looked at are its next stamp's.
 
 mod kept;
@@ -85,6 +85,12 @@ impl Modes {
     /// The same for a folder.
     pub(super) fn of_folder(&self, tree: &Tree, path: &[u8], permissions: u32) -> u32 {
         if permissions != 0o755 && self.answer(tree, path).names.is_some() { 0o755 } else { permissions }
+    }
+
+    /// Whether git tracks a file.
+    pub(super) fn tracks(&self, tree: &Tree, path: &[u8]) -> bool {
+        let (folder, name) = split(path);
+        self.answer(tree, folder).names.as_ref().is_some_and(|names| names.file(name).is_some())
     }
 
     /// What could not be read, if anything had to be.

@@ -104,6 +104,41 @@ fn symbolic_modes_go_on_top() {
     assert_eq!((mode(context(&place)), mode(place.context(""))), (0o664, 0o620));
 }
 
+/// git makes no hard links: where somebody has made some of what it tracks, nothing changes.
+#[test]
+fn tracked_files_stand_for_themselves() {
+    let place = Place::new();
+    let root = place.path("context");
+    if !repository(&root) {
+        return;
+    }
+    ["a", "b", "d/c", "x", "y"].iter().for_each(|path| place.write(path, "1"));
+    git(&root, &["add", "a", "b", "d"]);
+    let digest = || context(&place).select(&request(&["."])).unwrap().digest();
+    let before = digest();
+    for other in ["b", "d/c"] {
+        fs::remove_file(root.join(other)).unwrap();
+        fs::hard_link(root.join("a"), root.join(other)).unwrap();
+    }
+    assert_eq!(digest(), before);
+    let groups = || {
+        let selection = context(&place).select(&request(&["."])).unwrap();
+        let listing = selection.listing();
+        listing
+            .items()
+            .iter()
+            .filter_map(|item| Some((item.path.clone(), item.same_as.clone()?)))
+            .collect::<Vec<_>>()
+    };
+    assert!(groups().is_empty());
+    for other in ["x", "y"] {
+        fs::remove_file(root.join(other)).unwrap();
+        fs::hard_link(root.join("a"), root.join(other)).unwrap();
+    }
+    assert_eq!(groups(), [("y".to_owned(), "x".to_owned())]);
+    assert_ne!(digest(), before);
+}
+
 /// The innermost repository decides, wherever the context lies in the outer one.
 #[test]
 fn each_file_belongs_to_its_innermost_repository() {
