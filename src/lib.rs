@@ -51,7 +51,7 @@
 //! | operation | what enters its key |
 //! | --- | --- |
 //! | pull | the chain ID of the base image's layers, the platform |
-//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags; names and bytes of heredocs |
+//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode (of what git tracks 0644 or 0755, unless the project wants the disk's), content, link target, hard-link groups (of what git does not track); destination, owner and mode flags; names and bytes of heredocs |
 //! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
 //! | COPY, ADD with `--link` | the same, but nothing of what lies below; with a named owner the digest of its accounts |
 //! | what is fetched | a URL: name and digest of the file, `Last-Modified`; a repository: commit, folder, whether `.git` is kept; a tar: its digest |

@@ -142,11 +142,14 @@ fn machines() -> Option<(tempfile::TempDir, [Machine; 2])> {
     let other_way = "git -c safe.directory='*' clone -q -n \"$1\" . \
         && git ls-tree -r --name-only HEAD | sort -r | while read -r path; do git checkout -q HEAD -- \"$path\"; done \
         && find . -name .git -prune -o -exec touch -h -d '2031-05-06 07:08:09' {} + \
-        && ln -f data/a data/same && chown -R 1234:4321 .";
+        && ln -f data/a data/same && chown -R 1234:4321 . && chmod g+s data sub && chmod u+s scripts/run.sh";
     two.shell(other_way, &[origin]).ok();
     for machine in [&one, &two] {
         machine.shipway(&["image", "import", &busybox, "busybox:latest"]).ok();
     }
+    let noted = two.checkout.join("data/b");
+    // Where the file system knows such attributes they make no difference.
+    let _ = rustix::fs::setxattr(noted, "user.note", b"two", rustix::fs::XattrFlags::empty());
     Some((folder, [one, two]))
 }
 
@@ -220,7 +223,7 @@ fn images_are_equal_on_every_machine() {
         assert_eq!(first, second, "{arguments:?}");
         assert!(first.1.len() > 2, "{first:?}");
     }
-    // The layers are those of the commit's time.
+    // Everything is of the commit's time.
     one.shipway(&[
         "image",
         "build",
