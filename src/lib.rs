@@ -25,11 +25,11 @@
 //! | --- | --- | --- | --- |
 //! | L5 | [`cli`] | arguments, one short function a command, the only code that prints | a flag: `cli::args`; how something looks: `cli::render` |
 //! | L4 | [`up`] | observe, reconcile (pure), plan, execute; logs; lists of what is there | a compose key that reaches the engine: `up::spec`; when something is recreated: `up::reconcile`; what commands show of containers: `up::lists`, `up::logs` |
-//! | L4 | [`build`] | resolve, solve, execute, explain, export, hand over | an operation: `build::exec`; scheduling: `build::solve` |
+//! | L4 | [`build`] | resolve, solve, execute, explain, export, hand over | an operation: `build::exec`; scheduling: `build::solve`; caches that machines share: `build::caches` |
 //! | L3 | [`graph`] | operations, lowering, recipes, reasons; pure | an instruction: `graph::instruction`; what enters a key: `graph::recipe` |
 //! | L2 | [`engine`] | the container engine behind a trait | another engine: a second implementation of [`engine::Engine`]; another way to reach docker: `engine::docker`'s `transport` |
 //! | L2 | [`sandbox`] | the only code that starts a process of an image or mounts | isolation, limits, overlay |
-//! | L2 | [`context`] | ignore files, stat cache, selection digests, copying | what a COPY selects or writes |
+//! | L2 | [`context`] | ignore files, stat cache, selection digests, copying | what a COPY selects or writes; modes of what git tracks: `context::tracked` |
 //! | L2 | [`oci`] | references, images, layers, archives, registries | formats and protocols of images |
 //! | L2 | [`remote`] | files behind URLs, git repositories | protocols, how a repository is named |
 //! | L1 | [`store`] | blobs, snapshots, records, shelves, the collector; knows no OCI | the disk; what goes when it is full: `store::collect` |
@@ -51,12 +51,15 @@
 //! | operation | what enters its key |
 //! | --- | --- |
 //! | pull | the chain ID of the base image's layers, the platform |
-//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode (of what git tracks 0644 or 0755, unless the project wants the disk's), content, link target, hard-link groups (of what git does not track); destination, owner and mode flags; names and bytes of heredocs |
+//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups (of what git does not track); destination, owner and mode flags; names and bytes of heredocs |
 //! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
 //! | COPY, ADD with `--link` | the same, but nothing of what lies below; with a named owner the digest of its accounts |
 //! | what is fetched | a URL: name and digest of the file, `Last-Modified`; a repository: commit, folder, whether `.git` is kept; a tar: its digest |
 //! | RUN | argv, environment (sorted, undeclared proxy variables out), working directory, user, platform, network and security mode, hostname, extra hosts, shm size; of each mount its type, target, ro or rw, size, id of a secret or agent with variable, required, mode and owner, text of a script, and the digest of what it reads |
 //! | WORKDIR | path, user |
+//!
+//! An effective mode is the one on the disk; of what git tracks it is the one that git keeps, so that a
+//! checkout's umask makes no difference; nor do hard links among such files.
 //!
 //! Never: mtimes, paths of the host, inode numbers, names of stages and services, comments, limits, the
 //! clock, values of secrets, ids, sharing and contents of cache mounts. The image's config is carried beside

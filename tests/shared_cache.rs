@@ -9,13 +9,28 @@ use std::process::Command;
 use crate::scene::{Ran, Scene, needs, number, ran, skip};
 
 /// A registry and a part of its names that nobody else uses.
-struct Shelf {
-    registry: String,
+pub(crate) struct Shelf {
+    pub(crate) registry: String,
     name: String,
 }
 
 impl Shelf {
-    fn new(name: &str) -> Option<Self> {
+    /// The same shelf over another way to the registry.
+    pub(crate) fn through(self, address: &str) -> Self {
+        Self { registry: address.to_owned(), ..self }
+    }
+
+    /// Another shelf of the same registry.
+    pub(crate) fn again(&self) -> Self {
+        Self { registry: self.registry.clone(), name: format!("{}-{}", self.name, number()) }
+    }
+
+    /// The project's compose file.
+    pub(crate) fn compose(&self) -> String {
+        compose(&|service| self.image(service))
+    }
+
+    pub(crate) fn new(name: &str) -> Option<Self> {
         let registry = needs("SHIPWAY_TEST_REGISTRY", "a registry in SHIPWAY_TEST_REGISTRY")?;
         if !rustix::process::geteuid().is_root() {
             skip("root");
@@ -24,16 +39,16 @@ impl Shelf {
         Some(Self { registry, name: format!("{name}-{}-{}", std::process::id(), number()) })
     }
 
-    fn cache(&self, tag: &str) -> String {
+    pub(crate) fn cache(&self, tag: &str) -> String {
         format!("type=registry,ref={}/{}/cache:{tag}", self.registry, self.name)
     }
 
-    fn image(&self, service: &str) -> String {
+    pub(crate) fn image(&self, service: &str) -> String {
         format!("{}/{}/{service}", self.registry, self.name)
     }
 
     /// A machine with a checkout of the project and an empty store.
-    fn machine(&self) -> Scene {
+    pub(crate) fn machine(&self) -> Scene {
         let scene = Scene::empty();
         checkout(&scene, &format!("{}/library/busybox:latest", self.registry), &|service| {
             self.image(service)
@@ -44,9 +59,7 @@ impl Shelf {
 
 /// Two services with a common beginning; every RUN gives other bytes each time that it runs.
 fn checkout(scene: &Scene, base: &str, image: &dyn Fn(&str) -> String) {
-    let mut compose = "services:\n".to_owned();
     for service in ["one", "two"] {
-        compose += &format!("  {service}:\n    image: {}\n    build: ./{service}\n", image(service));
         let dockerfile = format!(
             "FROM {base} AS build\nWORKDIR /src\nRUN cat /proc/uptime > /wayward\nCOPY src src\n\
              RUN cat src/* > /out && cat /proc/uptime >> /wayward\n\
@@ -57,15 +70,23 @@ fn checkout(scene: &Scene, base: &str, image: &dyn Fn(&str) -> String) {
         scene.write(&format!("{service}/src/a.txt"), "a\n").write(&format!("{service}/src/b.txt"), service);
         scene.write(&format!("{service}/static/s.txt"), "static\n");
     }
-    scene.write("compose.yaml", &compose).age(".");
+    scene.write("compose.yaml", &compose(image)).age(".");
 }
 
-fn build(scene: &Scene, flags: &[&str]) -> Ran {
+fn compose(image: &dyn Fn(&str) -> String) -> String {
+    let mut compose = "services:\n".to_owned();
+    for service in ["one", "two"] {
+        compose += &format!("  {service}:\n    image: {}\n    build: ./{service}\n", image(service));
+    }
+    compose
+}
+
+pub(crate) fn build(scene: &Scene, flags: &[&str]) -> Ran {
     scene.shipway(&[&["--engine", "none", "--progress", "plain", "build"], flags].concat())
 }
 
 /// The instructions that ran.
-fn steps(ran: &Ran) -> Vec<String> {
+pub(crate) fn steps(ran: &Ran) -> Vec<String> {
     let done = ran.err.lines().filter_map(|line| line.split_once("  done in "));
     let mut steps: Vec<_> = done
         .filter_map(|(line, _)| line.strip_prefix('#')?.split_once("] "))
@@ -76,7 +97,7 @@ fn steps(ran: &Ran) -> Vec<String> {
 }
 
 /// What the services' images are: the ids that the command printed.
-fn images(ran: &Ran) -> Vec<String> {
+pub(crate) fn images(ran: &Ran) -> Vec<String> {
     ran.out.lines().map(str::to_owned).collect()
 }
 

@@ -2,7 +2,7 @@
 //! default. Pure; what must be said about a variable is returned with it.
 //!
 //! Variables are compose's (`COMPOSE_*`), docker's (`DOCKER_*`, `BUILDKIT_PROGRESS`), `NO_COLOR`, and
-//! `SHIPWAY_STORE` and `SHIPWAY_CACHE_LIMIT`. Those that decide which project it is (`COMPOSE_FILE`, `COMPOSE_PROFILES` …) are read
+//! `SHIPWAY_STORE`, `SHIPWAY_CACHE_LIMIT` and `SHIPWAY_INSECURE_REGISTRIES`. Those that decide which project it is (`COMPOSE_FILE`, `COMPOSE_PROFILES` …) are read
 //! by `compose::load`. A project's `.env` may set variables too: settings are resolved a second time once
 //! it has been read.
 
@@ -36,6 +36,10 @@ pub(super) struct Settings {
     pub(super) engine_variables: EngineVariables,
     /// The folder of docker's own configuration.
     pub(super) docker_config: Option<PathBuf>,
+    /// Folders with certificates of registries, the first to count first.
+    pub(super) certificates: Vec<PathBuf>,
+    /// Registries that need not show who they are.
+    pub(super) insecure_registries: Vec<String>,
     /// The platform of images that name none.
     pub(super) default_platform: Option<String>,
     /// Remove containers of unknown services.
@@ -114,6 +118,8 @@ impl Settings {
             docker_config: owned(environment, "DOCKER_CONFIG")
                 .map(PathBuf::from)
                 .or_else(|| Some(Path::new(get(environment, "HOME")?).join(".docker"))),
+            certificates: certificates(environment),
+            insecure_registries: insecure_registries(global, environment)?,
             default_platform: owned(environment, "DOCKER_DEFAULT_PLATFORM"),
             remove_orphans: is_true(environment, "COMPOSE_REMOVE_ORPHANS"),
             ignore_orphans: is_true(environment, "COMPOSE_IGNORE_ORPHANS"),
@@ -139,6 +145,26 @@ fn refuse(environment: &Environment) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Where Docker keeps certificates of registries: the user's own folder (of an Engine without root), then the
+/// machine's.
+fn certificates(environment: &Environment) -> Vec<PathBuf> {
+    let home = || Some(Path::new(get(environment, "HOME")?).join(".config"));
+    let own = get(environment, "XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
+    let own = own.map(|folder| folder.join("docker/certs.d"));
+    own.into_iter().chain([PathBuf::from("/etc/docker/certs.d")]).collect()
+}
+
+/// Those of the flag and those of the variable, which has commas or spaces between them.
+fn insecure_registries(global: &Global, environment: &Environment) -> Result<Vec<String>, String> {
+    let variable = get(environment, "SHIPWAY_INSECURE_REGISTRIES").unwrap_or_default();
+    let variable = variable.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned);
+    let all: Vec<String> = global.insecure_registries.iter().cloned().chain(variable).collect();
+    match all.iter().find(|name| name.is_empty() || name.contains(['/', '@', ' '])) {
+        Some(wrong) => Err(format!("an insecure registry is named as HOST or HOST:PORT, not `{wrong}`")),
+        None => Ok(all),
+    }
 }
 
 fn engine_variables(environment: &Environment) -> EngineVariables {
@@ -320,6 +346,20 @@ mod tests {
         }
         let ignoring = resolve(&[("COMPOSE_IGNORE_ORPHANS", "true")]).unwrap();
         assert!(ignoring.orphans_go(true).is_err() && !ignoring.orphans_go(false).unwrap());
+    }
+
+    #[test]
+    fn insecure_registries_are_named_and_certificates_lie_where_docker_has_them() {
+        let global = Global { insecure_registries: vec!["a:5000".into()], ..Global::default() };
+        let resolve = |pairs: &[(&str, &str)]| Settings::resolve(&global, &environment(pairs), ROOT);
+        let settings = resolve(&[("SHIPWAY_INSECURE_REGISTRIES", "b, c:1"), ("HOME", "/h")]).unwrap();
+        assert_eq!(settings.insecure_registries, ["a:5000", "b", "c:1"]);
+        let folders = ["/h/.config/docker/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+        assert_eq!(settings.certificates, folders);
+        let settings = resolve(&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]).unwrap();
+        assert_eq!(settings.certificates[0], Path::new("/x/docker/certs.d"));
+        let error = resolve(&[("SHIPWAY_INSECURE_REGISTRIES", "http://b")]).unwrap_err();
+        assert_eq!(error, "an insecure registry is named as HOST or HOST:PORT, not `http://b`");
     }
 
     #[test]

@@ -119,6 +119,8 @@ pub enum Credentials {
     },
     /// An identity token.
     Token(String),
+    /// A token for the registry itself.
+    Bearer(String),
 }
 
 impl std::fmt::Debug for Credentials {
@@ -127,6 +129,7 @@ impl std::fmt::Debug for Credentials {
         formatter.write_str(match self {
             Self::Password { .. } => "Credentials::Password(…)",
             Self::Token(_) => "Credentials::Token(…)",
+            Self::Bearer(_) => "Credentials::Bearer(…)",
         })
     }
 }

@@ -75,8 +75,18 @@ pub enum OciError {
         /// What was asked for.
         reference: String,
     },
+    /// Something names a blob that the registry has no more.
+    #[error("the registry has lost {digest} of `{reference}`: push that image again or use another one")]
+    Lost {
+        /// What was asked for.
+        reference: String,
+        /// What is gone.
+        digest: Digest,
+    },
     /// The registry gives it to others only.
-    #[error("the registry denies access to `{reference}`: it may not exist or may need a login")]
+    #[error(
+        "the registry denies access to `{reference}`: it may not exist or may need a login (`docker login`)"
+    )]
     Denied {
         /// What was asked for.
         reference: String,
@@ -105,6 +115,14 @@ pub enum OciError {
         /// The registry.
         registry: String,
         /// Why; never a secret.
+        problem: String,
+    },
+    /// The certificates for a registry cannot be used.
+    #[error("cannot use the certificates in {}: {problem}", path.display())]
+    Certificates {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
         problem: String,
     },
     /// The machine has no certificates by which registries could be trusted.

@@ -32,7 +32,7 @@ pub use archive::{
     ArchiveImage, ArchiveKind, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive,
     read_layout, write_archive, write_layout,
 };
-pub use auth::Credentials;
+pub use auth::{Credentials, Login};
 pub use compress::{Encoding, GzipWriter, decompressed};
 pub use copied::{pack_files, unpack_files};
 pub use error::OciError;

@@ -252,6 +252,18 @@ mod tests {
         assert_eq!(told(&newer, blobs()).unwrap_err(), "it has version 2");
     }
 
+    proptest::proptest! {
+        /// Whatever a place gives, reading it ends.
+        #[test]
+        fn any_document_is_read_or_refused(cut in 0..2000usize, byte: u8) {
+            let mut document = entry().document(&Platform::host(), blobs()).0.document;
+            let at = cut % document.len();
+            document[at] = byte;
+            let _ = (Entry::read(&document), BaseEntry::read(&document));
+            let _ = Entry::read(&document[..at]);
+        }
+    }
+
     #[test]
     fn a_base_comes_back_from_its_document() {
         let mut config = ImageConfig::empty(&Platform::host());

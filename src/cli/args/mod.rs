@@ -72,6 +72,9 @@ pub(in crate::cli) struct Global {
     /// Ask no registry and no address on the network (shipway's own)
     #[arg(long, global = true)]
     pub(in crate::cli) offline: bool,
+    /// Registry that need not show a certificate that is trusted, or may speak plain HTTP (shipway's own)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", global = true)]
+    pub(in crate::cli) insecure_registries: Vec<String>,
     /// Put `_` between the parts of names, as Docker Compose 1 did
     #[arg(long)]
     pub(in crate::cli) compatibility: bool,

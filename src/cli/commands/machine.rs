@@ -58,7 +58,12 @@ impl Context<'_> {
     /// How registries are spoken to: with the user's credentials.
     pub(super) fn registry_options(&self) -> RegistryOptions {
         let credentials = self.settings.docker_config.as_deref().map(Credentials::from_folder);
-        RegistryOptions { credentials: credentials.unwrap_or_default(), ..RegistryOptions::default() }
+        RegistryOptions {
+            credentials: credentials.unwrap_or_default(),
+            certificates: self.settings.certificates.clone(),
+            insecure: self.settings.insecure_registries.clone(),
+            ..RegistryOptions::default()
+        }
     }
 
     /// Refuses to go on for anybody but root: steps cannot be isolated then, nor files given their owners.

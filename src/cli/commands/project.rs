@@ -31,6 +31,13 @@ impl Context<'_> {
         let loaded = load(&options, &Disk).map_err(Failure::Mistakes)?;
         let settings = Settings::resolve(&self.global, &loaded.project.environment, Caller::this())
             .map_err(Failure::Usage)?;
+        // Whom to trust is the caller's to say, not the project's.
+        let (certificates, insecure) = (&self.settings.certificates, &self.settings.insecure_registries);
+        let settings = Settings {
+            certificates: certificates.clone(),
+            insecure_registries: insecure.clone(),
+            ..settings
+        };
         let look = |settings: &Settings| (settings.progress, settings.ansi, settings.status_on_stdout);
         if look(&settings) != look(&self.settings) {
             self.screen.change(settings.progress, settings.ansi, settings.status_on_stdout);

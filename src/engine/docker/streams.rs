@@ -210,6 +210,9 @@ fn authority(credentials: &Credentials) -> DockerCredentials {
         Credentials::Token(token) => {
             DockerCredentials { identitytoken: Some(token), ..DockerCredentials::default() }
         }
+        Credentials::Bearer(token) => {
+            DockerCredentials { registrytoken: Some(token), ..DockerCredentials::default() }
+        }
     }
 }
 

@@ -1,15 +1,21 @@
 //! What an answer of a registry means: asking again, or an error that says what to do.
 //!
-//! Addresses never reach an error: those to which registries redirect hold signatures.
+//! Addresses never reach an error: those to which registries redirect hold signatures. Of a registry's own
+//! words one short line does.
 
 use std::error::Error;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
-use super::super::{OciError, Reference};
+use super::super::OciError;
 use super::Session;
+use super::host::Host;
 
 /// The pauses before asking again; after the last there is no more asking.
 const PAUSES: [Duration; 4] = [
@@ -18,106 +24,205 @@ const PAUSES: [Duration; 4] = [
     Duration::from_millis(2250),
     Duration::from_millis(6750),
 ];
+/// A registry that asks to wait longer is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How much of an error's text is read.
+const LARGEST_ERROR: usize = 1 << 16;
+/// How much of a registry's own words is passed on.
+const LONGEST_WORDS: usize = 200;
 
 /// A failed question.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// It may be answered a moment later.
-    Passing(String),
+    Passing {
+        /// What it is if it is not.
+        error: OciError,
+        /// How long the registry asks to wait.
+        after: Option<Duration>,
+        /// Whether this took so long that it is asked again only once.
+        slow: bool,
+    },
     /// It is the answer.
     Final(OciError),
 }
 
+/// A registry's own errors (OCI distribution-spec, "error codes").
+#[derive(Default, Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    errors: Vec<Reported>,
+}
+
+#[derive(Deserialize)]
+struct Reported {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
 impl Fault {
-    /// Judges an error of the client about `reference`.
-    pub(super) fn of(error: OciDistributionError, reference: &Reference) -> Self {
-        let name = || reference.familiar();
-        let unusable = |problem: String| Self::Final(OciError::Registry { reference: name(), problem });
-        match error {
-            OciDistributionError::RequestError(error) if error.is_connect() => {
-                let registry = reference.registry().to_owned();
-                Self::Final(OciError::Unreachable { registry, problem: root_cause(&error) })
-            }
-            OciDistributionError::RequestError(error) if error.is_builder() || error.is_redirect() => {
-                unusable(root_cause(&error.without_url()))
-            }
-            OciDistributionError::RequestError(error) if error.status().is_some() => {
-                status(error.status().map_or(0, |status| status.as_u16()), reference)
-            }
-            OciDistributionError::RequestError(error) => Self::Passing(root_cause(&error.without_url())),
-            OciDistributionError::IoError(error) => Self::Passing(root_cause(&error)),
-            OciDistributionError::DigestError(error) => Self::Passing(error.to_string()),
-            OciDistributionError::ServerError { code, .. } => status(code, reference),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let codes: Vec<_> = envelope.errors.iter().map(|error| &error.code).collect();
-                judge(&codes, reference).unwrap_or_else(|| {
-                    let messages = envelope.errors.iter().map(|error| error.message.as_str());
-                    unusable(messages.collect::<Vec<_>>().join("; "))
-                })
-            }
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_) => {
-                Self::Final(OciError::Denied { reference: name() })
-            }
-            other => unusable(root_cause(&other)),
-        }
+    /// It may pass.
+    pub(super) const fn passing(error: OciError) -> Self {
+        Self::Passing { error, after: None, slow: false }
     }
-}
 
-/// What an HTTP status without a registry's own error means.
-fn status(code: u16, reference: &Reference) -> Fault {
-    let name = reference.familiar();
-    match code {
-        408 | 429 | 500..=599 => Fault::Passing(format!("the registry answers with HTTP status {code}")),
-        401 | 403 => Fault::Final(OciError::Denied { reference: name }),
-        404 => Fault::Final(OciError::NotFound { reference: name }),
-        _ => {
+    /// No answer came in time.
+    pub(super) fn silent(registry: &str) -> Self {
+        Self::slow(registry, "it does not answer")
+    }
+
+    /// An answer took more time than it may.
+    pub(super) fn slow(registry: &str, problem: &str) -> Self {
+        let (registry, problem) = (registry.to_owned(), problem.to_owned());
+        Self::Passing { error: OciError::Unreachable { registry, problem }, after: None, slow: true }
+    }
+
+    /// The way to the registry broke, for now.
+    pub(super) fn unreached(registry: &str, problem: String) -> Self {
+        Self::passing(OciError::Unreachable { registry: registry.to_owned(), problem })
+    }
+
+    /// Judges a request that got no answer, or the loss of an answer's rest.
+    pub(super) fn of(error: &reqwest::Error, registry: &str) -> Self {
+        let cause = innermost(error);
+        let problem = advised(&cause.to_string(), registry);
+        let broken = cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+            )
+        });
+        if error.is_builder() || error.is_redirect() || (error.is_connect() && !broken) {
+            return Self::Final(OciError::Unreachable { registry: registry.to_owned(), problem });
+        }
+        Self::unreached(registry, problem)
+    }
+
+    /// The answer, if it is a success; else what it means for `name`.
+    pub(super) async fn judge(answer: Response, host: &Host, name: &str) -> Result<Response, Self> {
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let after = retry_after(answer.headers(), OffsetDateTime::now_utc());
+        let text = super::ask::read(answer, LARGEST_ERROR, host).await.unwrap_or_default();
+        Err(Self::meant(status, after, &text, name))
+    }
+
+    fn meant(status: StatusCode, after: Option<Duration>, text: &[u8], name: &str) -> Self {
+        let envelope: Envelope = serde_json::from_slice(text).unwrap_or_default();
+        let has = |codes: &[&str]| envelope.errors.iter().any(|error| codes.contains(&error.code.as_str()));
+        let reference = name.to_owned();
+        let code = status.as_u16();
+        let passing = matches!(code, 408 | 425 | 429 | 500..=599)
+            || has(&[
+                "TOOMANYREQUESTS",
+                "DIGEST_INVALID",
+                "SIZE_INVALID",
+                "BLOB_UPLOAD_INVALID",
+                "BLOB_UPLOAD_UNKNOWN",
+            ]);
+        if passing {
             let problem = format!("the registry answers with HTTP status {code}");
-            Fault::Final(OciError::Registry { reference: name, problem })
+            return Self::Passing { error: OciError::Registry { reference, problem }, after, slow: false };
         }
+        if matches!(code, 401 | 403) || has(&["UNAUTHORIZED", "DENIED"]) {
+            return Self::Final(OciError::Denied { reference });
+        }
+        if code == 404 || has(&["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "BLOB_UNKNOWN"]) {
+            return Self::Final(OciError::NotFound { reference });
+        }
+        let words: Vec<&str> = envelope.errors.iter().map(|error| error.message.as_str()).collect();
+        let problem = match words.join("; ").lines().next() {
+            Some(words) if !words.is_empty() => words.chars().take(LONGEST_WORDS).collect(),
+            _ => format!("the registry answers with HTTP status {code}"),
+        };
+        Self::Final(OciError::Registry { reference, problem })
     }
 }
 
-/// What a registry's own error codes mean (OCI distribution-spec, "error codes"); `None`: nothing in particular.
-fn judge(codes: &[&OciErrorCode], reference: &Reference) -> Option<Fault> {
-    let name = || reference.familiar();
-    codes.iter().find_map(|code| match code {
-        OciErrorCode::Toomanyrequests => {
-            Some(Fault::Passing("the registry has too many requests".to_owned()))
-        }
-        OciErrorCode::Unauthorized | OciErrorCode::Denied => {
-            Some(Fault::Final(OciError::Denied { reference: name() }))
-        }
-        OciErrorCode::ManifestUnknown
-        | OciErrorCode::NameUnknown
-        | OciErrorCode::NotFound
-        | OciErrorCode::BlobUnknown => Some(Fault::Final(OciError::NotFound { reference: name() })),
-        _ => None,
-    })
+/// What `Retry-After` asks for: seconds or a moment.
+fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let format = "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT";
+    let format = time::format_description::parse_borrowed::<2>(format).ok()?;
+    let moment = PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
+    Some(Duration::from_secs(u64::try_from((moment - now).whole_seconds()).unwrap_or(0)))
+}
+
+/// What went wrong on the way, and what to do about it.
+fn advised(problem: &str, registry: &str) -> String {
+    let advice = if problem.contains("certificate required") || problem.contains("CertificateRequired") {
+        format!(
+            "it wants a certificate of ours, as /etc/docker/certs.d/{registry}/client.cert with client.key"
+        )
+    } else if problem.contains("certificate") {
+        format!("an authority of its own belongs into /etc/docker/certs.d/{registry}/ca.crt")
+    } else if problem.contains("InvalidContentType") || problem.contains("handshake eof") {
+        format!("it may speak plain HTTP, which --insecure-registry {registry} allows")
+    } else {
+        return problem.to_owned();
+    };
+    format!("{problem}; {advice}")
 }
 
 /// The innermost reason: `Connection refused (os error 111)`. The outer ones repeat addresses.
 pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    innermost(error).to_string()
+}
+
+fn innermost<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    cause
+}
+
+/// How long to wait before asking again; the error if that has no use.
+fn wait(
+    error: OciError,
+    after: Option<Duration>,
+    pauses: &mut std::slice::Iter<'_, Duration>,
+) -> Result<Duration, OciError> {
+    let more = |error, more: String| match error {
+        OciError::Registry { reference, problem } => {
+            OciError::Registry { reference, problem: problem + &more }
+        }
+        OciError::Unreachable { registry, problem } => {
+            OciError::Unreachable { registry, problem: problem + &more }
+        }
+        other => other,
+    };
+    match (pauses.next(), after) {
+        (_, Some(after)) if after > LONGEST_WAIT => {
+            Err(more(error, format!(" and asks to come again in {} seconds", after.as_secs())))
+        }
+        (Some(pause), after) => Ok(after.unwrap_or_default().max(*pause)),
+        (None, _) => Err(more(error, ", also when asked again".to_owned())),
+    }
 }
 
 impl Session<'_> {
     /// Asks until there is an answer, no more patience, or the user stops the command.
     pub(super) async fn retried<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, OciError>
     where
-        F: Future<Output = Result<T, OciDistributionError>>,
+        F: Future<Output = Result<T, Fault>>,
     {
         let mut pauses = PAUSES.iter();
         loop {
-            let error = match self.unless_cancelled(ask()).await? {
+            match self.unless_cancelled(ask()).await? {
                 Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            self.pause(Fault::of(error, &self.reference), &mut pauses).await?;
+                Err(fault) => self.pause(fault, &mut pauses).await?,
+            }
         }
     }
 
@@ -127,14 +232,16 @@ impl Session<'_> {
         fault: Fault,
         pauses: &mut std::slice::Iter<'_, Duration>,
     ) -> Result<(), OciError> {
-        let problem = match fault {
+        let pause = match fault {
             Fault::Final(error) => return Err(error),
-            Fault::Passing(problem) => problem,
+            Fault::Passing { error, after, slow } => {
+                while slow && pauses.len() > 1 {
+                    pauses.next();
+                }
+                wait(error, after, pauses)?
+            }
         };
-        match pauses.next() {
-            Some(pause) => self.unless_cancelled(tokio::time::sleep(*pause)).await,
-            None => Err(OciError::Registry { reference: self.reference.familiar(), problem }),
-        }
+        self.unless_cancelled(tokio::time::sleep(pause)).await
     }
 
     /// The future's value, unless the user stops the command first.
@@ -153,5 +260,82 @@ impl Session<'_> {
     /// The pauses, from the shortest.
     pub(super) fn pauses() -> std::slice::Iter<'static, Duration> {
         PAUSES.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(status: u16, text: &str) -> String {
+        match Fault::meant(StatusCode::from_u16(status).unwrap(), None, text.as_bytes(), "r/a:1") {
+            Fault::Passing { .. } => "passing".to_owned(),
+            Fault::Final(OciError::Denied { .. }) => "denied".to_owned(),
+            Fault::Final(OciError::NotFound { .. }) => "not found".to_owned(),
+            Fault::Final(error) => error.to_string(),
+        }
+    }
+
+    fn reported(code: &str, message: &str) -> String {
+        serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string()
+    }
+
+    #[test]
+    fn statuses_and_codes_are_judged() {
+        for (status, text, expected) in [
+            (429, String::new(), "passing"),
+            (503, "<html>".to_owned(), "passing"),
+            (400, reported("TOOMANYREQUESTS", "slow down"), "passing"),
+            (400, reported("DIGEST_INVALID", "on the way"), "passing"),
+            (404, reported("BLOB_UPLOAD_UNKNOWN", "restarted"), "passing"),
+            (401, String::new(), "denied"),
+            (403, "{}".to_owned(), "denied"),
+            (400, reported("DENIED", "no"), "denied"),
+            (404, String::new(), "not found"),
+            (400, reported("NAME_UNKNOWN", "no"), "not found"),
+        ] {
+            assert_eq!(meant(status, &text), expected, "{status} {text}");
+        }
+        let words = meant(400, &reported("MANIFEST_INVALID", &format!("bad\n{}", "x".repeat(1000))));
+        assert!(words.ends_with("cannot be used: bad"), "{words}");
+        assert!(meant(400, &reported("X", &"x".repeat(1000))).len() < 300);
+        assert!(meant(418, "tea").ends_with("the registry answers with HTTP status 418"));
+    }
+
+    #[test]
+    fn a_registry_is_waited_for_within_reason() {
+        let now = OffsetDateTime::from_unix_timestamp(1_445_412_420).unwrap();
+        let after = |text: &'static str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]), now)
+                .map(|wait| wait.as_secs())
+        };
+        assert_eq!(after("3"), Some(3));
+        assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(60));
+        assert_eq!(after("Wed, 21 Oct 2015 07:00:00 GMT"), Some(0));
+        assert_eq!(after("soon"), None);
+        let error = || OciError::Registry { reference: "r".into(), problem: "busy".into() };
+        let mut pauses = PAUSES.iter();
+        assert_eq!(wait(error(), None, &mut pauses).unwrap(), PAUSES[0]);
+        assert_eq!(wait(error(), Some(Duration::from_secs(9)), &mut pauses).unwrap().as_secs(), 9);
+        let long = wait(error(), Some(Duration::from_secs(3600)), &mut pauses).unwrap_err().to_string();
+        assert!(long.ends_with("busy and asks to come again in 3600 seconds"), "{long}");
+        let end = wait(error(), None, &mut [].iter()).unwrap_err().to_string();
+        assert!(end.ends_with("busy, also when asked again"), "{end}");
+    }
+
+    #[test]
+    fn what_can_be_done_about_certificates_is_said() {
+        let advised = |problem: &str| advised(problem, "r:1");
+        assert!(
+            advised("invalid peer certificate: UnknownIssuer").ends_with("/etc/docker/certs.d/r:1/ca.crt")
+        );
+        assert!(
+            advised("received fatal alert: CertificateRequired").ends_with("client.cert with client.key")
+        );
+        assert!(
+            advised("received corrupt message of type InvalidContentType")
+                .contains("--insecure-registry r:1")
+        );
+        assert_eq!(advised("Connection refused (os error 111)"), "Connection refused (os error 111)");
     }
 }

@@ -1,21 +1,20 @@
 //! Blobs from a registry into the store.
 //!
 //! Several blobs come at once, each on a thread of its own that writes while it receives. The digest is
-//! checked over the whole before a blob counts. A blob whose connection is cut comes again from its start:
-//! the client does not give out the type by which one would see that a registry went on in the middle.
+//! checked over the whole before a blob counts. A blob whose connection is cut or all but stands still comes
+//! on from where it was, where the registry can do that; wrong bytes come again from the start.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
-use futures_util::StreamExt;
-use oci_client::client::Client;
-use oci_client::errors::OciDistributionError;
-use oci_client::{Reference as ClientReference, RegistryOperation};
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
 
 use crate::base::cancel::Cancel;
 use crate::base::digest::BlobId;
 use crate::base::event::{Event, Events};
-use crate::store::{BlobWriter, Store};
+use crate::store::{BlobWriter, Store, StoreError};
 
 use super::super::snapshot::keep;
 use super::super::{Descriptor, OciError};
@@ -26,6 +25,10 @@ use super::{Registry, Resolved, Session};
 const AT_ONCE: usize = 3;
 /// After how many bytes progress is told.
 const STEP: u64 = 1 << 20;
+/// What comes slower than this in the time that an answer may be silent is cut.
+const LEAST: u64 = 1 << 16;
+/// After so many bytes a new fault is met with new patience.
+const ENOUGH: u64 = 1 << 20;
 
 /// What moves, for the events.
 pub(super) struct Progress<'e> {
@@ -92,7 +95,6 @@ impl Registry {
             }
         }
         if !missing.is_empty() {
-            self.runtime.block_on(session.log_in(RegistryOperation::Pull))?;
             self.fetch_all(store, &session, &missing, events)?;
         }
         // The manifest last: where it is, everything is.
@@ -139,8 +141,14 @@ impl Registry {
     }
 }
 
+/// A layer of which a part has come.
+struct Part<'s> {
+    blob: BlobWriter<'s>,
+    received: u64,
+}
+
 impl Session<'_> {
-    /// Brings one layer into the store, starting again where that may help.
+    /// Brings one layer into the store, going on or starting again where that may help.
     async fn fetch(
         &self,
         store: &Store,
@@ -148,68 +156,83 @@ impl Session<'_> {
         progress: &Progress<'_>,
     ) -> Result<(), OciError> {
         let mut pauses = Self::pauses();
+        let (mut part, mut before) = (Part { blob: store.write_blob()?, received: 0 }, 0);
+        let mut wrong = false;
         loop {
-            let mut blob = store.write_blob()?;
-            let mut received = 0;
-            match self.receive(&mut blob, layer, &mut received, progress).await? {
-                None => {
-                    blob.finish(Some(BlobId(layer.digest)))?;
-                    return Ok(());
-                }
-                Some(fault) => {
-                    progress.take_back(received);
-                    self.pause(fault, &mut pauses).await?;
-                }
+            let fault = match self.receive(store, &mut part, layer, progress).await? {
+                Some(fault) => fault,
+                None => match part.blob.finish(Some(BlobId(layer.digest))) {
+                    Ok(_) => return Ok(()),
+                    Err(StoreError::WrongDigest { expected, found }) if wrong => {
+                        return Err(self.mismatch(expected.0, found.0));
+                    }
+                    Err(StoreError::WrongDigest { expected, found }) => {
+                        // Once more may help, more often does not.
+                        wrong = true;
+                        progress.take_back(part.received);
+                        part = Part { blob: store.write_blob()?, received: 0 };
+                        Fault::passing(self.mismatch(expected.0, found.0))
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            if part.received >= before + ENOUGH {
+                pauses = Self::pauses();
             }
+            before = part.received;
+            self.pause(fault, &mut pauses).await?;
         }
     }
 
-    /// Receives a layer; returns what went wrong on the way, `None` if all came.
-    async fn receive(
+    /// Receives what is left of a layer; returns what went wrong on the way, `None` if all came.
+    async fn receive<'s>(
         &self,
-        blob: &mut BlobWriter<'_>,
+        store: &'s Store,
+        part: &mut Part<'s>,
         layer: &Descriptor,
-        received: &mut u64,
         progress: &Progress<'_>,
     ) -> Result<Option<Fault>, OciError> {
-        let (reference, digest) = (self.client_reference(), layer.digest.to_string());
-        let fault = |error| Ok(Some(Fault::of(error, &self.reference)));
-        let question = self.client.pull_blob_stream(&reference, digest.as_str());
-        let mut stream = match self.unless_cancelled(question).await? {
-            Ok(stream) => stream,
-            Err(error) => return fault(error),
+        let question = self.ask_blob(layer.digest, part.received);
+        let mut answer = match self.unless_cancelled(question).await? {
+            Ok(answer) => answer,
+            Err(fault) => return Ok(Some(fault)),
         };
-        while let Some(bytes) = self.unless_cancelled(stream.next()).await? {
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
-                Err(error) => return fault(OciDistributionError::IoError(error)),
-            };
-            *received += bytes.len() as u64;
-            if *received > layer.size {
-                return Err(self.unusable(format!("layer {digest} is longer than announced")));
-            }
-            blob.write_all(&bytes).map_err(|source| OciError::Write { what: "a blob", source })?;
-            progress.add(bytes.len() as u64);
+        if part.received > 0 && !goes_on(&answer, part.received) {
+            progress.take_back(part.received);
+            *part = Part { blob: store.write_blob()?, received: 0 };
         }
-        let cut = *received < layer.size;
-        Ok(cut.then(|| Fault::Passing("the connection was cut".to_owned())))
+        let (mut since, mut then) = (Instant::now(), part.received);
+        loop {
+            let piece = tokio::time::timeout(self.host.silence(), answer.chunk());
+            let bytes = match self.unless_cancelled(piece).await? {
+                // What comes after the last byte does not count.
+                Err(_) | Ok(Err(_)) if part.received == layer.size => break,
+                Err(_) => return Ok(Some(Fault::silent(self.host.name()))),
+                Ok(Err(error)) => return Ok(Some(Fault::of(&error, self.host.name()))),
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(bytes))) => bytes,
+            };
+            part.received += bytes.len() as u64;
+            if part.received > layer.size {
+                return Err(self.unusable(format!("layer {} is longer than announced", layer.digest)));
+            }
+            part.blob.write_all(&bytes).map_err(|source| OciError::Write { what: "a blob", source })?;
+            progress.add(bytes.len() as u64);
+            if since.elapsed() >= self.host.silence() {
+                if part.received < then + LEAST && part.received < layer.size {
+                    return Ok(Some(Fault::slow(self.host.name(), "it sends too slowly")));
+                }
+                (since, then) = (Instant::now(), part.received);
+            }
+        }
+        let cut = part.received < layer.size;
+        Ok(cut.then(|| Fault::unreached(self.host.name(), "the connection was cut".to_owned())))
     }
 }
 
-/// A small blob, at most `limit` bytes.
-pub(super) async fn read_blob(
-    client: &Client,
-    reference: &ClientReference,
-    digest: &str,
-    limit: u64,
-) -> Result<Vec<u8>, OciDistributionError> {
-    let mut stream = client.pull_blob_stream(reference, digest).await?;
-    let mut bytes = Vec::new();
-    while let Some(piece) = stream.next().await {
-        bytes.extend_from_slice(&piece?);
-        if bytes.len() as u64 > limit {
-            return Err(OciDistributionError::SpecViolationError("a document is too large".to_owned()));
-        }
-    }
-    Ok(bytes)
+/// Whether an answer is what follows the first `received` bytes.
+fn goes_on(answer: &Response, received: u64) -> bool {
+    let range = answer.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let begin = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+    answer.status() == StatusCode::PARTIAL_CONTENT && begin == Some(received)
 }

@@ -1,26 +1,29 @@
 //! Registries: what a name means there, and its blobs.
 //!
-//! [`Registry`] is a blocking face over `oci-client` with a runtime of its own. [`Registry::resolve`] asks
-//! what a reference means on a platform, [`Registry::fetch`] brings the bytes into the store, every one of
-//! them verified by its digest. Answers that may be better a moment later are asked for again, with
-//! growing pauses; a registry that cannot be reached is an error at once. Loopback registries and those
-//! that the options name are spoken to in plain HTTP and without a proxy. [`Registry::push`] is the way back.
+//! [`Registry`] is a blocking face with a runtime of its own. [`Registry::resolve`] asks what a reference
+//! means on a platform, [`Registry::fetch`] brings the bytes into the store, every one of them verified by
+//! its digest; [`Registry::push`] is the way back. `ask` has the single questions, `fault` what answers mean:
+//! those that may be better a moment later are asked for again, with growing pauses; a registry that cannot
+//! be reached is an error at once. `host` is one registry, with its protocol and certificates; `login` is what
+//! it asks for before it answers.
 
+mod ask;
+mod certificates;
 mod fault;
 mod fetch;
+mod host;
+mod login;
 mod push;
 mod repository;
 
 pub use push::{Push, PushLayer, Pushed};
 pub use repository::{Sent, Upload};
 
-use std::collections::HashSet;
-use std::sync::{Mutex, OnceLock};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Reference as ClientReference, RegistryOperation};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
@@ -28,42 +31,42 @@ use crate::base::cancel::Cancel;
 use crate::base::digest::Digest;
 
 use super::{Credentials, Descriptor, ImageConfig, Index, Manifest, OciError, Platform, Reference, media};
+use host::Host;
+use login::Access;
 
-/// What manifests may be; anything else is of no use here.
-const MANIFESTS: &[&str] = &[media::MANIFEST, media::INDEX, media::DOCKER_MANIFEST, media::DOCKER_INDEX];
 /// The largest config that is read.
-const LARGEST_CONFIG: u64 = 8 << 20;
-/// How long an answer may be silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// The same for uploads: the client counts from the request's begin, when the upload begins too.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+const LARGEST_CONFIG: usize = 8 << 20;
 
-/// How registries are spoken to.
-#[derive(Clone, Debug, Default)]
+/// How registries are spoken to. Those on loopback addresses that have no certificates speak plain HTTP.
+#[derive(Clone, Debug)]
 pub struct RegistryOptions {
     /// How to log in.
     pub credentials: Credentials,
-    /// Registries (`host:port`) that speak plain HTTP; those on loopback addresses need not be named.
-    pub plain_http: Vec<String>,
+    /// Folders that have one folder a registry, `HOST[:PORT]`, with certificates as Docker has them. The first
+    /// that has one for the registry counts.
+    pub certificates: Vec<PathBuf>,
+    /// Registries (`HOST[:PORT]`) that need not show who they are, or speak plain HTTP.
+    pub insecure: Vec<String>,
+    /// How long an answer may be silent, or a small one take.
+    pub silence: Duration,
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        Self {
+            credentials: Credentials::none(),
+            certificates: Vec::new(),
+            insecure: Vec::new(),
+            silence: Duration::from_secs(60),
+        }
+    }
 }
 
 /// All registries. Cheap until it is asked something; several threads may ask at once.
 pub struct Registry {
     options: RegistryOptions,
     runtime: Runtime,
-    /// For questions and downloads.
-    clients: Clients,
-    /// For uploads.
-    pushing: Clients,
-    /// The repositories of documents at which was logged in, and whether for uploads.
-    logins: Mutex<HashSet<(String, bool)>>,
-}
-
-/// The clients of one kind, made when they are needed.
-#[derive(Default)]
-struct Clients {
-    https: OnceLock<Client>,
-    http: OnceLock<Client>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
 
 /// A document as it came: its bytes have the digest of its descriptor.
@@ -93,8 +96,9 @@ pub struct Resolved {
 
 /// A reference on its way to its registry.
 struct Session<'r> {
-    client: &'r Client,
-    login: RegistryAuth,
+    host: Arc<Host>,
+    /// What its questions need.
+    access: Access,
     reference: Reference,
     cancel: &'r Cancel,
 }
@@ -115,13 +119,7 @@ impl Registry {
     pub fn new(options: RegistryOptions) -> Result<Self, OciError> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(2).enable_all().build().map_err(OciError::Network)?;
-        Ok(Self {
-            options,
-            runtime,
-            clients: Clients::default(),
-            pushing: Clients::default(),
-            logins: Mutex::default(),
-        })
+        Ok(Self { options, runtime, hosts: Mutex::default() })
     }
 
     /// What `reference` (`latest` if it has neither tag nor digest) means on `platform`.
@@ -142,106 +140,50 @@ impl Registry {
     }
 
     fn session<'r>(&'r self, reference: &Reference, cancel: &'r Cancel) -> Result<Session<'r>, OciError> {
-        self.session_with(reference, &self.clients, cancel)
+        let access = Access::pull(reference.repository());
+        Ok(Session {
+            host: self.host(reference)?,
+            access,
+            reference: reference.clone().with_default_tag(),
+            cancel,
+        })
     }
 
     /// A session for uploads.
     fn pushing<'r>(&'r self, reference: &Reference, cancel: &'r Cancel) -> Result<Session<'r>, OciError> {
-        self.session_with(reference, &self.pushing, cancel)
+        let access = Access::push(reference.repository());
+        Ok(Session { access, ..self.session(reference, cancel)? })
     }
 
-    fn session_with<'r>(
-        &'r self,
-        reference: &Reference,
-        clients: &'r Clients,
-        cancel: &'r Cancel,
-    ) -> Result<Session<'r>, OciError> {
-        let reference = reference.clone().with_default_tag();
-        let client = self.client(reference.registry(), clients)?;
-        let login = self.options.credentials.login(reference.registry())?;
-        Ok(Session { client, login, reference, cancel })
-    }
-
-    fn client<'r>(&self, registry: &str, clients: &'r Clients) -> Result<&'r Client, OciError> {
-        let plain = is_loopback(registry) || self.options.plain_http.iter().any(|known| known == registry);
-        let (cell, protocol) = if plain {
-            (&clients.http, ClientProtocol::Http)
-        } else {
-            (&clients.https, ClientProtocol::Https)
-        };
-        match cell.get() {
-            Some(client) => Ok(client),
-            None => {
-                let pushes = std::ptr::eq(clients, &self.pushing);
-                let client = self.make_client(protocol, if pushes { PUSH_TIMEOUT } else { READ_TIMEOUT })?;
-                Ok(cell.get_or_init(|| client))
-            }
-        }
-    }
-
-    fn make_client(&self, protocol: ClientProtocol, read_timeout: Duration) -> Result<Client, OciError> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        // The HTTP library panics where this fails.
-        rustls_platform_verifier::Verifier::new(std::sync::Arc::clone(&provider))
-            .map_err(|error| OciError::NoCertificates(error.to_string()))?;
-        // Another part of the program may have chosen the same one before.
-        let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
-        let mut config = ClientConfig {
-            protocol,
-            user_agent: concat!("shipway/", env!("CARGO_PKG_VERSION")),
-            connect_timeout: Some(Duration::from_secs(10)),
-            read_timeout: Some(read_timeout),
-            use_monolithic_push: true,
-            ..ClientConfig::default()
-        };
-        if config.protocol == ClientProtocol::Http {
-            // A registry nearby: the proxy that the environment names may not reach it. One that no host
-            // is asked through takes the place of that one.
-            config.http_proxy = Some("http://127.0.0.1".to_owned());
-            config.no_proxy = Some("*,0.0.0.0/0,::/0".to_owned());
+    fn host(&self, reference: &Reference) -> Result<Arc<Host>, OciError> {
+        let name = reference.registry();
+        // A helper that asks the user does so once, whoever waits for it.
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = hosts.get(name) {
+            return Ok(Arc::clone(host));
         }
         let _inside = self.runtime.enter();
-        Client::try_from(config).map_err(|error| OciError::NoCertificates(fault::root_cause(&error)))
+        let host = Arc::new(Host::new(name, &self.options)?);
+        hosts.insert(name.to_owned(), Arc::clone(&host));
+        Ok(host)
     }
 }
 
 impl Session<'_> {
-    fn client_reference(&self) -> ClientReference {
-        client_reference(&self.reference)
-    }
-
-    /// Logs in where that is asked for. Without it a failed login would look like a denied image.
-    async fn log_in(&self, operation: RegistryOperation) -> Result<(), OciError> {
-        let reference = self.client_reference();
-        let token = self.retried(|| self.client.auth(&reference, &self.login, operation)).await?;
-        if token.is_none() && matches!(self.login, RegistryAuth::Anonymous) {
-            // A registry that wants no login would be asked again whether it does before every request. What
-            // stands in for a token there is read by nobody.
-            let nobody = RegistryAuth::Bearer("anonymous".to_owned());
-            for operation in [RegistryOperation::Pull, RegistryOperation::Push] {
-                self.retried(|| self.client.auth(&reference, &nobody, operation)).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn digest(&self) -> Result<Digest, OciError> {
-        self.log_in(RegistryOperation::Pull).await?;
-        let reference = self.client_reference();
-        let text = self.retried(|| self.client.fetch_manifest_digest(&reference, &self.login)).await?;
-        text.parse().map_err(|_| self.unusable(format!("`{text}` is not a digest")))
+        self.retried(|| self.ask_digest()).await
     }
 
     async fn resolve(&self, platform: &Platform) -> Result<Resolved, OciError> {
-        self.log_in(RegistryOperation::Pull).await?;
         let (bytes, shape) = self.manifest().await?;
         let reference = self.reference.with_digest(Digest::of(&bytes));
         let (bytes, shape) = if shape.manifests.is_some() {
             let entry = self.choose(&bytes, platform)?;
             let inner = Session {
+                host: Arc::clone(&self.host),
+                access: self.access.clone(),
                 reference: self.reference.with_digest(entry.digest),
-                login: self.login.clone(),
-                ..*self
+                cancel: self.cancel,
             };
             inner.manifest().await?
         } else {
@@ -261,13 +203,7 @@ impl Session<'_> {
 
     /// The manifest or index that the reference means, verified.
     async fn manifest(&self) -> Result<(Vec<u8>, Shape), OciError> {
-        let reference = self.client_reference();
-        let answer =
-            self.retried(|| self.client.pull_manifest_raw(&reference, &self.login, MANIFESTS)).await?;
-        let bytes = answer.0.to_vec();
-        if let Some(&expected) = self.reference.digest() {
-            self.verify(&bytes, expected)?;
-        }
+        let bytes = self.retried(|| self.ask_manifest()).await?;
         let shape: Shape = self.parse(&bytes)?;
         match shape.schema_version {
             2 => Ok((bytes, shape)),
@@ -295,26 +231,10 @@ impl Session<'_> {
     }
 
     async fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, OciError> {
-        if descriptor.size > LARGEST_CONFIG {
+        if descriptor.size > LARGEST_CONFIG as u64 {
             return Err(self.unusable("its config is larger than 8 MiB".to_owned()));
         }
-        let (reference, digest) = (self.client_reference(), descriptor.digest.to_string());
-        let bytes =
-            self.retried(|| fetch::read_blob(self.client, &reference, &digest, LARGEST_CONFIG)).await?;
-        self.verify(&bytes, descriptor.digest)?;
-        Ok(bytes)
-    }
-
-    fn verify(&self, bytes: &[u8], expected: Digest) -> Result<(), OciError> {
-        let found = Digest::of(bytes);
-        if found == expected {
-            return Ok(());
-        }
-        Err(OciError::Mismatch {
-            what: format!("what the registry sent for `{}`", self.reference.familiar()),
-            expected,
-            found,
-        })
+        self.retried(|| self.ask_small_blob(descriptor.digest, LARGEST_CONFIG)).await
     }
 
     fn parse<'d, T: Deserialize<'d>>(&self, bytes: &'d [u8]) -> Result<T, OciError> {
@@ -324,24 +244,6 @@ impl Session<'_> {
     fn unusable(&self, problem: String) -> OciError {
         OciError::Registry { reference: self.reference.familiar(), problem }
     }
-}
-
-/// A reference in the client's own type.
-fn client_reference(reference: &Reference) -> ClientReference {
-    let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
-    match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => ClientReference::with_digest(registry, repository, digest.to_string()),
-        (None, tag) => ClientReference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned()),
-    }
-}
-
-/// Whether a registry's name is this machine: `localhost`, `127.0.0.1:5000`, `[::1]:5000`.
-fn is_loopback(registry: &str) -> bool {
-    let host = match registry.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => registry.split(':').next().unwrap_or(registry),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

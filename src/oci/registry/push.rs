@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use oci_client::RegistryOperation;
-use oci_client::errors::OciDistributionError;
+use reqwest::{Body, Url};
 
 use crate::base::cancel::Cancel;
-use crate::base::digest::BlobId;
+use crate::base::digest::{BlobId, Digest};
 use crate::base::event::Events;
 use crate::store::Store;
 
 use super::super::{Descriptor, OciError, Reference};
+use super::ask::Begun;
 use super::fault::Fault;
 use super::fetch::Progress;
 use super::{Registry, Session};
@@ -29,9 +29,10 @@ const AT_ONCE: usize = 5;
 const PIECE: usize = 1 << 18;
 /// How often is looked at how far an upload has come.
 const TICK: Duration = Duration::from_millis(100);
-/// After so many ticks without a byte an upload is begun again; registries may take their time to answer
-/// once all bytes are there.
+/// After so many ticks without a byte an upload is begun again.
 const PATIENCE: u32 = 600;
+/// Once all bytes are there, registries may take their time to answer.
+const LAST_PATIENCE: u32 = 5 * PATIENCE;
 
 /// An image on its way to a repository.
 pub struct Push<'p> {
@@ -92,7 +93,6 @@ impl Registry {
         let mut pushed = Pushed::default();
         let Some(first) = push.names.first() else { return Ok(pushed) };
         let session = self.pushing(first, cancel)?;
-        self.runtime.block_on(session.log_in(RegistryOperation::Push))?;
         let sessions =
             push.names.iter().map(|name| self.pushing(name, cancel)).collect::<Result<Vec<_>, _>>()?;
         let mut missing = Vec::new();
@@ -173,9 +173,8 @@ fn pieces<'p>(push: &'p Push<'_>) -> Vec<Piece<'p>> {
 impl Session<'_> {
     /// Whether the tag means this manifest already.
     async fn means(&self, manifest: &Descriptor) -> Result<bool, OciError> {
-        let reference = self.client_reference();
-        match self.retried(|| self.client.fetch_manifest_digest(&reference, &self.login)).await {
-            Ok(digest) => Ok(digest == manifest.digest.to_string()),
+        match self.digest().await {
+            Ok(digest) => Ok(digest == manifest.digest),
             // A repository that does not exist yet, or that may only be written to.
             Err(OciError::NotFound { .. } | OciError::Denied { .. } | OciError::Registry { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -189,45 +188,39 @@ impl Session<'_> {
         progress: &Progress<'_>,
     ) -> Result<Came, OciError> {
         let Descriptor { digest, size, .. } = piece.descriptor;
-        let (reference, text) = (self.client_reference(), digest.to_string());
+        let mut begun = None;
         // Taking it from next door costs no more than asking whether it is here.
-        if let Some(source) = piece.known_in
-            && self.mount(source, &text).await?
-        {
-            progress.add(*size);
-            return Ok(Came::Mounted);
-        }
-        if piece.is_new {
-            self.upload(store, piece, progress).await?;
-            return Ok(Came::Uploaded);
-        }
-        let there = self.retried(|| self.client.blob_exists(&reference, &text)).await;
-        match there {
-            Ok(true) => {
-                progress.add(*size);
-                return Ok(Came::There);
+        if let Some(source) = piece.known_in {
+            match self.mount(source, *digest).await? {
+                Some(Begun::Mounted) => {
+                    progress.add(*size);
+                    return Ok(Came::Mounted);
+                }
+                Some(Begun::At(location)) => begun = Some(location),
+                None => {}
             }
-            // Some registries deny what they do not have.
-            Ok(false) | Err(OciError::NotFound { .. } | OciError::Denied { .. }) => {}
-            Err(error) => return Err(error),
         }
-        self.upload(store, piece, progress).await?;
+        if !piece.is_new && self.retried(|| self.ask_whether(*digest)).await? {
+            progress.add(*size);
+            return Ok(Came::There);
+        }
+        self.upload(store, piece, begun, progress).await?;
         Ok(Came::Uploaded)
     }
 
-    /// Takes a blob from another repository; whether the registry did. It need not: it may not have the
-    /// blob any more, or not allow us to read it there.
-    async fn mount(&self, source: &Reference, digest: &str) -> Result<bool, OciError> {
-        let (to, from) = (self.client_reference(), super::client_reference(source));
-        let answer = self.unless_cancelled(self.client.mount_blob(&to, &from, digest)).await?;
-        Ok(answer.is_ok())
+    /// Takes a blob from another repository. A registry need not do that: it may not have the blob any more, or
+    /// not allow us to read it there. Then it may have begun an upload instead.
+    async fn mount(&self, source: &Reference, digest: Digest) -> Result<Option<Begun>, OciError> {
+        let answer = self.unless_cancelled(self.begin(Some((digest, source)))).await?;
+        Ok(answer.ok())
     }
 
-    /// Uploads a blob, starting again where that may help.
+    /// Uploads a blob, starting again where that may help; the first time to where it was begun, if it was.
     async fn upload(
         &self,
         store: &Store,
         piece: &Piece<'_>,
+        mut begun: Option<Url>,
         progress: &Progress<'_>,
     ) -> Result<(), OciError> {
         let mut pauses = Self::pauses();
@@ -239,10 +232,23 @@ impl Session<'_> {
                     Box::new(store.blob(BlobId(digest)).ok_or(OciError::MissingBlob(digest))?)
                 }
             };
+            let location = match begun.take() {
+                Some(location) => Ok(location),
+                None => self.unless_cancelled(self.begin(None)).await?.and_then(|begun| match begun {
+                    Begun::At(location) => Ok(location),
+                    Begun::Mounted => {
+                        Err(Fault::Final(self.unusable("it mounts what nobody named".to_owned())))
+                    }
+                }),
+            };
             let sent = Arc::new(AtomicU64::new(0));
-            match self.send(content, piece.descriptor, &sent, progress).await? {
-                None => return Ok(()),
-                Some(fault) => {
+            let result = match location {
+                Ok(location) => self.send(content, location, piece.descriptor, &sent, progress).await?,
+                Err(fault) => Err(fault),
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(fault) => {
                     progress.take_back(sent.load(Ordering::Relaxed));
                     self.pause(fault, &mut pauses).await?;
                 }
@@ -250,15 +256,15 @@ impl Session<'_> {
         }
     }
 
-    /// Uploads a blob once; what went wrong on the way, `None` if nothing did.
+    /// Sends a blob once. The outer error is of this side, the inner one of the other.
     async fn send(
         &self,
         content: Box<dyn Read + Send>,
+        location: Url,
         descriptor: &Descriptor,
         sent: &Arc<AtomicU64>,
         progress: &Progress<'_>,
-    ) -> Result<Option<Fault>, OciError> {
-        let (reference, digest) = (self.client_reference(), descriptor.digest.to_string());
+    ) -> Result<Result<(), Fault>, OciError> {
         let stream =
             futures_util::stream::unfold((content, Arc::clone(sent)), |(mut content, sent)| async move {
                 let mut piece = vec![0; PIECE];
@@ -267,28 +273,22 @@ impl Session<'_> {
                     piece.truncate(count);
                     sent.fetch_add(count as u64, Ordering::Relaxed);
                 }
-                let item = read.map(|_| piece.into()).map_err(OciDistributionError::IoError);
-                Some((item, (content, sent)))
+                Some((read.map(|_| piece), (content, sent)))
             });
-        let upload = self.client.push_blob_stream(&reference, stream, &digest, Some(descriptor.size));
+        let upload = self.put_blob(location, descriptor.digest, descriptor.size, Body::wrap_stream(stream));
         let mut upload = std::pin::pin!(self.unless_cancelled(upload));
         let (mut told, mut idle) = (0, 0);
         loop {
-            match tokio::time::timeout(TICK, &mut upload).await {
-                Ok(answer) => {
-                    let all = sent.load(Ordering::Relaxed);
-                    progress.add(all - told);
-                    return Ok(answer?.err().map(|error| Fault::of(error, &self.reference)));
-                }
-                Err(_) => {
-                    let now = sent.load(Ordering::Relaxed);
-                    idle = if now > told { 0 } else { idle + 1 };
-                    progress.add(now - told);
-                    told = now;
-                    if idle > PATIENCE {
-                        return Ok(Some(Fault::Passing("the upload does not move".to_owned())));
-                    }
-                }
+            let answer = tokio::time::timeout(TICK, &mut upload).await;
+            let now = sent.load(Ordering::Relaxed);
+            progress.add(now - told);
+            if let Ok(answer) = answer {
+                return answer;
+            }
+            idle = if now > told { 0 } else { idle + 1 };
+            told = now;
+            if idle > if now < descriptor.size { PATIENCE } else { LAST_PATIENCE } {
+                return Ok(Err(Fault::slow(self.host.name(), "the upload does not move")));
             }
         }
     }
@@ -297,13 +297,7 @@ impl Session<'_> {
         &self,
         (descriptor, bytes): (&Descriptor, &[u8]),
     ) -> Result<(), OciError> {
-        let reference = self.client_reference();
-        let media_type = descriptor.media_type.parse().map_err(|_| {
-            self.unusable(format!("`{}` cannot be sent as a media type", descriptor.media_type))
-        });
-        let media_type: reqwest::header::HeaderValue = media_type?;
-        let put = || self.client.push_manifest_raw(&reference, bytes.to_vec(), media_type.clone());
-        self.retried(put).await.map(drop)
+        self.retried(|| self.ask_to_take(&descriptor.media_type, bytes)).await
     }
 }
 

@@ -1,21 +1,17 @@
 //! A repository as a place for documents: manifests under tags, with the blobs that they name.
 //!
-//! What the documents mean is known above. Each question is one request once somebody logged in; what is
-//! not there is an answer, not an error. Blobs are verified on their way in, by digest and size, and mounted
-//! from another repository of the registry where that is known to have them.
-
-use std::sync::PoisonError;
-
-use oci_client::RegistryOperation;
+//! What the documents mean is known above. Each question is one request; what is not there is an answer, not
+//! an error. Blobs are verified on their way in, by digest and size, and mounted from another repository of the
+//! registry where that is known to have them.
 
 use crate::base::cancel::Cancel;
 use crate::base::event::Events;
 use crate::store::Store;
 
 use super::super::{Descriptor, OciError, Reference};
+use super::Registry;
 use super::fetch::Progress;
 use super::push::{Came, Piece};
-use super::{Registry, Session};
 
 /// A blob on its way to a repository.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +41,6 @@ impl Registry {
     /// The manifest that `reference` means, byte for byte; `None` if there is none. One small request.
     pub fn document(&self, reference: &Reference, cancel: &Cancel) -> Result<Option<Vec<u8>>, OciError> {
         let session = self.session(reference, cancel)?;
-        self.log_in_once(&session, false)?;
         match self.runtime.block_on(session.manifest()) {
             Ok((bytes, _)) => Ok(Some(bytes)),
             Err(OciError::NotFound { .. }) => Ok(None),
@@ -63,7 +58,6 @@ impl Registry {
         cancel: &Cancel,
     ) -> Result<(), OciError> {
         let session = self.session(reference, cancel)?;
-        self.log_in_once(&session, false)?;
         self.fetch_all(store, &session, blobs, events)
     }
 
@@ -78,7 +72,6 @@ impl Registry {
         cancel: &Cancel,
     ) -> Result<Sent, OciError> {
         let session = self.pushing(reference, cancel)?;
-        self.log_in_once(&session, true)?;
         let Upload { descriptor, bytes, known_in, is_new } = *upload;
         let what = format!("export {} to {}", descriptor.digest.short(), reference.familiar());
         let progress = Progress::new(events, what, descriptor.size);
@@ -100,20 +93,6 @@ impl Registry {
         cancel: &Cancel,
     ) -> Result<(), OciError> {
         let session = self.pushing(reference, cancel)?;
-        self.log_in_once(&session, true)?;
         self.runtime.block_on(session.put_manifest(document))
-    }
-
-    /// Logs in at the session's repository unless that was done.
-    fn log_in_once(&self, session: &Session<'_>, pushes: bool) -> Result<(), OciError> {
-        let key = (session.reference.name(), pushes);
-        let known = |logins: &std::collections::HashSet<_>| logins.contains(&key);
-        if known(&self.logins.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(());
-        }
-        let operation = if pushes { RegistryOperation::Push } else { RegistryOperation::Pull };
-        self.runtime.block_on(session.log_in(operation))?;
-        self.logins.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-        Ok(())
     }
 }

@@ -20,6 +20,10 @@ enum Answer {
     Status(u16, &'static str),
     /// The content's head promises more than comes.
     Cut(Vec<u8>, usize),
+    /// Nothing, for as long as the other side waits.
+    Silence,
+    /// The content in single bytes, each after a while.
+    Drip(Vec<u8>),
     /// 401 unless a bearer token is there, else the content.
     Protected(&'static str, Vec<u8>),
 }
@@ -119,9 +123,21 @@ impl Server {
                 );
             }
             Answer::Status(status, body) => send(status, "application/json", "", body.as_bytes(), body.len()),
+            Answer::Silence => drop(std::io::Read::read(&mut stream, &mut [0])),
+            Answer::Drip(bytes) => {
+                send(200, "x/y", "", b"", bytes.len());
+                for byte in bytes {
+                    std::thread::sleep(Duration::from_millis(20));
+                    if stream.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                }
+            }
             Answer::Cut(bytes, at) => send(200, "x/y", "", &bytes[..at], bytes.len()),
             Answer::Protected(kind, bytes) if token => send(200, kind, "", &bytes, bytes.len()),
-            Answer::Protected(..) => send(401, "application/json", "", b"{}", 2),
+            Answer::Protected(..) => {
+                send(401, "application/json", &format!("www-authenticate: {realm}\r\n"), b"{}", 2);
+            }
         }
     }
 }
@@ -219,8 +235,6 @@ fn what_may_pass_is_asked_again() {
 #[test]
 fn tokens_are_fetched_where_a_registry_asks_for_them() {
     let server = Server::start();
-    server.answers.lock().unwrap().clear();
-    server.answer("/v2/", Answer::Status(401, "{}"));
     server.answer("/token", Answer::Content("application/json", br#"{"token":"tok"}"#.to_vec()));
     let open = Server::start();
     let manifest = open.image(b"layer");
@@ -232,6 +246,39 @@ fn tokens_are_fetched_where_a_registry_asks_for_them() {
     server.answer("/v2/a/b/manifests/1", Answer::Protected(media::DOCKER_MANIFEST, manifest.to_json()));
     server.answer(&blob, Answer::Protected("x/y", config.to_json()));
     assert_eq!(resolve(&server.reference(":1")).unwrap().parsed, manifest);
+}
+
+fn impatient() -> Registry {
+    Registry::new(RegistryOptions { silence: Duration::from_millis(200), ..RegistryOptions::default() })
+        .unwrap()
+}
+
+#[test]
+fn a_registry_that_says_nothing_is_asked_once_more() {
+    let server = Server::start();
+    server.answer("/v2/a/b/manifests/1", Answer::Silence);
+    let cancel = Cancel::new().unwrap();
+    let error = impatient().resolve(&server.reference(":1"), &Platform::host(), &cancel).unwrap_err();
+    assert!(error.to_string().ends_with("it does not answer, also when asked again"), "{error}");
+    assert_eq!(server.asked.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn what_only_drips_is_cut() {
+    let server = Server::start();
+    let layer = vec![7; 4000];
+    server.image(&layer);
+    server.answer(&format!("/v2/a/b/blobs/{}", Digest::of(&layer)), Answer::Drip(layer.clone()));
+    let resolved = resolve(&server.reference(":1")).unwrap();
+    let (_folder, store) = store();
+    let result = impatient().fetch(&store, &resolved, &Silent, &Cancel::new().unwrap());
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("it sends too slowly, also when asked again"), "{error}");
+    // A small document has as long as an answer may be silent.
+    server.answer("/v2/a/b/manifests/drip", Answer::Drip(vec![b' '; 4000]));
+    let cancel = Cancel::new().unwrap();
+    let error = impatient().resolve(&server.reference(":drip"), &Platform::host(), &cancel).unwrap_err();
+    assert!(error.to_string().contains("it does not answer"), "{error}");
 }
 
 #[test]
@@ -265,20 +312,6 @@ fn bytes_that_are_not_what_was_asked_for_are_refused() {
     let cancel = Cancel::new().unwrap();
     cancel.cancel();
     assert!(matches!(registry().resolve(&reference, &Platform::host(), &cancel), Err(OciError::Cancelled)));
-}
-
-#[test]
-fn loopback_is_told_from_the_rest() {
-    for (registry, loopback) in [
-        ("localhost:5000", true),
-        ("127.1.2.3", true),
-        ("[::1]:5000", true),
-        ("docker.io", false),
-        ("10.0.0.1:5000", false),
-        ("localhost.example", false),
-    ] {
-        assert_eq!(is_loopback(registry), loopback, "{registry}");
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::base::event::{Events, Silent};
 use crate::cli::commands::Context;
 use crate::cli::failure::Failure;
 use crate::engine::{Credentials, Docker, Engine, EngineError};
-use crate::oci::Reference;
+use crate::oci::{Login, Reference};
 
 /// With what images are pulled.
 pub(in crate::cli) struct Pulling<'p> {
@@ -67,7 +67,11 @@ fn credentials(context: &Context<'_>, name: &str) -> Result<Option<Credentials>,
     let (Some(folder), Ok(name)) = (&context.settings.docker_config, Reference::parse(name)) else {
         return Ok(None);
     };
-    let login = crate::oci::Credentials::from_folder(folder).for_engine(name.registry());
-    let login = login.map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(login.map(|(user, password)| Credentials::Password { user, password }))
+    let login = crate::oci::Credentials::from_folder(folder).login(name.registry());
+    Ok(match login.map_err(|error| Failure::Usage(error.to_string()))? {
+        Login::Nobody => None,
+        Login::Password { name: user, password } => Some(Credentials::Password { user, password }),
+        Login::Identity(token) => Some(Credentials::Token(token)),
+        Login::Bearer(token) => Some(Credentials::Bearer(token)),
+    })
 }
