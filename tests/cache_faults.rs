@@ -42,7 +42,8 @@ fn what_passes_is_asked_again() {
         (Kind::Blob, usize::MAX, Fault::Redirect),
     ];
     for (kind, times, fault) in faults {
-        (proxy.heal(), proxy.forget());
+        proxy.heal();
+        proxy.forget();
         proxy.on("GET", kind).of("/cache/").times(times).fails(fault.clone());
         let machine = shelf.machine();
         let built = build(&machine, &["--cache-from", &shelf.cache("main")]).ok();

@@ -263,6 +263,9 @@ fn a_folder_that_is_restored_serves_as_well() {
     assert!(!place.exists());
 }
 
+/// What befalls a file.
+type Harm<'h> = &'h dyn Fn(&Path);
+
 /// Bytes of a place that are lost or damaged: what they held is built, and the image is right.
 #[test]
 fn what_a_place_lost_is_built() {
@@ -270,16 +273,15 @@ fn what_a_place_lost_is_built() {
     let to = format!("type=local,dest={}", folder.path().display());
     let from = format!("type=local,src={}", folder.path().display());
     build(&one, &["--cache-to", &to]).ok();
-    let harms: [(&str, &dyn Fn(&Path)); 3] = [
-        ("removed", &|path| std::fs::remove_file(path).unwrap()),
-        ("changed", &|path| {
-            let mut bytes = std::fs::read(path).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            std::fs::write(path, bytes).unwrap();
-        }),
-        ("emptied", &|path| std::fs::write(path, "").unwrap()),
-    ];
+    let remove = |path: &Path| std::fs::remove_file(path).unwrap();
+    let change = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    let empty = |path: &Path| std::fs::write(path, "").unwrap();
+    let harms: [(&str, Harm); 3] = [("removed", &remove), ("changed", &change), ("emptied", &empty)];
     for (what, harm) in harms {
         // One piece at a time: documents, configs and layers alike.
         for path in files(folder.path()).into_iter().step_by(3) {

@@ -234,27 +234,7 @@ fn request(
         }
     }
     let limits = limits_of(build, &mut mistake);
-    let (mut warnings, folder) = (Vec::new(), &project.working_dir);
-    let cache_from = read_caches(
-        ("cache_from", &build.cache_from),
-        |text| CacheSource::parse(text, folder),
-        &mut mistake,
-        &mut warnings,
-    );
-    let cache_to = read_caches(
-        ("cache_to", &build.cache_to),
-        |text| CacheTarget::parse(text, folder),
-        &mut mistake,
-        &mut warnings,
-    );
-    let warned = |(key, message): (&str, String)| {
-        let warning = Diagnostic::warning(format!("service `{service}`: {message}"));
-        match project.spans.nearest(&["services", service, "build", key]).cloned() {
-            Some(span) => warning.at(span, ""),
-            None => warning,
-        }
-    };
-    let warnings = warnings.into_iter().map(warned).collect();
+    let (cache_from, cache_to, warnings) = caches_of(project, service, build, &mut mistake);
     let extra_hosts = build.extra_hosts.iter().filter_map(|line| host(line)).collect();
     let request = BuildRequest {
         dockerfile: dockerfile_of(build, &context, remote.is_some()),
@@ -287,6 +267,37 @@ fn request(
         ..BuildRequest::new(service, &context, names)
     };
     if mistakes.is_empty() { Ok(request) } else { Err(mistakes) }
+}
+
+/// The caches of a service, and what is worth saying about them.
+fn caches_of(
+    project: &Project,
+    service: &str,
+    build: &Build,
+    mistake: &mut dyn FnMut(&str, String),
+) -> (Vec<CacheSource>, Vec<CacheTarget>, Vec<Diagnostic>) {
+    let (mut warnings, folder) = (Vec::new(), &project.working_dir);
+    let cache_from = read_caches(
+        ("cache_from", &build.cache_from),
+        |text| CacheSource::parse(text, folder),
+        mistake,
+        &mut warnings,
+    );
+    let cache_to = read_caches(
+        ("cache_to", &build.cache_to),
+        |text| CacheTarget::parse(text, folder),
+        mistake,
+        &mut warnings,
+    );
+    let warned = |(key, message): (&str, String)| {
+        let warning = Diagnostic::warning(format!("service `{service}`: {message}"));
+        match project.spans.nearest(&["services", service, "build", key]).cloned() {
+            Some(span) => warning.at(span, ""),
+            None => warning,
+        }
+    };
+    let warnings = warnings.into_iter().map(warned).collect();
+    (cache_from, cache_to, warnings)
 }
 
 /// The caches that a key names. Kinds that shipway does not know are passed over with a warning: the file

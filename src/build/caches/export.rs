@@ -250,7 +250,7 @@ impl Caches<'_> {
         export: &Export<'_, '_>,
         place: &Place,
         packing: Packing,
-        steps: &Vec<NodeId>,
+        steps: &[NodeId],
     ) -> Result<(), BuildError> {
         let (keyed, store) = (export.keyed, self.builder.store);
         let Some(top) = steps.first() else { return Ok(()) };
