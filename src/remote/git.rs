@@ -58,8 +58,12 @@ const SETTINGS: &[&str] = &[
     "submodule.recurse=false",
 ];
 
-/// A work tree may belong to somebody else than who builds: nothing that is in it is run.
+/// A work tree may belong to somebody else than who builds.
 const OWNED_BY_ANYBODY: [&str; 2] = ["-c", "safe.directory=*"];
+
+/// What keeps git at what is there: a commit that a partial clone lacks would be fetched, through whatever
+/// program the repository's own settings name.
+const FETCH_NOTHING: [(&str, &str); 2] = [("GIT_ALLOW_PROTOCOL", ""), ("GIT_NO_LAZY_FETCH", "1")];
 
 /// The protocols that a Dockerfile may name.
 const PROTOCOLS: &str = "git:http:https:ssh";
@@ -118,21 +122,18 @@ impl Git<'_> {
 
     /// The commit that the work tree `folder` is at.
     pub fn head(&self, folder: &Path) -> Result<String, RemoteError> {
-        let arguments = [&OWNED_BY_ANYBODY[..], &["rev-parse", "--verify", "HEAD^{commit}"]].concat();
-        let text = self.run("ask", &folder.display().to_string(), Some(folder), &arguments)?;
+        let text = self.read("ask", folder, &["rev-parse", "--verify", "HEAD^{commit}"])?;
         Ok(text.trim().to_owned())
     }
 
     /// When a commit of the repository of the work tree `folder` was made, in seconds since 1970.
     pub fn commit_time(&self, folder: &Path, commit: &str) -> Result<i64, RemoteError> {
-        let shown = folder.display().to_string();
         // Another commit may stand in for it here (`git replace`), but not elsewhere.
-        let arguments =
-            [&OWNED_BY_ANYBODY[..], &["--no-replace-objects", "cat-file", "commit", commit]].concat();
-        let text = self.run("read the commit of", &shown, Some(folder), &arguments)?;
+        let arguments = ["--no-replace-objects", "cat-file", "commit", commit];
+        let text = self.read("read the commit of", folder, &arguments)?;
         committed(&text).ok_or_else(|| RemoteError::Git {
             action: "read the commit of",
-            remote: shown,
+            remote: folder.display().to_string(),
             problem: format!("{commit} does not say when it was made"),
         })
     }
@@ -212,7 +213,26 @@ impl Git<'_> {
         arguments: &[&str],
     ) -> Result<String, RemoteError> {
         let mut command = command(folder);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
+        self.finish(action, remote, command)
+    }
+
+    /// Asks the repository of a work tree that may be anybody's: no program that it names is run, and nothing
+    /// is fetched.
+    fn read(&self, action: &'static str, folder: &Path, arguments: &[&str]) -> Result<String, RemoteError> {
+        let mut command = command(Some(folder));
+        command.args(OWNED_BY_ANYBODY).args(arguments).envs(FETCH_NOTHING);
+        self.finish(action, &folder.display().to_string(), command)
+    }
+
+    /// Runs a command to its end; what it wrote.
+    fn finish(
+        &self,
+        action: &'static str,
+        remote: &str,
+        mut command: Command,
+    ) -> Result<String, RemoteError> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let no_git = |problem| RemoteError::NoGit { remote: shown_url(remote), problem };
         let mut child = command.process_group(0).spawn().map_err(no_git)?;
         let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
@@ -381,6 +401,36 @@ mod tests {
         let text = "tree 1\nauthor A <a> 1 +0000\ncommitter B C <b> 1700000000 -0800\n\ncommitter x 5 +0\n";
         assert_eq!(committed(text), Some(1_700_000_000));
         assert_eq!(committed("tree 1\n\ncommitter B <b> 1 +0"), None);
+    }
+
+    /// A partial clone names where to get what it lacks, and by which program. Whose checkout is built must not
+    /// choose what runs as whoever builds it.
+    #[test]
+    fn no_program_that_a_work_tree_names_is_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, ran) = (folder.path().join("checkout"), folder.path().join("ran"));
+        fs::create_dir(&root).unwrap();
+        if !crate::base::testing::git(&root, &["init", "--quiet"]) {
+            return;
+        }
+        let program = folder.path().join("program");
+        fs::write(&program, format!("#!/bin/sh\ntouch '{}'\nexit 1\n", ran.display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, value) in [
+            ("core.repositoryFormatVersion", "1"),
+            ("extensions.partialClone", "origin"),
+            ("remote.origin.promisor", "true"),
+            ("remote.origin.url", "git://127.0.0.1/none"),
+            ("core.gitProxy", program.to_str().unwrap()),
+        ] {
+            crate::base::testing::git(&root, &["config", name, value]);
+        }
+        let (cancel, missing) = (Cancel::new().unwrap(), "12".repeat(20));
+        let git = Git { cancel: &cancel };
+        assert!(git.commit_time(&root, &missing).is_err());
+        fs::write(root.join(".git/HEAD"), &missing).unwrap();
+        assert!(git.head(&root).is_err());
+        assert!(!ran.exists(), "a program of the checkout ran");
     }
 
     #[test]
