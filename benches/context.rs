@@ -59,7 +59,7 @@ fn scan_warm_checkout(bencher: Bencher<'_, '_>, (files, umask): (usize, u32)) {
     let select = || {
         let (folder, caches) = (place.path().join("context"), place.path().join("caches"));
         let ignore = Ignore::parse(&SourceFile::new(".dockerignore", ".git")).unwrap();
-        let context = Context::open(&folder, ignore, Some(caches)).and_then(Context::with_git_modes).unwrap();
+        let context = Context::open(&folder, ignore, Some(caches)).unwrap().with_git_modes();
         let request = Request { sources: vec![".".to_owned()], ..Request::default() };
         let digest = context.select(&request).unwrap().digest();
         context.save_cache().unwrap();

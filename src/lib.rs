@@ -51,7 +51,7 @@
 //! | operation | what enters its key |
 //! | --- | --- |
 //! | pull | the chain ID of the base image's layers, the platform |
-//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups; destination, owner and mode flags; names and bytes of heredocs |
+//! | COPY, ADD from a context | digest of exactly what is written, except mtimes: names, type, effective mode, content, link target, hard-link groups (of what git does not track); destination, owner and mode flags; names and bytes of heredocs |
 //! | COPY `--from` | the same over the stage's files, with their own owners and modes; before the stage is there, its definition key and the patterns |
 //! | COPY, ADD with `--link` | the same, but nothing of what lies below; with a named owner the digest of its accounts |
 //! | what is fetched | a URL: name and digest of the file, `Last-Modified`; a repository: commit, folder, whether `.git` is kept; a tar: its digest |
@@ -59,7 +59,7 @@
 //! | WORKDIR | path, user |
 //!
 //! An effective mode is the one on the disk; of what git tracks it is the one that git keeps, so that a
-//! checkout's umask makes no difference.
+//! checkout's umask makes no difference; nor do hard links among such files.
 //!
 //! Never: mtimes, paths of the host, inode numbers, names of stages and services, comments, limits, the
 //! clock, values of secrets, ids, sharing and contents of cache mounts. The image's config is carried beside

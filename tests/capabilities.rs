@@ -19,7 +19,6 @@ mod inspect;
 mod launch;
 mod outputs;
 mod pack;
-#[allow(dead_code, reason = "the tests of caches and faults take over the rest")]
 mod proxy;
 mod reach;
 mod rebuild_rules;

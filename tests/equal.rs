@@ -34,6 +34,7 @@ WORKDIR /srv/app
 COPY --from=build /out .
 COPY --chmod=0640 --chown=5:6 data/a data/b ./owned/
 ADD things.tar /things/
+RUN --mount=type=bind,source=data,target=/bound ls -ln /bound > /dev/null
 COPY <<END /etc/note
 text
 END
@@ -145,11 +146,14 @@ fn machines() -> Option<(tempfile::TempDir, [Machine; 2])> {
     let other_way = "git -c safe.directory='*' clone -q -n \"$1\" . \
         && git ls-tree -r --name-only HEAD | sort -r | while read -r path; do git checkout -q HEAD -- \"$path\"; done \
         && find . -name .git -prune -o -exec touch -h -d '2031-05-06 07:08:09' {} + \
-        && ln -f data/a data/same && chown -R 1234:4321 .";
+        && ln -f data/a data/same && chown -R 1234:4321 . && chmod g+s data sub && chmod u+s scripts/run.sh";
     two.shell(other_way, &[origin]).ok();
     for machine in [&one, &two] {
         machine.shipway(&["image", "import", &busybox, "busybox:latest"]).ok();
     }
+    let noted = two.checkout.join("data/b");
+    // Where the file system knows such attributes they make no difference.
+    let _ = rustix::fs::setxattr(noted, "user.note", b"two", rustix::fs::XattrFlags::empty());
     Some((folder, [one, two]))
 }
 
@@ -223,7 +227,7 @@ fn images_are_equal_on_every_machine() {
         assert_eq!(first, second, "{arguments:?}");
         assert!(first.1.len() > 2, "{first:?}");
     }
-    // The layers are those of the commit's time.
+    // Everything is of the commit's time.
     one.shipway(&[
         "image",
         "build",
@@ -284,6 +288,8 @@ fn what_is_not_tracked_counts_as_it_is_and_a_project_may_choose_that_for_all() {
     assert!(!same("tool"), "the mode of what is not tracked counts");
     two.shell("git -c safe.directory='*' add sub/loose", &[]).ok();
     assert!(same("tool"), "tracked on one machine, and with git's mode on the other");
+    fs::set_permissions(two.checkout.join("sub/loose"), Permissions::from_mode(0o700)).unwrap();
+    assert!(!same("tool"), "what the user made executable is");
     for machine in [&one, &two] {
         fs::remove_file(machine.checkout.join("sub/loose")).unwrap();
         let text = format!("{COMPOSE}x-shipway: {{modes: disk}}\n");
@@ -297,6 +303,15 @@ fn what_is_not_tracked_counts_as_it_is_and_a_project_may_choose_that_for_all() {
         |machine: &Machine, modes: &str| machine.image(&["--modes", modes, "-f", "Dockerfile.tool", "sub"]);
     assert_eq!(image(&one, "git"), image(&two, "git"));
     assert_ne!(image(&one, "disk"), image(&two, "disk"));
+}
+
+/// What of a repository is not understood is said once, and the disk counts.
+#[test]
+fn an_index_that_cannot_be_read_is_a_warning() {
+    let Some((_folder, [_, two])) = machines() else { return };
+    two.shell("git -c safe.directory='*' update-index --split-index", &[]).ok();
+    let built = two.shipway(&["build"]).ok().says(&["not supported yet: its extension `link`"]);
+    assert_eq!(built.err.matches("extension `link`").count(), 1, "{}", built.err);
 }
 
 /// A build in which nothing changed opens nothing of the repository and writes nothing, under any umask.

@@ -151,14 +151,17 @@ fn down_removes_what_up_made() {
 #[test]
 fn in_the_foreground_logs_follow_and_ctrl_c_stops() {
     let Some(scene) = project("fore") else { return };
-    let mut child = scene.start(&["up"]);
+    let mut child = Some(scene.start(&["up"]));
     // A client whose second question fails is restarted and asks both again.
     until("the client runs", || {
-        assert!(child.try_wait().unwrap().is_none(), "up ended: {:?}", scene.docker(&["ps", "-a"]));
+        if child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some()) {
+            panic!("up ended: {:?}", ran(&child.take().unwrap().wait_with_output().unwrap()));
+        }
         scene
             .container("client")
             .is_some_and(|id| scene.docker(&["logs", &id]).out.matches("first page").count() >= 2)
     });
+    let child = child.unwrap();
     let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let ended = ran(&child.wait_with_output().unwrap());

@@ -66,11 +66,10 @@ pub(super) fn hand_over(
         match parcels.iter_mut().find(|parcel| parcel.image.id == image.id) {
             Some(parcel) => parcel.names.extend(&image.names),
             None => match state.has(image) {
-                Some(id) => {
-                    state.name(id, &image.names)?;
+                Some(id) if state.is_named(id, &image.names)? => {
                     done.insert(image.id, HandedOver { id, sent: false });
                 }
-                None => parcels.push(Parcel::of(builder, image)?),
+                _ => parcels.push(Parcel::of(builder, image)?),
             },
         }
     }
@@ -219,6 +218,18 @@ impl State<'_, '_> {
         let known: Option<Handed> = self.shelf.get(&image.id.to_string());
         let expected = known.map_or(image.id.0, |known| known.id);
         self.listed.iter().any(|listed| listed.id == expected).then_some(expected)
+    }
+
+    /// Gives an image that the engine listed its names; false if the engine has lost it since: another command
+    /// may have removed it.
+    fn is_named(&mut self, id: Digest, names: &[Reference]) -> Result<bool, BuildError> {
+        match self.name(id, names) {
+            Err(BuildError::Engine(error)) if error.is_gone() => {
+                self.listed.retain(|listed| listed.id != id);
+                Ok(false)
+            }
+            named => named.map(|()| true),
+        }
     }
 
     /// Gives an image the names that it does not have.

@@ -97,7 +97,7 @@ fn open_one(spec: &ContextSpec, store: &Store) -> Result<Context, BuildError> {
     };
     let opened = Context::open(&spec.folder, ignore, Some(store.trees_folder()));
     let opened = match spec.modes {
-        FileModes::Git => opened.and_then(Context::with_git_modes),
+        FileModes::Git => opened.map(Context::with_git_modes),
         FileModes::Disk => opened,
     };
     opened.map_err(|error| match error {

@@ -44,6 +44,8 @@ use crate::base::fs::{AtPath, PathError, RootDir};
 #[derive(Debug)]
 pub struct Context {
     tree: Tree,
+    /// The folder, absolute and without links; empty for a root file system.
+    real: PathBuf,
     cache_file: Option<PathBuf>,
 }
 
@@ -56,16 +58,15 @@ impl Context {
         let name = Digest::of(real.as_os_str().as_encoded_bytes()).hex();
         let cache_file = stat_cache.map(|caches| caches.join(name));
         let cache = cache_file.as_deref().map(Cache::load).unwrap_or_default();
-        Ok(Self { tree: Tree::of_context(root, folder.to_owned(), ignore, cache), cache_file })
+        Ok(Self { tree: Tree::of_context(root, folder.to_owned(), ignore, cache), real, cache_file })
     }
 
     /// The same context, its files with the modes that git keeps where git tracks them.
-    pub fn with_git_modes(mut self) -> Result<Self, ContextError> {
-        let shown = self.tree.shown(b"");
-        let real = std::fs::canonicalize(&shown).at_path("open", shown)?;
+    #[must_use]
+    pub fn with_git_modes(mut self) -> Self {
         let file = self.cache_file.as_ref().map(|file| file.with_extension("git"));
-        self.tree.modes = Some(tracked::Modes::new(real, file));
-        Ok(self)
+        self.tree.modes = Some(tracked::Modes::new(self.real.clone(), file));
+        self
     }
 
     /// What of a git repository could not be read although modes depend on it.
@@ -75,7 +76,7 @@ impl Context {
 
     /// A root file system: nothing is ignored; owners, modes and extended attributes are kept.
     pub fn rootfs(root: RootDir) -> Self {
-        Self { tree: Tree::of_rootfs(root), cache_file: None }
+        Self { tree: Tree::of_rootfs(root), real: PathBuf::new(), cache_file: None }
     }
 
     /// Forgets what was seen, so that the next selection walks again: after [`CopyError::Changed`].

@@ -3,11 +3,13 @@
 //! git keeps of a file's mode whether it is executable, and nothing of a folder's. So a tracked file counts
 //! as 0644 or 0755 and a folder with tracked files as 0755; what is not tracked counts as it is on the disk.
 //! Whether a file is executable is what the disk says, or the index where the repository does not trust the
-//! disk (`core.fileMode`). Each file belongs to the innermost work tree that it is in.
+//! disk (`core.fileMode`). Each file belongs to the innermost work tree that it is in; but that a usual mode of
+//! an inner one might not be trusted is only thought of if the one around the context does not trust them.
 //!
 //! A mode that git itself would make counts as it is in either case, so indexes are asked only about others,
-//! and about hard links, which git knows as little: in most checkouts never. What an index answered is kept under its stamp (`kept`); a build in which nothing
-//! changed reads no file of a repository. Changes of a repository while it is looked at are its next stamp's.
+//! and about hard links, which git knows as little: in most checkouts never. What an index answered is kept
+//! under its stamp (`kept`); a build in which nothing changed reads no file of a repository. Nothing is
+//! written here but that file, and no process is started.
 
 mod kept;
 mod repository;

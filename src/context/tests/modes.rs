@@ -30,14 +30,14 @@ fn modes(context: &Context) -> Vec<String> {
 }
 
 fn context(place: &Place) -> Context {
-    place.context("**/.git\n").with_git_modes().unwrap()
+    place.context("**/.git\n").with_git_modes()
 }
 
 /// What the context selects, as a new process with what was kept sees it, and as one without.
 fn look(place: &Place) -> Vec<String> {
     let kept = context(place);
     let fresh = Context::open(&place.path("context"), kept.tree.ignore.clone(), None).unwrap();
-    let (seen, expected) = (modes(&kept), modes(&fresh.with_git_modes().unwrap()));
+    let (seen, expected) = (modes(&kept), modes(&fresh.with_git_modes()));
     assert_eq!(seen, expected);
     kept.save_cache().unwrap();
     seen
@@ -371,7 +371,7 @@ proptest! {
                 prop_assert_eq!(seen, expected(&root));
             } else {
                 let fresh = Context::open(&root, context(&place).tree.ignore.clone(), None).unwrap();
-                prop_assert_eq!(modes(&context(&place)), modes(&fresh.with_git_modes().unwrap()));
+                prop_assert_eq!(modes(&context(&place)), modes(&fresh.with_git_modes()));
             }
         }
         look(&place);
