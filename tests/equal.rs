@@ -138,7 +138,10 @@ fn machines() -> Option<(tempfile::TempDir, [Machine; 2])> {
     fs::create_dir_all(&one.checkout).unwrap();
     fs::create_dir_all(&two.checkout).unwrap();
     let origin = origin.to_str().unwrap();
-    one.shell("git -c safe.directory='*' clone -q \"$1\" .", &[origin]).ok();
+    // Half of it is older than the commit, as where it was written.
+    let one_way = "git -c safe.directory='*' clone -q \"$1\" . \
+        && find data scripts/run.sh sub/deep -exec touch -h -d '2001-02-03 04:05:06' {} +";
+    one.shell(one_way, &[origin]).ok();
     // Each file by itself, the last one first, at other times, by somebody else.
     let other_way = "git -c safe.directory='*' clone -q -n \"$1\" . \
         && git ls-tree -r --name-only HEAD | sort -r | while read -r path; do git checkout -q HEAD -- \"$path\"; done \

@@ -362,4 +362,27 @@ fn times_are_cut_whatever_the_cache_has() {
     let built = build(&three, &[&["one"], &epoch[..]].concat()).ok();
     assert_eq!(steps(&built).len(), 2);
     assert_eq!(images(&cached), images(&built));
+    // The same for a time that all files get, which these are older than.
+    let stamp = ["--timestamp=1900000000"];
+    let cached = build(&two, &[&["one", "--cache-from", &from], &stamp[..]].concat()).ok();
+    let built = build(&three, &[&["one"], &stamp[..]].concat()).ok();
+    assert_eq!(images(&cached), images(&built));
+}
+
+/// A layer that `--timestamp` gave its times is taken from a cache as it is.
+#[test]
+fn layers_of_a_timestamp_come_as_they_are() {
+    let (Some(one), Some(two)) = (offline_machine(), offline_machine()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let to = format!("type=local,dest={}", folder.path().display());
+    let from = format!("type=local,src={}", folder.path().display());
+    for machine in [&one, &two] {
+        machine.write("one/Dockerfile", "FROM busybox\nCOPY src /src\nCOPY static /static\n");
+    }
+    one.age("one/src");
+    let stamp = "--timestamp=1500000000";
+    let built = build(&one, &["one", stamp, "--cache-to", &to]).ok();
+    let cached = build(&two, &["one", stamp, "--cache-from", &from]).ok();
+    assert_eq!(steps(&cached), Vec::<String>::new());
+    assert_eq!(images(&cached), images(&built));
 }

@@ -17,7 +17,7 @@ use super::exec::{ALONE, CREATED};
 use super::resolve::{Origin, StoredImage};
 use crate::base::digest::{BlobId, Digest, FieldHasher, ResultId};
 use crate::base::fs::{AtPath, RootDir};
-use crate::graph::{ImageDraft, Made};
+use crate::graph::{Epoch, ImageDraft, Made};
 use crate::oci::{
     self, History, ImageConfig, LayerOptions, LayerTar, OciError, Reference, Times, is_later, timestamp,
 };
@@ -36,8 +36,8 @@ pub struct Exported {
     pub names: Vec<Reference>,
     /// The topmost snapshot; none for an image without layers, and none while a cache has them.
     pub result: Option<ResultId>,
-    /// The build's `SOURCE_DATE_EPOCH`, in seconds since 1970.
-    pub epoch: Option<i64>,
+    /// The build's `SOURCE_DATE_EPOCH`.
+    pub epoch: Option<Epoch>,
     /// Who has its layers if they are not here.
     pub elsewhere: Option<Arc<Found>>,
     /// Repositories that have its layers, as far as is known.
@@ -68,9 +68,9 @@ impl Exported {
     }
 }
 
-/// No time in a layer is later than the epoch (what BuildKit calls `rewrite-timestamp`).
-pub(super) fn layer_options(epoch: Option<i64>) -> LayerOptions {
-    LayerOptions { times: epoch.map_or(Times::Own, Times::NoLater) }
+/// Which times layers get that are made for images of this epoch.
+pub(super) fn layer_options(epoch: Option<Epoch>) -> LayerOptions {
+    LayerOptions { times: epoch.map_or(Times::Own, Epoch::times) }
 }
 
 /// Gives a root's image its names in the store, making the config if that is not there yet.
@@ -79,7 +79,7 @@ pub(super) fn export(
     draft: &ImageDraft,
     names: &[Reference],
     top: &Top<'_>,
-    epoch: Option<i64>,
+    epoch: Option<Epoch>,
 ) -> Result<Exported, BuildError> {
     let result = match top {
         Top::Nothing => None,
@@ -126,7 +126,11 @@ pub(super) fn export(
 }
 
 /// What an image is made from, as one digest.
-fn identity(draft: &ImageDraft, result: Option<ResultId>, epoch: Option<i64>) -> Result<Digest, BuildError> {
+fn identity(
+    draft: &ImageDraft,
+    result: Option<ResultId>,
+    epoch: Option<Epoch>,
+) -> Result<Digest, BuildError> {
     let mut hasher = FieldHasher::new("image");
     hasher.field(serde_json::to_vec(draft).map_err(BuildError::Draft)?);
     match result {
@@ -134,7 +138,10 @@ fn identity(draft: &ImageDraft, result: Option<ResultId>, epoch: Option<i64>) ->
         None => hasher.number(0),
     };
     if let Some(epoch) = epoch {
-        hasher.field(epoch.to_be_bytes());
+        hasher.field(epoch.seconds().to_be_bytes());
+        if let Epoch::Everywhere { .. } = epoch {
+            hasher.field("everywhere");
+        }
     }
     Ok(hasher.finish())
 }
@@ -144,7 +151,7 @@ fn make(
     draft: &ImageDraft,
     result: Option<ResultId>,
     made_from: Digest,
-    epoch: Option<i64>,
+    epoch: Option<Epoch>,
 ) -> Result<StoredImage, BuildError> {
     let chain = chain(builder, result)?;
     let tars = layers(builder, &chain, &layer_options(epoch))?;
@@ -163,11 +170,11 @@ fn write_config(
     builder: &Builder<'_>,
     draft: &ImageDraft,
     layered: &Layered,
-    epoch: Option<i64>,
+    epoch: Option<Epoch>,
 ) -> Result<BlobId, BuildError> {
     let mut config = config(draft, layered);
     if let Some(epoch) = epoch {
-        set_times(&mut config, draft, epoch);
+        set_times(&mut config, draft, epoch.seconds());
     }
     let mut blob = builder.store.write_blob()?;
     blob.write_all(&config.to_json()).at_path("write", "the image's config")?;

@@ -19,7 +19,7 @@ use crate::base::digest::{BlobId, Digest};
 use crate::base::event::Event;
 use crate::base::fs::AtPath;
 use crate::engine::Engine;
-use crate::graph::{BaseImage, ImageName, Known, Wanted};
+use crate::graph::{BaseImage, Epoch, ImageName, Known, Wanted};
 use crate::oci::{self, Descriptor, ImageConfig, OciError, Platform, Reference, Resolved};
 use crate::remote::RemoteError;
 use crate::store::{Bucket, Held, Stamp};
@@ -42,7 +42,7 @@ pub struct StoredImage {
     pub made_from: Option<Digest>,
     /// The `SOURCE_DATE_EPOCH` that it was built with: its layers are written with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<i64>,
+    pub epoch: Option<Epoch>,
 }
 
 /// How an image came into the store.

@@ -32,6 +32,7 @@ mod tests;
 pub use crate::dockerfile::Facts;
 pub use caching::{CachePlace, CacheSource, CacheTarget, InvalidCache};
 pub use elsewhere::checkout_of;
+pub use epoch::Epoch;
 pub use limit::StepLimit;
 pub use lower::{Extent, Lowered, Source, facts, lower};
 pub use mount::{CacheSharing, FileAttributes, RunMount, RunMountKind, literal};
@@ -70,6 +71,6 @@ pub struct Root {
     pub node: Option<NodeId>,
     /// The image but for its layers.
     pub draft: ImageDraft,
-    /// The `SOURCE_DATE_EPOCH` of its build, in seconds since 1970.
-    pub epoch: Option<i64>,
+    /// The `SOURCE_DATE_EPOCH` of its build.
+    pub epoch: Option<Epoch>,
 }

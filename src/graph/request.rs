@@ -70,6 +70,8 @@ pub struct BuildRequest {
     pub cache_to: Vec<CacheTarget>,
     /// Which modes the files of its contexts count with.
     pub modes: FileModes,
+    /// Whether the argument `SOURCE_DATE_EPOCH` is that of `--timestamp`: every file in its layers has that time.
+    pub timestamp: bool,
     /// What is worth saying about the request.
     pub warnings: Vec<Diagnostic>,
     /// Where the request stands in the user's files.
@@ -150,6 +152,7 @@ impl BuildRequest {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             modes: FileModes::default(),
+            timestamp: false,
             warnings: Vec::new(),
             span: None,
         }

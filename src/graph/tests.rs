@@ -136,7 +136,7 @@ fn text(sources: &[Source], graph: &Graph, warnings: &[Diagnostic]) -> String {
         let node = root.node.map_or_else(|| "nothing".to_owned(), |node| node.to_string());
         writeln!(text, "\n{} is {node}", sources[root.source].request.service).unwrap();
         if let Some(epoch) = root.epoch {
-            writeln!(text, "made at {epoch}").unwrap();
+            writeln!(text, "made at {}", epoch.seconds()).unwrap();
         }
         writeln!(text, "config {}", serde_json::to_string(&root.draft.config).unwrap()).unwrap();
         for step in &root.draft.history {

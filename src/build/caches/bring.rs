@@ -11,7 +11,7 @@ use super::super::exec::{ALONE, CREATED};
 use super::{Caches, Descriptor, EntryLayer, Found, keeps_blob};
 use crate::base::digest::{BlobId, DefinitionKey, Digest, ResultId};
 use crate::base::fs::RootDir;
-use crate::graph::Recipe;
+use crate::graph::{Epoch, Recipe};
 use crate::oci::{self, Adopted, LayerOptions, OciError, UnpackLimits};
 use crate::sandbox::Layers;
 use crate::store::{Held, Key, Lookup, Record, Stamp};
@@ -22,7 +22,7 @@ impl Caches<'_> {
     pub(in crate::build) fn bring(
         &self,
         found: &Found,
-        epochs: &[Option<i64>],
+        epochs: &[Option<Epoch>],
     ) -> Result<ResultId, StepError> {
         match self.bring_all(found, epochs) {
             Err(StepError::Oci(OciError::Cancelled)) => Err(StepError::Cancelled),
@@ -53,7 +53,7 @@ impl Caches<'_> {
         StepError::Lost(place)
     }
 
-    fn bring_all(&self, found: &Found, epochs: &[Option<i64>]) -> Result<ResultId, StepError> {
+    fn bring_all(&self, found: &Found, epochs: &[Option<Epoch>]) -> Result<ResultId, StepError> {
         self.fetch_missing(found)?;
         let platform = found.recipe.platform.clone();
         let (mut below, mut chain): (Option<(DefinitionKey, ResultId)>, Option<Digest>) = (None, None);

@@ -23,7 +23,7 @@ use super::place::Place;
 use super::{Caches, Found, in_parallel, is_kept};
 use crate::base::digest::{DefinitionKey, Digest, ResultId};
 use crate::base::event::Event;
-use crate::graph::{CachePlace, CacheTarget, Graph, ImageName, NodeId, Op};
+use crate::graph::{CachePlace, CacheTarget, Epoch, Graph, ImageName, NodeId, Op};
 use crate::oci::{
     self, Descriptor, Encoding, Formed, LayerOptions, OciError, Packing, Reference, Sent, Upload,
 };
@@ -532,7 +532,7 @@ fn base_layers(graph: &Graph, bases: &Bases, id: NodeId) -> usize {
 }
 
 /// The `SOURCE_DATE_EPOCH` of the build, if all of its images have the same.
-fn epoch(graph: &Graph) -> Option<i64> {
+fn epoch(graph: &Graph) -> Option<Epoch> {
     let first = graph.roots.first().and_then(|root| root.epoch);
     first.filter(|first| graph.roots.iter().all(|root| root.epoch == Some(*first)))
 }

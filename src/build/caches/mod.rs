@@ -26,7 +26,9 @@ use super::error::BuildError;
 use super::solve::{Demand, Keyed, moved};
 use crate::base::digest::{BlobId, DefinitionKey, Digest, ResultId};
 use crate::base::event::Event;
-use crate::graph::{BaseImage, BuildRequest, CachePlace, CacheTarget, ImageName, Node, NodeId, Op, Recipe};
+use crate::graph::{
+    BaseImage, BuildRequest, CachePlace, CacheTarget, Epoch, ImageName, Node, NodeId, Op, Recipe,
+};
 use crate::oci::{Descriptor, ImageConfig, LayerTar, OciError, Reference, Times};
 use crate::store::Stamp;
 
@@ -102,19 +104,19 @@ impl Found {
     }
 
     /// Whether its layers are as a build with this `SOURCE_DATE_EPOCH` writes them, or wants them kept.
-    pub(super) fn suits(&self, epoch: Option<i64>) -> bool {
+    pub(super) fn suits(&self, epoch: Option<Epoch>) -> bool {
         self.layers().all(|(layer, _)| keeps_blob(layer, epoch))
     }
 }
 
 /// Whether a layer stays the blob that it is in a build with this epoch. Times that an earlier epoch cut stay cut.
-const fn keeps_blob(layer: &EntryLayer, epoch: Option<i64>) -> bool {
+const fn keeps_blob(layer: &EntryLayer, epoch: Option<Epoch>) -> bool {
     match (layer.times, epoch) {
         _ if layer.base => true,
         _ if layer.draft => false,
-        (Times::Own, Some(_)) | (Times::All(_), _) => false,
-        (Times::Own | Times::NoLater(_), None) => true,
-        (Times::NoLater(cut), Some(epoch)) => cut <= epoch,
+        (_, None) => true,
+        (Times::Own, Some(_)) | (Times::NoLater(_), Some(Epoch::Everywhere { .. })) => false,
+        (Times::NoLater(cut) | Times::All(cut), Some(epoch)) => cut <= epoch.seconds(),
     }
 }
 

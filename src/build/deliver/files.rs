@@ -48,5 +48,5 @@ fn root(builder: &Builder<'_>, image: &Exported) -> Result<Option<RootDir>, Buil
 }
 
 fn times(image: &Exported) -> Times {
-    image.epoch.map_or(Times::Own, Times::All)
+    image.epoch.map_or(Times::Own, |epoch| Times::All(epoch.seconds()))
 }

@@ -26,7 +26,7 @@ use super::users::Accounts;
 use super::{Bases, elsewhere, pull};
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::context::{Context, Selection};
-use crate::graph::{Directory, Graph, NodeId, Op, Selected, Source};
+use crate::graph::{Directory, Epoch, Graph, NodeId, Op, Selected, Source};
 use crate::sandbox::{Layers, Writable};
 use crate::store::{CacheMount, Held, Staging, Stamp};
 use rustix::fs::Mode;
@@ -56,7 +56,7 @@ pub(super) struct Executor<'a> {
     /// What they have of steps.
     pub(super) found: &'a BTreeMap<NodeId, Found>,
     /// The `SOURCE_DATE_EPOCH` of each image.
-    pub(super) epochs: Vec<Option<i64>>,
+    pub(super) epochs: Vec<Option<Epoch>>,
     /// The cache mounts of each RUN that is about to start.
     pub(super) caches: Mutex<HashMap<NodeId, BTreeMap<Digest, CacheMount>>>,
 }

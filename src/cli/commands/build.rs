@@ -1,5 +1,6 @@
 //! `build`, `image build`, and the build that `up` begins with.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
@@ -348,8 +349,11 @@ fn made_at(
 ) {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let given = timestamp.cloned().or_else(|| environment(NAME));
-    if let Some(value) = given.filter(|value| !value.is_empty()) {
-        request.arguments.entry(NAME.to_owned()).or_insert(value);
+    if let (Some(value), Entry::Vacant(entry)) =
+        (given.filter(|value| !value.is_empty()), request.arguments.entry(NAME.to_owned()))
+    {
+        entry.insert(value);
+        request.timestamp = timestamp.is_some();
     }
 }
 
