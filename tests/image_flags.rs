@@ -64,9 +64,7 @@ fn the_dockerfile_may_come_from_standard_input() {
 #[test]
 fn what_is_not_there_is_refused_by_name() {
     let scene = Scene::empty();
-    for flag in
-        ["--cache-from=x", "--cache-to=x", "--builder=x", "--cgroup-parent=x", "--squash", "--memory=1g"]
-    {
+    for flag in ["--isolation=x", "--builder=x", "--cgroup-parent=x", "--squash", "--memory=1g"] {
         let name = flag.split('=').next().unwrap();
         build(&scene, &[flag]).fails(1, &[&format!("not supported yet: {name}")]);
     }
