@@ -285,14 +285,16 @@ fn what_a_place_lost_is_built() {
     for (what, harm) in harms {
         // One piece at a time: documents, configs and layers alike.
         for path in files(folder.path()).into_iter().step_by(3) {
-            let kept = std::fs::read(&path).unwrap();
             harm(&path);
             let Some(two) = offline_machine() else { return };
-            build(&two, &["--cache-from", &from]).ok();
+            build(&two, &["--cache-from", &from, "--cache-to", &to]).ok();
             let out = two.shipway(&["--engine", "none", "image", "build", "-q", "-o", "out", "one"]).ok();
             let made = std::fs::read_to_string(two.project().join("out/app/out")).unwrap();
             assert_eq!(made, "a\none", "{what} {}: {}", path.display(), out.err);
-            std::fs::write(&path, kept).unwrap();
+            // Who built it has mended the place.
+            let Some(three) = offline_machine() else { return };
+            let found = build(&three, &["--cache-from", &from]).ok();
+            assert_eq!(steps(&found), Vec::<String>::new(), "{what} {}: {}", path.display(), found.err);
         }
     }
 }
@@ -310,6 +312,16 @@ fn a_place_that_does_not_answer_is_a_warning_unless_it_is_insisted_on() {
     one.write("one/static/s.txt", "new\n");
     let insisted = format!("{to},ignore-error=false");
     build(&one, &["--cache-to", &insisted]).fails(1, &["cannot fill the cache", nowhere]);
+    // A step that fails is what is told, whatever becomes of the cache.
+    let dockerfile = std::fs::read_to_string(one.project().join("one/Dockerfile")).unwrap();
+    one.write("one/Dockerfile", "FROM busybox\nRUN true\nRUN exit 7\n");
+    let failed = build(&one, &["one", "--cache-to", &insisted]).fails(1, &["RUN exit 7", nowhere]);
+    assert!(
+        failed.err.trim_end().lines().last().is_some_and(|line| !line.contains(nowhere)),
+        "{}",
+        failed.err
+    );
+    one.write("one/Dockerfile", &dockerfile);
     // Where nothing changed nobody is asked.
     one.shipway(&["--engine", "none", "build"]).ok();
     let quiet = build(&one, &["--cache-from", &from]).ok();

@@ -69,7 +69,7 @@ use crate::remote::GitSource;
 use crate::sandbox::Sandbox;
 use crate::store::{Bucket, Stamp, Store};
 
-use caches::{Caches, Export, Found};
+use caches::{Caches, Export, Found, in_images};
 use elsewhere::Asked;
 use exec::Executor;
 use explain::Explained;
@@ -429,15 +429,19 @@ fn finish(
         prepared = prepare(builder, requests, wanted, Some(caches))?;
     }
     let (mut changing, mut told) = (String::new(), Told::new());
-    for number in 0..ATTEMPTS {
+    let mut number = 0;
+    while number < ATTEMPTS {
         match attempt(builder, &prepared, caches, begun, &mut told)? {
             Attempt::Solved(solved) => {
                 prepared.selections.save()?;
                 return export_all(builder, prepared, caches, *solved, listed);
             }
-            Attempt::Moved => {}
+            Attempt::Moved => number += 1,
+            // Each time something more is left alone, so this ends; it is never a reason to fail.
+            Attempt::Lost(what) => builder.events.emit(Event::Notice(format!("{what}; going on without it"))),
             Attempt::Changed(what) => {
-                builder.events.emit(Event::Notice(format!("{what}; starting over ({})", number + 1)));
+                number += 1;
+                builder.events.emit(Event::Notice(format!("{what}; starting over ({number})")));
                 changing = what;
             }
         }
@@ -450,6 +454,8 @@ enum Attempt {
     Solved(Box<Solved>),
     /// A source is no longer what was digested.
     Changed(String),
+    /// A cache could not give what it named; it is not asked for that again.
+    Lost(String),
     /// A base image's tag means another image than it did.
     Moved,
 }
@@ -520,41 +526,17 @@ fn attempt(
         found: &found,
         epochs: prepared.graph.roots.iter().map(|root| root.epoch).collect(),
     };
-    let (done, exporting) = mpsc::channel::<Option<(NodeId, ResultId)>>();
-    let done = caches.exports().then(|| Mutex::new(done));
-    let exporting = Mutex::new(exporting);
-    let tell = |step| {
-        if let Some(done) = &done {
-            // Nobody listens any more when the build is stopped.
-            let _ = done.lock().unwrap_or_else(PoisonError::into_inner).send(step);
-        }
-    };
+    let in_images = in_images(&keyed);
     let settings = Settings {
         parallel: builder.options.parallel,
         forced: &is_forced,
         expected: &|id| history.expected(id),
         reason: &|id| reasons.line(&prepared.graph, id),
-        done: &|id, result| tell(Some((id, result))),
+        done: &|_, _| {},
     };
-    let runs = demand.needed.iter().any(|id| matches!(prepared.graph.node(*id).op, Op::Run(_)));
     let run = || {
         let _writing = builder.store.write_back();
-        std::thread::scope(|scope| {
-            if runs {
-                scope.spawn(|| builder.sandbox.prepare());
-            }
-            for _ in 0..if caches.exports() { EXPORTERS } else { 0 } {
-                scope.spawn(|| {
-                    while let Some((id, result)) = next_of(&exporting) {
-                        caches.layer_done(&keyed, id, result);
-                    }
-                });
-            }
-            let (store, events, cancel) = (builder.store, builder.events, builder.cancel);
-            let solution = solve::run(&keyed, demand, &executor, store, &settings, events, cancel);
-            (0..EXPORTERS).for_each(|_| tell(None));
-            solution
-        })
+        run_steps((builder, caches), (&keyed, &in_images), demand, &executor, settings)
     };
     let solution = during(builder.events, Phase::RunSteps, run);
     if !solution.ran.is_empty() || solution.failed.iter().any(|(_, error)| error.is_failure()) {
@@ -562,24 +544,60 @@ fn attempt(
     }
     let ran: BTreeSet<NodeId> = solution.ran.keys().copied().collect();
     let solved = outcome(builder, prepared, &keyed, solution);
-    let export =
-        Export { keyed: &keyed, ran: &ran, found: &found, names: &prepared.names, bases: &prepared.bases };
     match solved? {
         Ended::Solved(results, summary) => {
             Ok(Attempt::Solved(Box::new(Solved { results, found, ran, summary })))
         }
         Ended::Changed(what) => Ok(Attempt::Changed(what)),
+        Ended::Lost(what) => Ok(Attempt::Lost(what)),
         Ended::Failed(failures) => {
-            // What is done serves the next build, wherever that is.
-            caches.export(&export)?;
+            // What is done serves the next build, wherever that is; the failure is what is told last.
+            let (names, bases) = (prepared.names.as_slice(), &prepared.bases);
+            let export =
+                Export { keyed: &keyed, ran: &ran, found: &found, names, bases, in_images: &in_images };
+            match caches.export(&export) {
+                Err(BuildError::Cancelled) => return Err(BuildError::Cancelled),
+                Err(error) => builder.events.emit(Event::Warning(error.to_string())),
+                Ok(()) => {}
+            }
             Err(BuildError::Steps(failures))
         }
     }
 }
 
-/// The next step to export; `None` in the end.
-fn next_of(steps: &Mutex<mpsc::Receiver<Option<(NodeId, ResultId)>>>) -> Option<(NodeId, ResultId)> {
-    steps.lock().unwrap_or_else(PoisonError::into_inner).recv().ok().flatten()
+/// Runs what is missing; layers of what is done go to the caches beside it.
+fn run_steps(
+    (builder, caches): (&Builder<'_>, &Caches<'_>),
+    (keyed, in_images): (&Keyed<'_>, &BTreeSet<NodeId>),
+    demand: Demand,
+    executor: &Executor<'_>,
+    settings: Settings<'_>,
+) -> Solution {
+    let (done, exporting) = mpsc::channel::<(NodeId, ResultId)>();
+    let exporting = Mutex::new(exporting);
+    let next = || exporting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    let runs = demand.needed.iter().any(|id| matches!(keyed.graph.node(*id).op, Op::Run(_)));
+    std::thread::scope(|scope| {
+        if runs {
+            scope.spawn(|| builder.sandbox.prepare());
+        }
+        for _ in 0..if caches.exports() { EXPORTERS } else { 0 } {
+            scope.spawn(|| {
+                while let Ok((id, result)) = next() {
+                    caches.layer_done(keyed.graph, id, result, in_images.contains(&id));
+                }
+            });
+        }
+        // It goes with this closure, however that ends, and the exporters with it.
+        let done = done;
+        let tell = |id, result| {
+            // Nobody listens where nothing is exported.
+            let _ = done.send((id, result));
+        };
+        let settings = Settings { done: &tell, ..settings };
+        let (store, events, cancel) = (builder.store, builder.events, builder.cancel);
+        solve::run(keyed, demand, executor, store, &settings, events, cancel)
+    })
 }
 
 /// The steps that others made and that are needed here: what steps that run stand on, and the roots, but for
@@ -642,8 +660,12 @@ fn outcome(
         let failures = failed.into_iter().map(|(id, error)| failure(&prepared.graph, id, error)).collect();
         return Ok(Ended::Failed(failures));
     }
-    if let Some((_, error)) = changed.first() {
+    let is_lost = |error: &StepError| matches!(error, StepError::Lost(_));
+    if let Some((_, error)) = changed.iter().find(|(_, error)| !is_lost(error)) {
         return Ok(Ended::Changed(error.to_string()));
+    }
+    if let Some((_, error)) = changed.first() {
+        return Ok(Ended::Lost(error.to_string()));
     }
     let ran = solution.ran.len();
     let summary = Summary { hits: distinct(keyed).saturating_sub(ran), ran, handed_over: 0 };
@@ -654,6 +676,7 @@ fn outcome(
 enum Ended {
     Solved(BTreeMap<NodeId, ResultId>, Summary),
     Changed(String),
+    Lost(String),
     Failed(Vec<StepFailure>),
 }
 
@@ -723,8 +746,8 @@ fn export_all(
 fn export_to_caches(prepared: &Prepared, caches: &Caches<'_>, solved: &Solved) -> Result<(), BuildError> {
     let keyed = prepared.keyed();
     let Solved { found, ran, .. } = solved;
-    let (names, bases) = (prepared.names.as_slice(), &prepared.bases);
-    caches.export(&Export { keyed: &keyed, ran, found, names, bases })
+    let (names, bases, in_images) = (prepared.names.as_slice(), &prepared.bases, &in_images(&keyed));
+    caches.export(&Export { keyed: &keyed, ran, found, names, bases, in_images })
 }
 
 /// What a thread gave; its panic goes on here.

@@ -284,6 +284,17 @@ fn equal_work_of_two_runs_is_done_once() {
     assert!(work.runs().values().all(|runs| *runs == 1));
 }
 
+/// Two steps at a time, nothing forced, nothing known and nobody told.
+fn quiet() -> Settings<'static> {
+    Settings {
+        parallel: 2,
+        forced: &|_| false,
+        expected: &|_| Duration::ZERO,
+        reason: &|_| String::new(),
+        done: &|_, _| {},
+    }
+}
+
 #[test]
 fn a_cancelled_build_runs_nothing_more() {
     let (bench, graph) = (bench(), graph(&[(0, 0), (1, 0), (1, 0)]));
@@ -291,13 +302,7 @@ fn a_cancelled_build_runs_nothing_more() {
     let (keyed, events) = (keyed(&graph), Recorded::default());
     let cancel = Cancel::new().unwrap();
     cancel.cancel();
-    let settings = Settings {
-        parallel: 2,
-        forced: &|_| false,
-        expected: &|_| Duration::ZERO,
-        reason: &|_| String::new(),
-        done: &|_, _| {},
-    };
+    let settings = quiet();
     let demand = demand(&keyed, &bench.store, &|_| false);
     let solution = run(&keyed, demand, &work, &bench.store, &settings, &events, &cancel);
     assert!(solution.ran.is_empty() && work.runs().is_empty());
@@ -315,13 +320,7 @@ fn what_others_made_is_brought_and_nothing_below_it_runs() {
     let after = graph.add(node("after", Some(elsewhere), None));
     graph.roots = vec![root(after)];
     let keyed = keyed(&graph);
-    let settings = Settings {
-        parallel: 2,
-        forced: &|_| false,
-        expected: &|_| Duration::ZERO,
-        reason: &|_| String::new(),
-        done: &|_, _| {},
-    };
+    let settings = quiet();
     let solved = |work: &FakeWork<'_>| {
         let demand = Demand {
             needed: BTreeSet::from([after]),

@@ -83,8 +83,9 @@ impl CacheSource {
         let words = Words::parse(text)?;
         let place = words.place(folder, "src")?;
         for (name, value) in &words.others {
-            match name.as_str() {
-                "mode" | "image-manifest" | "oci-mediatypes" => {}
+            // What every place that can be read is.
+            match (name.as_str(), value.as_str()) {
+                ("mode", "max") | ("image-manifest" | "oci-mediatypes", "true") => {}
                 _ => return Err(unknown(name, value, "a cache to read from")),
             }
         }

@@ -29,8 +29,8 @@ mod tarball;
 
 pub use added::{is_archive, unpack_archive};
 pub use archive::{
-    ArchiveImage, ArchiveKind, ArchiveLayer, ArchivedImage, LayerContent, WrittenImage, read_archive,
-    read_layout, write_archive, write_layout,
+    ArchiveImage, ArchiveKind, ArchiveLayer, ArchivedImage, LayerContent, NamedLayout, WrittenImage,
+    read_archive, read_layout, write_archive, write_layout,
 };
 pub use auth::{Credentials, Login};
 pub use compress::{Encoding, GzipWriter, decompressed};

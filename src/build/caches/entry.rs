@@ -104,6 +104,9 @@ impl Entry {
         if entry.layers.len() != manifest.layers.len() {
             return Err("its layers do not fit its manifest".to_owned());
         }
+        if entry.layers.iter().skip_while(|layer| layer.base).any(|layer| layer.base) {
+            return Err("a layer of its base image lies above others".to_owned());
+        }
         let whole = |record: &EntryRecord| (1..=entry.layers.len()).contains(&record.layers);
         if !entry.records.iter().all(whole) {
             return Err("a step of it has layers that it does not have".to_owned());
@@ -248,6 +251,10 @@ mod tests {
             entry.records[0].layers = layers;
             assert!(told(&entry, blobs()).is_err());
         }
+        let mut upside_down = entry();
+        upside_down.layers.reverse();
+        let problem = "a layer of its base image lies above others";
+        assert_eq!(told(&upside_down, blobs()).unwrap_err(), problem);
         let newer = Entry { version: 2, ..entry() };
         assert_eq!(told(&newer, blobs()).unwrap_err(), "it has version 2");
     }

@@ -40,6 +40,8 @@ pub(in crate::build) struct Export<'e, 'g> {
     pub(in crate::build) names: &'e [ImageName],
     /// What they are.
     pub(in crate::build) bases: &'e Bases,
+    /// The steps whose layers are in images.
+    pub(in crate::build) in_images: &'e BTreeSet<NodeId>,
 }
 
 /// How far the export of this build has come.
@@ -100,19 +102,23 @@ impl Caches<'_> {
 
     /// Packs and uploads the layer of a step that is done. What fails here fails again in the end, and is
     /// told then.
-    pub(in crate::build) fn layer_done(&self, keyed: &Keyed<'_>, id: NodeId, result: ResultId) {
-        let graph = keyed.graph;
+    pub(in crate::build) fn layer_done(
+        &self,
+        graph: &Graph,
+        id: NodeId,
+        result: ResultId,
+        is_in_image: bool,
+    ) {
         if !is_kept(graph.node(id)) {
             return;
         }
         let options = layer_options(epoch(graph));
-        let is_draft = !in_images(keyed).contains(&id);
         for target in self.targets_of(graph, id) {
             let Some(place) = self.places.get(&target.place) else { continue };
             let send = || {
                 let chain = chain(self.builder, Some(result))?;
                 let index = chain.len().checked_sub(1).ok_or_else(|| export::vanished(self.builder))?;
-                let packing = if is_draft { drafted(target.packing) } else { target.packing };
+                let packing = if is_in_image { target.packing } else { drafted(target.packing) };
                 let blob = self.pack(&chain, index, options, packing)?;
                 self.send(place, &Upload { descriptor: &blob, bytes: None, known_in: None, is_new: true })
             };
@@ -169,7 +175,8 @@ impl Caches<'_> {
         let wanted = self.wanted(export, place, &goes_there)?;
         self.copies(export, place, &wanted.copied)?;
         let chains = chains(keyed, &wanted.steps);
-        in_parallel(&chains, |chain| self.chain_to(export, place, packing, chain))?;
+        let bases = self.origins();
+        in_parallel(&chains, |chain| self.chain_to(export, (place, packing), &bases, chain))?;
         if !chains.is_empty() || !wanted.copied.is_empty() {
             self.bases_to(export, place)?;
         }
@@ -248,8 +255,8 @@ impl Caches<'_> {
     fn chain_to(
         &self,
         export: &Export<'_, '_>,
-        place: &Place,
-        packing: Packing,
+        (place, packing): (&Place, Packing),
+        bases: &[StoredImage],
         steps: &[NodeId],
     ) -> Result<(), BuildError> {
         let (keyed, store) = (export.keyed, self.builder.store);
@@ -257,10 +264,9 @@ impl Caches<'_> {
         let Some(record) = store.peek(keyed.keys[top.0]) else { return Ok(()) };
         let snapshots = chain(self.builder, Some(record.result))?;
         let base = base_layers(keyed.graph, export.bases, *top);
-        let in_images = in_images(keyed);
         // From the chain's end downward: what images have begins somewhere and goes on to the base.
         let chain = std::iter::successors(Some(*top), |id| parent(keyed, *id));
-        let drafts = chain.take_while(|id| !in_images.contains(id)).count();
+        let drafts = chain.take_while(|id| !export.in_images.contains(id)).count();
         let drafts = snapshots.len().saturating_sub(drafts).max(base);
         let packed = self.packed(keyed.graph, (base, drafts), &snapshots, packing)?;
         let (mut records, mut ids) = (Vec::new(), Vec::new());
@@ -273,9 +279,8 @@ impl Caches<'_> {
             records.push(EntryRecord { key: keyed.keys[id.0], layers: count, inputs, took_ms, created });
             ids.push(id);
         }
-        let bases = self.origins();
         let send = |blob: &Descriptor| {
-            let known = place.repository().and_then(|to| known_in(&bases, &[], to, blob.digest));
+            let known = place.repository().and_then(|to| known_in(bases, &[], to, blob.digest));
             self.send(
                 place,
                 &Upload { descriptor: blob, bytes: None, known_in: known.as_ref(), is_new: false },
@@ -342,7 +347,10 @@ impl Caches<'_> {
         };
         let _one = sending.lock().unwrap_or_else(PoisonError::into_inner);
         let near = self.near(place, upload);
-        let upload = &Upload { known_in: near.as_ref().or(upload.known_in), ..*upload };
+        // What a place could not give is not asked for there: it gets it again.
+        let lost = self.seen().lost.contains(&upload.descriptor.digest);
+        let known_in = near.as_ref().or(upload.known_in).filter(|_| !lost);
+        let upload = &Upload { known_in, is_new: upload.is_new || lost, ..*upload };
         {
             let export = self.export.lock().unwrap_or_else(PoisonError::into_inner);
             if export.there.contains(&key) {
@@ -354,12 +362,12 @@ impl Caches<'_> {
         }
         let sent = match place.upload(self.builder, upload) {
             Ok(sent) => sent,
-            Err(error @ (OciError::Denied { .. } | OciError::Unreachable { .. })) => {
+            Err(error @ BuildError::Oci(OciError::Denied { .. } | OciError::Unreachable { .. })) => {
                 let mut export = self.export.lock().unwrap_or_else(PoisonError::into_inner);
                 export.refusing.insert(place.place.clone());
-                return Err(error.into());
+                return Err(error);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let mut export = self.export.lock().unwrap_or_else(PoisonError::into_inner);
         export.there.insert(key);
@@ -414,10 +422,7 @@ impl Caches<'_> {
 
     fn put_config(&self, place: &Place, formed: &Formed, config: &[u8]) -> Result<(), BuildError> {
         let upload = Upload { descriptor: &formed.config, bytes: Some(config), known_in: None, is_new: true };
-        match place.upload(self.builder, &upload) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        place.upload(self.builder, &upload).map(drop)
     }
 
     /// Exports what the names of the base images mean, as far as a registry said so and the place does not
@@ -500,7 +505,7 @@ fn chains(keyed: &Keyed<'_>, wanted: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
 }
 
 /// The steps whose layers are in images.
-fn in_images(keyed: &Keyed<'_>) -> BTreeSet<NodeId> {
+pub(in crate::build) fn in_images(keyed: &Keyed<'_>) -> BTreeSet<NodeId> {
     let mut in_images = BTreeSet::new();
     for root in keyed.graph.roots.iter().filter_map(|root| root.node) {
         let top = keyed.first[root.0];

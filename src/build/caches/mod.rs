@@ -35,7 +35,7 @@ use crate::store::Stamp;
 use entry::{BaseEntry, Entry, EntryLayer, EntryRecord, Read};
 use place::Place;
 
-pub(super) use export::Export;
+pub(super) use export::{Export, in_images};
 
 /// How many questions are under way at once.
 const AT_ONCE: usize = 16;
@@ -50,7 +50,6 @@ pub(super) struct Caches<'b> {
     seen: Mutex<Seen>,
     /// One layer is brought by one thread.
     layers: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
-    fetched: AtomicUsize,
     export: Mutex<export::Progress>,
 }
 
@@ -138,8 +137,8 @@ impl<'b> Caches<'b> {
             targets.insert(request.service.clone(), to);
         }
         let seen = Mutex::new(Seen { lost: builder.options.lost.clone(), ..Seen::default() });
-        let (layers, fetched, export) = (Mutex::default(), AtomicUsize::new(0), Mutex::default());
-        Self { builder, places, sources, targets, seen, layers, fetched, export }
+        let (layers, export) = (Mutex::default(), Mutex::default());
+        Self { builder, places, sources, targets, seen, layers, export }
     }
 
     /// The repositories that get what a service's image is made of.
@@ -247,10 +246,12 @@ impl<'b> Caches<'b> {
     /// Whether what was found serves: nothing of it is lost, and the store has no other result of a step that
     /// it stands on.
     fn counts(&self, found: &Found) -> bool {
-        let seen = self.seen();
-        !seen.silent.contains(&found.place)
-            && !found.layers().any(|(_, blob)| seen.lost.contains(&blob.digest))
-            && self.builder.store.agrees(&found.record.inputs)
+        let is_there = {
+            let seen = self.seen();
+            !seen.silent.contains(&found.place)
+                && !found.layers().any(|(_, blob)| seen.lost.contains(&blob.digest))
+        };
+        is_there && self.builder.store.agrees(&found.record.inputs)
     }
 
     /// A document of a place; `None` where it has none or does not answer.
@@ -269,7 +270,13 @@ impl<'b> Caches<'b> {
                 self.seen().absent.insert((place.place.clone(), name.to_owned()));
                 Ok(None)
             }
-            Err(OciError::Cancelled) => Err(BuildError::Cancelled),
+            Err(BuildError::Oci(OciError::Cancelled)) => Err(BuildError::Cancelled),
+            // One document that is damaged says nothing about the others.
+            Err(BuildError::Oci(error @ OciError::Mismatch { .. })) => {
+                self.warn(format!("{}: {name} is of no use: {error}", place.place.shown()));
+                self.seen().absent.insert((place.place.clone(), name.to_owned()));
+                Ok(None)
+            }
             Err(error) => {
                 self.silence(&place.place, &error);
                 Ok(None)
@@ -278,7 +285,7 @@ impl<'b> Caches<'b> {
     }
 
     /// Leaves a place alone from now on; said once.
-    fn silence(&self, place: &CachePlace, error: &OciError) {
+    fn silence(&self, place: &CachePlace, error: &BuildError) {
         if self.seen().silent.insert(place.clone()) {
             self.warn(format!("going on without the cache {}: {error}", place.shown()));
         }
@@ -331,17 +338,10 @@ impl<'b> Caches<'b> {
         }
     }
 
-    /// How many layers were fetched.
-    fn count_fetched(&self, layers: usize) {
-        self.fetched.fetch_add(layers, Ordering::Relaxed);
-    }
-
     /// Brings blobs of what was found into the store.
     fn fetch(&self, found: &Found, blobs: &[&Descriptor]) -> Result<(), OciError> {
         let place = self.places.get(&found.place).ok_or_else(|| lost(blobs))?;
-        place.fetch(self.builder, blobs)?;
-        self.count_fetched(blobs.len());
-        Ok(())
+        place.fetch(self.builder, blobs)
     }
 }
 

@@ -19,16 +19,8 @@ pub(in crate::cli) struct Build {
     /// Ask the registry again for every base image
     #[arg(long)]
     pub(in crate::cli) pull: bool,
-    /// Time of the images, unless the build argument SOURCE_DATE_EPOCH gives it: `commit`, that of the checked
-    /// out commit, or seconds since 1970
-    #[arg(long, value_name = "TIME")]
-    pub(in crate::cli) timestamp: Option<String>,
-    /// Ask this cache first for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER
-    #[arg(long = "cache-from", value_name = "CACHE")]
-    pub(in crate::cli) cache_from: Vec<String>,
-    /// Keep all results in this cache too: type=registry,ref=NAME or type=local,dest=FOLDER
-    #[arg(long = "cache-to", value_name = "CACHE")]
-    pub(in crate::cli) cache_to: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) sharing: Sharing,
     /// Print nothing but errors
     #[arg(short, long)]
     pub(in crate::cli) quiet: bool,
@@ -53,6 +45,21 @@ pub(in crate::cli) struct Build {
     /// Services to build (default: all)
     #[arg(value_name = "SERVICE")]
     pub(in crate::cli) services: Vec<String>,
+}
+
+/// Flags of `build` and `image build` for results and images that are the same on all machines.
+#[derive(Debug, Args, Default)]
+pub(in crate::cli) struct Sharing {
+    /// Time of the images, unless the build argument SOURCE_DATE_EPOCH gives it: `commit`, that of the checked
+    /// out commit, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) timestamp: Option<String>,
+    /// Ask this cache first for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER
+    #[arg(long = "cache-from", value_name = "CACHE")]
+    pub(in crate::cli) cache_from: Vec<String>,
+    /// Keep all results in this cache too: type=registry,ref=NAME or type=local,dest=FOLDER
+    #[arg(long = "cache-to", value_name = "CACHE")]
+    pub(in crate::cli) cache_to: Vec<String>,
 }
 
 /// `plan`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::TableFormat;
+use super::build::Sharing;
 
 /// `image …`.
 #[derive(Debug, Subcommand)]
@@ -69,16 +70,8 @@ pub(in crate::cli) struct ImageBuild {
     /// Ask the registry again for every base image
     #[arg(long)]
     pub(in crate::cli) pull: bool,
-    /// Time of the images, unless the build argument SOURCE_DATE_EPOCH gives it: `commit`, that of the checked
-    /// out commit, or seconds since 1970
-    #[arg(long, value_name = "TIME")]
-    pub(in crate::cli) timestamp: Option<String>,
-    /// Ask this cache for results: NAME, type=registry,ref=NAME or type=local,src=FOLDER
-    #[arg(long = "cache-from", value_name = "CACHE")]
-    pub(in crate::cli) cache_from: Vec<String>,
-    /// Keep all results in this cache too: type=registry,ref=NAME or type=local,dest=FOLDER
-    #[arg(long = "cache-to", value_name = "CACHE")]
-    pub(in crate::cli) cache_to: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) sharing: Sharing,
     /// Modes of the context's files: `git` for those that git keeps of what it tracks, or `disk`
     #[arg(long, value_name = "MODES", default_value = "git", value_parser = ["git", "disk"])]
     pub(in crate::cli) modes: String,

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use build::{Build, Plan, PlanFormat, Push, Why, WhyFormat};
+pub(super) use build::{Build, Plan, PlanFormat, Push, Sharing, Why, WhyFormat};
 pub(super) use cache::{Cache, CacheDu, CachePrune, CacheVerify};
 pub(super) use config::{Config, ConfigFormat};
 pub(super) use containers::{Kill, Logs, Ps, Restart, Rm, Start, Stop};

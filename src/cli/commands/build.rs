@@ -85,13 +85,12 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         .map_err(Failure::Usage)?;
     let store = context.store()?;
     let cancel = Interrupts::catch(1)?.stop;
-    let time = timestamp(flags.timestamp.as_deref(), &project.working_dir, &store, &cancel)?;
+    let time = timestamp(flags.sharing.timestamp.as_deref(), &project.working_dir, &store, &cancel)?;
     let mut requests = requests_at(context, &project, &flags.build_args, time.as_ref())?;
     let trust = Trust { secrets: &[], agents: &flags.ssh, entitlements: &[] };
     for request in &mut requests {
         trust.give(request, &project.environment, &context.folder).map_err(Failure::Usage)?;
-        build_flags::add_caches(request, &flags.cache_from, &flags.cache_to, &context.folder)
-            .map_err(Failure::Usage)?;
+        build_flags::add_caches(request, &flags.sharing, &context.folder).map_err(Failure::Usage)?;
     }
     let mut wanted = chosen(&project, &flags.services, flags.with_dependencies);
     wanted.retain(|service| requests.iter().any(|request| request.service == *service));
@@ -155,7 +154,7 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
     let store = context.store()?;
     let cancel = Interrupts::catch(1)?.stop;
     let folder = match &request.remote {
-        Some(RemoteContext::Git(_)) if flags.timestamp.as_deref() == Some("commit") => {
+        Some(RemoteContext::Git(_)) if flags.sharing.timestamp.as_deref() == Some("commit") => {
             let text = "not supported yet: --timestamp commit of a repository that is fetched";
             return Err(Failure::Usage(text.to_owned()));
         }
@@ -163,7 +162,7 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
         Some(_) => &context.folder,
         None => &request.context,
     };
-    let time = timestamp(flags.timestamp.as_deref(), folder, &store, &cancel)?;
+    let time = timestamp(flags.sharing.timestamp.as_deref(), folder, &store, &cancel)?;
     made_at(&mut request, time.as_ref(), &|name| context.environment.get(name).cloned());
     let outputs = delivery::wanted(context, flags, &request.names)?;
     request.names = outputs.store.clone().unwrap_or_default();
@@ -333,8 +332,7 @@ fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Fa
     let wanted = flags.platform.as_deref().or(context.settings.default_platform.as_deref());
     request.platform = platform(wanted)?;
     build_flags::apply(flags, &mut request).map_err(Failure::Usage)?;
-    build_flags::add_caches(&mut request, &flags.cache_from, &flags.cache_to, &context.folder)
-        .map_err(Failure::Usage)?;
+    build_flags::add_caches(&mut request, &flags.sharing, &context.folder).map_err(Failure::Usage)?;
     let trust = Trust { secrets: &flags.secrets, agents: &flags.ssh, entitlements: &flags.allow };
     trust.give(&mut request, &context.environment, &context.folder).map_err(Failure::Usage)?;
     Ok(request)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::cli::args::ImageBuild;
+use crate::cli::args::{ImageBuild, Sharing};
 use crate::cli::quantity::bytes;
 use crate::graph::{BuildRequest, CacheSource, CacheTarget, FileModes, RunNetwork, StepLimit};
 
@@ -34,20 +34,17 @@ pub(super) fn apply(flags: &ImageBuild, request: &mut BuildRequest) -> Result<()
 }
 
 /// Puts the caches of the command line before those of `request`; paths are relative to `folder`.
-pub(super) fn add_caches(
-    request: &mut BuildRequest,
-    from: &[String],
-    to: &[String],
-    folder: &Path,
-) -> Result<(), String> {
+pub(super) fn add_caches(request: &mut BuildRequest, flags: &Sharing, folder: &Path) -> Result<(), String> {
     let source = |text: &String| {
         CacheSource::parse(text, folder).map_err(|error| format!("--cache-from {text}: {error}"))
     };
     let target = |text: &String| {
         CacheTarget::parse(text, folder).map_err(|error| format!("--cache-to {text}: {error}"))
     };
-    let from = from.iter().filter(|text| !text.is_empty()).map(source).collect::<Result<Vec<_>, _>>()?;
-    let to = to.iter().filter(|text| !text.is_empty()).map(target).collect::<Result<Vec<_>, _>>()?;
+    let from =
+        flags.cache_from.iter().filter(|text| !text.is_empty()).map(source).collect::<Result<Vec<_>, _>>()?;
+    let to =
+        flags.cache_to.iter().filter(|text| !text.is_empty()).map(target).collect::<Result<Vec<_>, _>>()?;
     request.cache_from.splice(..0, from);
     request.cache_to.splice(..0, to);
     Ok(())

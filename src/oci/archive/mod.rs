@@ -2,13 +2,16 @@
 //!
 //! [`write_archive`] writes both forms into one archive, an OCI layout and a `manifest.json` that points
 //! at the same blobs: old engines read the second, the containerd image store and Podman the first.
-//! [`read_archive`] takes either form into the store. Nothing here asks an engine anything.
+//! [`read_archive`] takes either form into the store. [`NamedLayout`] keeps documents of any meaning in a layout.
+//! Nothing here asks an engine anything.
 
 mod layout;
+mod named;
 mod read;
 mod write;
 
 pub use layout::read_layout;
+pub use named::NamedLayout;
 pub use read::{ArchivedImage, read_archive};
 pub use write::{
     ArchiveImage, ArchiveKind, ArchiveLayer, LayerContent, WrittenImage, write_archive, write_layout,

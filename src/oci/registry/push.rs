@@ -137,6 +137,9 @@ impl Registry {
                     break;
                 }
                 let came = self.runtime.block_on(session.push_blob(store, piece, &progress));
+                if matches!(came, Ok(Came::There | Came::Mounted)) {
+                    progress.add(piece.descriptor.size);
+                }
                 if came.is_err() {
                     failed.store(true, Ordering::Relaxed);
                 }
@@ -181,27 +184,24 @@ impl Session<'_> {
         }
     }
 
+    /// Makes sure that the repository has a blob; only what is uploaded adds to the progress.
     pub(super) async fn push_blob(
         &self,
         store: &Store,
         piece: &Piece<'_>,
         progress: &Progress<'_>,
     ) -> Result<Came, OciError> {
-        let Descriptor { digest, size, .. } = piece.descriptor;
+        let digest = &piece.descriptor.digest;
         let mut begun = None;
         // Taking it from next door costs no more than asking whether it is here.
         if let Some(source) = piece.known_in {
             match self.mount(source, *digest).await? {
-                Some(Begun::Mounted) => {
-                    progress.add(*size);
-                    return Ok(Came::Mounted);
-                }
+                Some(Begun::Mounted) => return Ok(Came::Mounted),
                 Some(Begun::At(location)) => begun = Some(location),
                 None => {}
             }
         }
         if !piece.is_new && self.retried(|| self.ask_whether(*digest)).await? {
-            progress.add(*size);
             return Ok(Came::There);
         }
         self.upload(store, piece, begun, progress).await?;
