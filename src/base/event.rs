@@ -99,6 +99,11 @@ pub enum Event {
         reason: String,
         /// The first digits of its definition key.
         key: String,
+        /// How long it took the last time.
+        expected: Option<Duration>,
+        /// A guess of how long the steps of this build still take, from the last time of each; none where a
+        /// step is among them that never ran.
+        left: Option<Duration>,
     },
     /// A running step wrote to its standard output or error stream.
     StepOutput {

@@ -143,10 +143,10 @@ impl<'s> History<'s> {
         found.map(|step| step.text.clone())
     }
 
-    /// How long a step took when it ran last.
-    pub(super) fn expected(&self, id: NodeId) -> Duration {
+    /// How long a step took when it ran last, if it did.
+    pub(super) fn expected(&self, id: NodeId) -> Option<Duration> {
         let known = self.step(id).filter(|step| step.end != End::NeverReached);
-        known.map_or(Duration::from_millis(100), |step| Duration::from_millis(step.took_ms))
+        known.map(|step| Duration::from_millis(step.took_ms))
     }
 
     /// Writes what a build did for every service of which a step ran, or that has no history yet. `listing`

@@ -26,6 +26,7 @@ mod image;
 mod on_demand;
 mod output;
 mod owners;
+mod pace;
 mod pull;
 mod registries;
 mod resolve;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::error::StepError;
+use super::pace::Pace;
 use crate::base::cancel::Cancel;
 use crate::base::digest::{BlobId, DefinitionKey, ResultId};
 use crate::base::event::{Event, Events, Outcome, StepNumber};
@@ -149,8 +150,8 @@ pub(super) struct Settings<'a> {
     pub(super) parallel: usize,
     /// Steps that run although something equal is there.
     pub(super) forced: &'a (dyn Fn(NodeId) -> bool + Sync),
-    /// How long a step may take, from the last time.
-    pub(super) expected: &'a (dyn Fn(NodeId) -> Duration + Sync),
+    /// How long a step took the last time, if there was one.
+    pub(super) expected: &'a (dyn Fn(NodeId) -> Option<Duration> + Sync),
     /// Why a step has to run, in one line.
     pub(super) reason: &'a (dyn Fn(NodeId) -> String + Sync),
     /// Told of every step that ran, as soon as it is done.
@@ -208,6 +209,9 @@ fn report_cancelled(keyed: &Keyed<'_>, board: &Board, events: &dyn Events) {
     }
 }
 
+/// What a step counts for that never ran, where steps are put in order.
+const UNKNOWN: Duration = Duration::from_millis(100);
+
 /// What the threads share.
 struct Board {
     solution: Solution,
@@ -217,6 +221,7 @@ struct Board {
     ready: BinaryHeap<(Duration, std::cmp::Reverse<NodeId>)>,
     /// Expected time from the beginning of a step to the end of everything that stands on it.
     path: HashMap<NodeId, Duration>,
+    pace: Pace,
     /// Steps that hold a slot.
     running: usize,
     /// Steps that gave their slot back and wait for one again: they come before new ones.
@@ -226,7 +231,7 @@ struct Board {
 }
 
 impl Board {
-    fn new(keyed: &Keyed<'_>, demand: Demand, expected: &dyn Fn(NodeId) -> Duration) -> Self {
+    fn new(keyed: &Keyed<'_>, demand: Demand, expected: &dyn Fn(NodeId) -> Option<Duration>) -> Self {
         let mut remaining = HashMap::new();
         let mut dependents: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
         let mut path: HashMap<NodeId, Duration> = HashMap::new();
@@ -240,15 +245,18 @@ impl Board {
         }
         remaining.extend(demand.brought.iter().map(|id| (*id, 0)));
         let all: BTreeSet<NodeId> = demand.needed.union(&demand.brought).copied().collect();
+        let mut steps = HashMap::new();
         for &id in all.iter().rev() {
             let above = dependents.get(&id).into_iter().flatten().filter_map(|above| path.get(above)).max();
-            let own = if demand.brought.contains(&id) { Duration::ZERO } else { expected(id) };
-            path.insert(id, own + above.copied().unwrap_or_default());
+            let own = if demand.brought.contains(&id) { Some(Duration::ZERO) } else { expected(id) };
+            path.insert(id, own.unwrap_or(UNKNOWN) + above.copied().unwrap_or_default());
+            steps.insert(id, own);
         }
+        let pace = Pace::new(steps);
         let solution = Solution { results: demand.hits, ..Solution::default() };
         let ready = BinaryHeap::new();
         let mut board =
-            Self { solution, remaining, dependents, ready, path, running: 0, returning: 0, alive: 0 };
+            Self { solution, remaining, dependents, ready, path, pace, running: 0, returning: 0, alive: 0 };
         let free: Vec<NodeId> =
             board.remaining.iter().filter(|(_, open)| **open == 0).map(|(id, _)| *id).collect();
         free.into_iter().for_each(|id| board.push(id));
@@ -267,10 +275,19 @@ impl Board {
         let (_, std::cmp::Reverse(id)) = self.ready.pop()?;
         self.running += 1;
         self.alive += 1;
+        self.pace.begin(id, Instant::now());
         Some(id)
     }
 
+    /// What a step took the last time, and a guess of what is left of the run.
+    fn pace(&self, id: NodeId, parallel: usize) -> (Option<Duration>, Option<Duration>) {
+        let waiting = self.ready.peek().map(|(path, _)| *path).unwrap_or_default();
+        let left = self.pace.left(Instant::now(), parallel, waiting, |id| self.path[&id]);
+        (self.pace.expected(id), left)
+    }
+
     fn done(&mut self, id: NodeId, result: ResultId) {
+        self.pace.end(id);
         self.solution.results.insert(id, result);
         for above in self.dependents.remove(&id).unwrap_or_default() {
             if let Some(open) = self.remaining.get_mut(&above) {
@@ -368,7 +385,8 @@ impl Solver<'_, '_> {
             return Err(StepError::Cancelled);
         }
         let reason = (self.settings.reason)(id);
-        self.events.emit(started(self.keyed, id, reason.clone()));
+        let pace = self.board().pace(id, self.settings.parallel);
+        self.events.emit(started(self.keyed, id, reason.clone(), pace));
         let begun = Instant::now();
         let produced = self.work.run(id, parent, &sources)?;
         let took = begun.elapsed();
@@ -460,10 +478,15 @@ fn raw_of(recipe: &Recipe) -> Result<Box<serde_json::value::RawValue>, StepError
     serde_json::value::to_raw_value(recipe).map_err(StepError::Recipe)
 }
 
-fn started(keyed: &Keyed<'_>, id: NodeId, reason: String) -> Event {
+fn started(
+    keyed: &Keyed<'_>,
+    id: NodeId,
+    reason: String,
+    (expected, left): (Option<Duration>, Option<Duration>),
+) -> Event {
     let node = keyed.graph.node(id);
-    let (services, name) = (node.services(), node.text().to_owned());
-    Event::StepStarted { step: StepNumber(id.0), services, name, reason, key: keyed.keys[id.0].0.short() }
+    let (step, services, name) = (StepNumber(id.0), node.services(), node.text().to_owned());
+    Event::StepStarted { step, services, name, reason, key: keyed.keys[id.0].0.short(), expected, left }
 }
 
 /// The event of a step's end.

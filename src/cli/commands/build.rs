@@ -304,6 +304,9 @@ fn requests_at(
     Ok(requests)
 }
 
+/// So many images have a line each in the end.
+const SHOWN: usize = 4;
+
 /// What is printed in the end: the id, and unless only that is wanted the names.
 fn result(built: &Built, quiet: bool) -> String {
     let line = |built: &BuiltImage| {
@@ -315,7 +318,13 @@ fn result(built: &Built, quiet: bool) -> String {
             (false, false) => format!("Image {}  {}  built\n", id.short(), names.join(", ")),
         }
     };
-    built.images.values().map(line).collect()
+    let lines = built.images.values().map(line);
+    if quiet || lines.len() <= SHOWN {
+        return lines.collect();
+    }
+    let names: Vec<_> = built.images.keys().take(SHOWN).map(String::as_str).collect();
+    let (all, more) = (built.images.len(), built.images.len() - names.len());
+    format!("{all} images  of {} and {more} more  built\n", names.join(", "))
 }
 
 fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Failure> {

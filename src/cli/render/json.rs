@@ -79,9 +79,9 @@ fn object(event: &Event) -> Value {
             json!({"event": "phase-finished", "phase": phase.name(), "took_ms": milliseconds(*took)})
         }
         Event::Planned { steps } => json!({"event": "planned", "steps": steps}),
-        Event::StepStarted { step, services, name, reason, key } => json!({
+        Event::StepStarted { step, services, name, reason, key, expected, left } => json!({
             "event": "step-started", "step": step.0, "services": services, "name": name, "reason": reason,
-            "key": key,
+            "key": key, "expected_ms": expected.map(milliseconds), "left_ms": left.map(milliseconds),
         }),
         Event::StepOutput { step, bytes } => {
             json!({"event": "step-output", "step": step.0, "text": String::from_utf8_lossy(bytes)})
@@ -150,7 +150,15 @@ mod tests {
             Event::PhaseStarted(Phase::LookUpKeys),
             Event::PhaseFinished { phase: Phase::LookUpKeys, took },
             Event::Planned { steps: 1 },
-            Event::StepStarted { step, services: services.clone(), name: name.clone(), reason, key },
+            Event::StepStarted {
+                step,
+                services: services.clone(),
+                name: name.clone(),
+                reason,
+                key,
+                expected: None,
+                left: Some(took),
+            },
             Event::StepOutput { step, bytes: b"a\n\xff".to_vec() },
             Event::StepFinished { step, services, name, outcome, took },
             Event::Transfer { what: what.clone(), done: 1, total: Some(2) },

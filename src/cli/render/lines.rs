@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::base::event::{Event, Outcome, StepNumber};
 
 use super::summary::Summary;
-use super::text::{clean, duration, size};
+use super::text::{clean, duration, shorten, size};
 
 /// So many last lines of a failed step are shown.
 const LAST_LINES: usize = 40;
@@ -41,6 +42,14 @@ impl Output {
         lines
     }
 
+    /// At most so many last lines, the begun one included; they stay.
+    fn tail(&self, count: usize) -> Vec<String> {
+        let begun = (!self.begun.is_empty()).then(|| clean(&self.begun));
+        let all = self.last.iter().cloned().chain(begun).filter(|line| !line.trim().is_empty());
+        let all: Vec<String> = all.collect();
+        all[all.len().saturating_sub(count)..].to_vec()
+    }
+
     /// The line that was begun and not ended, if any.
     pub(super) fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.begun);
@@ -59,6 +68,8 @@ impl Output {
 pub(super) struct Lines {
     /// Whether the output of every step is shown as it comes.
     verbose: bool,
+    /// The widest name of a step.
+    widest: usize,
     outputs: BTreeMap<StepNumber, Output>,
     transfers: BTreeMap<String, u64>,
     summary: Summary,
@@ -66,7 +77,13 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(verbose: bool) -> Self {
-        Self { verbose, outputs: BTreeMap::new(), transfers: BTreeMap::new(), summary: Summary::default() }
+        let summary = Summary::default();
+        Self { verbose, widest: usize::MAX, outputs: BTreeMap::new(), transfers: BTreeMap::new(), summary }
+    }
+
+    /// For a terminal: names of steps and services are cut off where they are longer than `widest` columns.
+    pub(super) fn narrow(widest: usize) -> Self {
+        Self { widest, ..Self::new(false) }
     }
 
     /// What is to be printed for `event`: whole lines, or nothing.
@@ -75,7 +92,7 @@ impl Lines {
         let mut text = String::new();
         match event {
             Event::StepStarted { step, services, name, reason, .. } => {
-                let _ = writeln!(text, "#{} {} {name}  because {reason}", step.0, group(services));
+                let _ = writeln!(text, "{}  because {reason}", self.headline(*step, services, name));
             }
             Event::StepOutput { step, bytes } => {
                 let lines = self.outputs.entry(*step).or_default().push(bytes);
@@ -91,7 +108,7 @@ impl Lines {
                     Outcome::Failed { .. } => format!("failed after {}", duration(*took)),
                     Outcome::Cancelled => "stopped".to_owned(),
                 };
-                let _ = writeln!(text, "#{} {} {name}  {end}", step.0, group(services));
+                let _ = writeln!(text, "{}  {end}", self.headline(*step, services, name));
             }
             Event::Transfer { what, done, total } => self.transfer(&mut text, what, *done, *total),
             _ => text = other(event),
@@ -99,9 +116,20 @@ impl Lines {
         text
     }
 
-    /// The line that ends what was shown so far; a second call begins a new count.
-    pub(super) fn finish(&mut self) -> String {
-        std::mem::take(&mut self.summary).text()
+    /// The lines that end what was shown so far and took so long; a second call begins a new count.
+    pub(super) fn finish(&mut self, took: Duration) -> String {
+        std::mem::take(&mut self.summary).text(took)
+    }
+
+    /// At most so many last lines that a running step printed.
+    pub(super) fn tail(&self, step: StepNumber, count: usize) -> Vec<String> {
+        self.outputs.get(&step).map_or_else(Vec::new, |output| output.tail(count))
+    }
+
+    /// `#3 [flask, web] RUN make`
+    fn headline(&self, step: StepNumber, services: &[String], name: &str) -> String {
+        let (group, name) = (shorten(&group(services), self.widest), shorten(name, self.widest));
+        format!("#{} {group} {name}", step.0)
     }
 
     /// What a step printed and was not shown yet: of a failed step its last lines, else the begun one.
@@ -158,8 +186,6 @@ fn output(text: &mut String, step: StepNumber, lines: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn services(names: &[&str]) -> Vec<String> {
@@ -168,7 +194,8 @@ mod tests {
 
     fn started(step: usize, name: &str, reason: &str) -> Event {
         let (services, name, reason) = (services(&["flask", "web"]), name.to_owned(), reason.to_owned());
-        Event::StepStarted { step: StepNumber(step), services, name, reason, key: "c0ffee".to_owned() }
+        let (step, key) = (StepNumber(step), "c0ffee".to_owned());
+        Event::StepStarted { step, services, name, reason, key, expected: None, left: None }
     }
 
     fn finished(step: usize, name: &str, outcome: Outcome, seconds: u64) -> Event {
@@ -203,7 +230,7 @@ mod tests {
     fn text(verbose: bool, events: &[Event]) -> String {
         let mut lines = Lines::new(verbose);
         let mut text: String = events.iter().map(|event| lines.take(event)).collect();
-        text.push_str(&lines.finish());
+        text.push_str(&lines.finish(Duration::from_secs(77)));
         text
     }
 
@@ -220,7 +247,7 @@ mod tests {
         #3 [flask] RUN make  failed after 1m 15s\n\
         #4 [flask] RUN ls  stopped\n\
         warning: no .dockerignore\n\
-        4 steps: 1 hit, 1 ran, 1 failed, 1 stopped\n";
+        4 steps: 1 hit, 1 ran, 1 failed, 1 stopped in 1m 17s\n";
 
     #[test]
     fn a_build_in_lines() {

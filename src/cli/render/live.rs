@@ -1,124 +1,213 @@
-//! The live view of a terminal: what ended scrolls up, what runs stands below with its time and its last
-//! line.
+//! The live view of a terminal: what ended scrolls up, what is under way stands below.
 //!
-//! The text is that of [`lines`](super::lines); here is only where it stands. Drawing is throttled by
-//! indicatif, so an event costs little.
+//! The scrolled text is that of [`lines`](super::lines), the rows below are those of
+//! [`frame`](super::frame); here is only where they stand. They are drawn ten times a second, whatever
+//! happens, so an event costs little. Each row is a line of its own and never wider than the terminal: one
+//! that is made wider or narrower keeps what was scrolled as it was.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::io::Write;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::base::event::{Event, Outcome};
 
-use crate::base::event::{Event, Outcome, StepNumber};
+use super::frame::{Frame, Row};
+use super::lines::Lines;
+use super::style;
+use super::text::width;
 
-use super::lines::{Lines, group};
-use super::text::{shorten, size};
+/// The time between two pictures.
+const TICK: Duration = Duration::from_millis(100);
+/// The widest name of a step that scrolls up; what became of it stands behind.
+const WIDEST_NAME: usize = 50;
 
-/// Below the headline of a step stands its last line of output.
-const RUNNING: &str = "{spinner} {elapsed:>5} {prefix}{msg}";
+/// Between these a terminal that knows them shows nothing half drawn; others ignore them.
+const BEGIN: &str = "\u{1b}[?2026h";
+const END: &str = "\u{1b}[?2026l";
+/// Clears the rest of the line, and of the screen.
+const CLEAR_LINE: &str = "\u{1b}[K";
+const CLEAR_BELOW: &str = "\u{1b}[J";
 
-/// What is under way.
+/// Where the view is drawn.
+pub(super) struct Terminal {
+    pub(super) out: Box<dyn Write + Send>,
+    /// Rows and columns as they are now.
+    pub(super) size: Box<dyn Fn() -> (usize, usize) + Send>,
+}
+
+/// What is under way and what is shown of it.
 pub(super) struct Live {
-    bars: MultiProgress,
+    picture: Arc<Mutex<Picture>>,
+    /// Draws as long as something is under way.
+    ticks: Option<Ticks>,
+}
+
+/// What the rows are made from, and what of them stands on the screen.
+struct Picture {
+    begun: Instant,
+    frame: Frame,
     lines: Lines,
-    steps: BTreeMap<StepNumber, ProgressBar>,
-    others: BTreeMap<String, ProgressBar>,
     colour: bool,
+    terminal: Terminal,
+    /// The widths of the rows on the screen. The cursor is at the begin of the line below them.
+    standing: Vec<usize>,
+}
+
+/// The thread that draws.
+struct Ticks {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Live {
-    pub(super) fn new(target: ProgressDrawTarget, colour: bool) -> Self {
-        let bars = MultiProgress::with_draw_target(target);
-        Self { bars, lines: Lines::new(false), steps: BTreeMap::new(), others: BTreeMap::new(), colour }
+    pub(super) fn new(terminal: Terminal, colour: bool) -> Self {
+        let (frame, lines) = (Frame::default(), Lines::narrow(WIDEST_NAME));
+        let picture = Picture { begun: Instant::now(), frame, lines, colour, terminal, standing: Vec::new() };
+        Self { picture: Arc::new(Mutex::new(picture)), ticks: None }
     }
 
     pub(super) fn take(&mut self, event: &Event) {
-        match event {
-            Event::StepStarted { step, services, name, .. } => {
-                let bar = self.begin(format!("{} {name}", group(services)));
-                self.steps.insert(*step, bar);
-            }
-            Event::StepOutput { step, bytes } => {
-                let _ = self.lines.take(event);
-                let last = bytes.rsplit(|byte| *byte == b'\n').find(|line| !line.is_empty());
-                if let (Some(bar), Some(line)) = (self.steps.get(step), last) {
-                    bar.set_message(format!("\n        {}", shorten(&super::text::clean(line), 100)));
-                }
-            }
-            Event::StepFinished { step, .. } => {
-                if let Some(bar) = self.steps.remove(step) {
-                    bar.finish_and_clear();
-                }
-                self.print(event);
-            }
-            Event::ActionStarted { what, .. } => {
-                let bar = self.begin(what.clone());
-                self.others.insert(what.clone(), bar);
-            }
-            Event::ActionFinished { what, .. } => {
-                if let Some(bar) = self.others.remove(what) {
-                    bar.finish_and_clear();
-                }
-                self.print(event);
-            }
-            Event::Transfer { what, done, total } => self.transfer(what, *done, *total),
-            Event::Planned { .. } | Event::Warning(_) | Event::Finding(_) | Event::Notice(_) => {
-                self.print(event)
-            }
-            Event::PhaseStarted(_) | Event::PhaseFinished { .. } => {}
+        let is_empty = {
+            let mut picture = locked(&self.picture);
+            picture.take(event);
+            picture.frame.is_empty()
+        };
+        if is_empty {
+            self.stop();
+        } else if self.ticks.is_none() {
+            self.ticks = Ticks::begin(&self.picture);
         }
     }
 
-    /// Clears what is under way and prints the summary.
-    pub(super) fn finish(&mut self) {
-        for bar in self.steps.values().chain(self.others.values()) {
-            bar.finish_and_clear();
-        }
-        let summary = self.lines.finish();
-        self.scroll(&summary);
+    /// Clears what is under way and prints the summary of a build that took so long.
+    pub(super) fn finish(&mut self, took: Duration) {
+        self.stop();
+        let mut picture = locked(&self.picture);
+        picture.frame.clear();
+        let summary = picture.lines.finish(took);
+        picture.scroll(&summary);
     }
 
-    /// Runs `print` while the view is hidden.
+    /// Runs `print` while the rows are away.
     pub(super) fn suspend(&self, print: impl FnOnce()) {
-        self.bars.suspend(print);
+        let mut picture = locked(&self.picture);
+        if picture.standing.is_empty() {
+            return print();
+        }
+        picture.paint(|picture| picture.clear());
+        print();
+        picture.paint(Picture::rows);
     }
 
-    fn print(&mut self, event: &Event) {
-        let text = self.lines.take(event);
-        self.scroll(&with_reason(text, event));
+    fn stop(&mut self) {
+        if let Some(Ticks { stop, thread }) = self.ticks.take() {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
     }
+}
 
-    fn scroll(&self, text: &str) {
-        for line in text.lines() {
-            // A terminal that is gone has nobody to tell.
-            let _ = self.bars.println(super::style::line(line, self.colour));
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop();
+        let mut picture = locked(&self.picture);
+        if !picture.standing.is_empty() {
+            picture.paint(|picture| picture.clear());
+        }
+    }
+}
+
+impl Ticks {
+    fn begin(picture: &Arc<Mutex<Picture>>) -> Option<Self> {
+        let (stop, stopped) = sync_channel(1);
+        let picture = Arc::clone(picture);
+        let draw = move || {
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                locked(&picture).paint(Picture::rows);
+            }
+        };
+        let thread = std::thread::Builder::new().name("view".to_owned()).spawn(draw).ok()?;
+        Some(Self { stop, thread })
+    }
+}
+
+impl Picture {
+    fn take(&mut self, event: &Event) {
+        let now = self.begun.elapsed();
+        self.frame.take(now, event);
+        let text = with_reason(self.lines.take(event), event);
+        if scrolls(event) {
+            self.scroll(&text);
+        } else if self.frame.is_empty() && !self.standing.is_empty() {
+            self.paint(|picture| picture.clear());
         }
     }
 
-    fn begin(&self, headline: String) -> ProgressBar {
-        let style =
-            ProgressStyle::with_template(RUNNING).unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = self.bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(headline));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        bar
-    }
-
-    fn transfer(&mut self, what: &str, done: u64, total: Option<u64>) {
-        if total.is_some_and(|total| done >= total) {
-            if let Some(bar) = self.others.remove(what) {
-                bar.finish_and_clear();
-            }
-            self.scroll(&format!("{what}  {} done", size(done)));
+    /// Shows lines above the rows.
+    fn scroll(&mut self, text: &str) {
+        if text.is_empty() && (self.standing.is_empty() || !self.frame.is_empty()) {
             return;
         }
-        if !self.others.contains_key(what) {
-            let bar = self.begin(what.to_owned());
-            self.others.insert(what.to_owned(), bar);
+        self.paint(|picture| {
+            let mut drawn = picture.clear();
+            text.lines().for_each(|line| drawn.push_str(&(style::line(line, picture.colour) + "\r\n")));
+            drawn + &picture.rows()
+        });
+    }
+
+    /// Writes at once what `drawn` gives.
+    fn paint(&mut self, drawn: impl FnOnce(&mut Self) -> String) {
+        let text = drawn(self);
+        let out = &mut self.terminal.out;
+        // A terminal that is gone has nobody to tell.
+        let _ = out.write_all(format!("{BEGIN}{text}{END}").as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// Goes to where the first row stands and clears all from there on.
+    fn clear(&mut self) -> String {
+        let (_, columns) = (self.terminal.size)();
+        let up = to_top(&self.standing, columns);
+        self.standing.clear();
+        format!("{up}{CLEAR_BELOW}")
+    }
+
+    /// Draws the rows over those that stand.
+    fn rows(&mut self) -> String {
+        let size = (self.terminal.size)();
+        let rows = self.frame.rows(self.begun.elapsed(), &self.lines, size);
+        let widest = self.standing.iter().copied().max().unwrap_or(0);
+        // Rows that the terminal broke are not drawn over.
+        let mut text = if widest >= size.1 { self.clear() } else { to_top(&self.standing, size.1) };
+        for row in &rows {
+            text.push_str(&format!("{}{CLEAR_LINE}\r\n", style::row(row, self.colour)));
         }
-        if let Some(bar) = self.others.get(what) {
-            let of = total.map(|total| format!(" of {}", size(total))).unwrap_or_default();
-            bar.set_message(format!("  {}{of}", size(done)));
-        }
+        text.push_str(CLEAR_BELOW);
+        self.standing = rows.iter().map(|row: &Row| width(&row.text)).collect();
+        text
+    }
+}
+
+fn locked(picture: &Mutex<Picture>) -> MutexGuard<'_, Picture> {
+    picture.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Goes up to the first of rows of these widths, which a terminal of so many columns may have broken.
+fn to_top(rows: &[usize], columns: usize) -> String {
+    match rows.iter().map(|row| row.div_ceil(columns.max(1)).max(1)).sum::<usize>() {
+        0 => "\r".to_owned(),
+        up => format!("\r\u{1b}[{up}A"),
+    }
+}
+
+/// Whether an event is told above the rows: steps when they ended, and only those that had no result.
+const fn scrolls(event: &Event) -> bool {
+    match event {
+        Event::StepStarted { .. } | Event::StepOutput { .. } | Event::ActionStarted { .. } => false,
+        Event::StepFinished { outcome, .. } => !matches!(outcome, Outcome::Hit),
+        Event::Transfer { done, total, .. } => matches!(total, Some(total) if *done >= *total),
+        _ => true,
     }
 }
 
@@ -136,6 +225,7 @@ fn with_reason(text: String, event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::event::StepNumber;
 
     #[test]
     fn a_step_that_ran_has_its_reason_at_its_end() {
@@ -157,5 +247,100 @@ mod tests {
             "#1 | no rule\n#1 [web] RUN make  failed after 0.0s  because `a.c` modified"
         );
         assert_eq!(said(Outcome::Hit), "#1 [web] RUN make  hit\n");
+    }
+
+    /// A terminal of 12 rows that others can look at.
+    #[derive(Clone)]
+    struct Screen(Arc<Mutex<vt100::Parser>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().process(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn cells(count: u16) -> std::num::NonZeroU16 {
+        count.try_into().unwrap()
+    }
+
+    impl Screen {
+        fn live() -> (Self, Live) {
+            let screen = Self(Arc::new(Mutex::new(vt100::Parser::new(cells(12), cells(60), 0))));
+            let parser = Arc::clone(&screen.0);
+            let size = move || {
+                let (rows, columns) = parser.lock().unwrap().screen().size();
+                (rows.get().into(), columns.get().into())
+            };
+            let terminal = Terminal { out: Box::new(screen.clone()), size: Box::new(size) };
+            (screen, Live::new(terminal, false))
+        }
+
+        fn shows(&self, expected: &str) {
+            let shown = self.0.lock().unwrap().screen().contents();
+            let shown = shown.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+            assert_eq!(shown.trim_end(), expected);
+        }
+    }
+
+    fn started(step: usize, name: &str) -> Event {
+        let (services, key) = (vec!["web".to_owned()], "c0ffee".to_owned());
+        let (step, name, reason) = (StepNumber(step), name.to_owned(), "never built".to_owned());
+        Event::StepStarted { step, services, name, reason, key, expected: None, left: None }
+    }
+
+    fn ran(step: usize, name: &str) -> Event {
+        let (services, name) = (vec!["web".to_owned()], name.to_owned());
+        let (step, outcome) = (StepNumber(step), Outcome::Ran { reason: "never built".to_owned() });
+        Event::StepFinished { step, services, name, outcome, took: Duration::ZERO }
+    }
+
+    #[test]
+    fn what_ended_scrolls_and_what_runs_stands_below() {
+        let (screen, mut live) = Screen::live();
+        live.take(&Event::Planned { steps: 3 });
+        live.take(&started(0, "COPY . ."));
+        live.take(&started(1, "RUN make"));
+        live.take(&Event::StepOutput { step: StepNumber(1), bytes: b"one\ntwo\n".to_vec() });
+        live.take(&ran(0, "COPY . ."));
+        screen.shows(
+            "#0 [web] COPY . .  done in 0.0s  because never built\n\
+             0.0s  1 of 3 steps, 1 running\n  \
+             web  RUN make                                        0.0s\n       \
+             | one\n       \
+             | two",
+        );
+        // What others print, a terminal's own echo included, stands above the rows or is gone.
+        locked(&live.picture).terminal.out.write_all(b"^C").unwrap();
+        live.suspend(|| screen.0.lock().unwrap().process(b"a log line\r\n"));
+        live.take(&ran(1, "RUN make"));
+        live.finish(Duration::from_secs(2));
+        screen.shows(
+            "#0 [web] COPY . .  done in 0.0s  because never built\n\
+             a log line\n\
+             #1 [web] RUN make  done in 0.0s  because never built\n\
+             3 steps: 1 hit, 2 ran in 2.0s",
+        );
+    }
+
+    #[test]
+    fn nothing_stays_of_a_view_that_ends_early() {
+        let (screen, mut live) = Screen::live();
+        live.take(&Event::ActionStarted { what: "Container a-1  Stop".to_owned(), cause: String::new() });
+        live.suspend(|| {});
+        drop(live);
+        screen.shows("");
+    }
+
+    #[test]
+    fn rows_that_a_narrower_terminal_broke_are_cleared() {
+        assert_eq!(to_top(&[], 80), "\r");
+        assert_eq!(to_top(&[79, 20, 0, 60], 80), "\r\u{1b}[4A");
+        assert_eq!(to_top(&[79, 20, 0, 60], 60), "\r\u{1b}[5A");
+        assert_eq!(to_top(&[79, 20, 0, 60], 20), "\r\u{1b}[9A");
     }
 }

@@ -5,6 +5,7 @@
 //! go to standard error. How text looks is decided in pure functions beside this file; here it is only
 //! written.
 
+mod frame;
 pub(super) mod go;
 mod json;
 mod lines;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressDrawTarget;
+use rustix::termios::tcgetwinsize;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::base::event::{Event, Events};
@@ -129,10 +130,10 @@ impl Screen {
         let shown = &mut *self.shown();
         match &mut shown.view {
             View::Lines(lines) => {
-                let text = lines.finish();
+                let text = lines.finish(self.begun.elapsed());
                 shown.progress(&text);
             }
-            View::Live(live) => live.finish(),
+            View::Live(live) => live.finish(self.begun.elapsed()),
             View::Json => {
                 let text = shown.stream.finish(self.begun.elapsed());
                 shown.progress(&text);
@@ -283,21 +284,19 @@ impl Screen {
 }
 
 impl Shown {
-    fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool, stream: json::Stream) -> Self {
+    fn new(progress: Progress, ansi: Ansi, progress_on_stdout: bool, said: json::Stream) -> Self {
         let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         let may = |terminal| ansi == Ansi::Always || terminal && ansi != Ansi::Never;
         let colour = Colour { stdout: may(stdout), stderr: may(stderr) };
         let on = if progress_on_stdout { (stdout, colour.stdout) } else { (stderr, colour.stderr) };
-        let target =
-            if progress_on_stdout { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::stderr() };
         let view = match chosen(progress, ansi, on.0) {
             Progress::Quiet => View::Quiet,
             Progress::Json => View::Json,
             Progress::Plain => View::Lines(lines::Lines::new(true)),
             Progress::Auto => View::Lines(lines::Lines::new(false)),
-            Progress::Tty => View::Live(live::Live::new(target, on.1)),
+            Progress::Tty => View::Live(live::Live::new(terminal(progress_on_stdout), on.1)),
         };
-        Self { view, stream, progress_on_stdout, colour }
+        Self { view, stream: said, progress_on_stdout, colour }
     }
 
     fn progress(&self, text: &str) {
@@ -336,6 +335,17 @@ impl Events for Screen {
             }
         }
     }
+}
+
+/// The terminal on a stream; where it tells no size, one of 24 rows of 80 columns.
+fn terminal(on_stdout: bool) -> live::Terminal {
+    let size = move || {
+        let size = if on_stdout { tcgetwinsize(io::stdout()) } else { tcgetwinsize(io::stderr()) };
+        let size = size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()));
+        if size.0 > 0 && size.1 > 0 { size } else { (24, 80) }
+    };
+    let out: Box<dyn Write + Send> = if on_stdout { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
+    live::Terminal { out, size: Box::new(size) }
 }
 
 /// Prints what the command line's parser has to say: help on standard output, mistakes on standard error.

@@ -1,11 +1,15 @@
 //! Colour for lines that were made without. Pure.
 
+use super::frame::{Kind, Row};
+
 /// ANSI sequences (ECMA-48 SGR).
 const RESET: &str = "\u{1b}[0m";
 const DIM: &str = "\u{1b}[2m";
 const RED: &str = "\u{1b}[31m";
 const YELLOW: &str = "\u{1b}[33m";
 const GREEN: &str = "\u{1b}[32m";
+
+const BOLD: &str = "\u{1b}[1m";
 
 /// How a line ends or begins, and the colour that this gives it.
 const BY_END: &[(&str, &str)] = &[("  hit", DIM), ("  stopped", YELLOW)];
@@ -25,6 +29,16 @@ pub(super) fn line(line: &str, colour: bool) -> String {
     match found {
         Some(found) => format!("{found}{line}{RESET}"),
         None => line.to_owned(),
+    }
+}
+
+/// A row of the live view: what it is about as a whole bold, what steps print dim.
+pub(super) fn row(row: &Row, colour: bool) -> String {
+    match row.kind {
+        _ if !colour => row.text.clone(),
+        Kind::Head => format!("{BOLD}{}{RESET}", row.text),
+        Kind::Work => row.text.clone(),
+        Kind::Output => format!("{DIM}{}{RESET}", row.text),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthStr;
+
 /// `0.3s`, `12.4s`, `3m 05s`, `2h 05m`.
 pub(in crate::cli) fn duration(took: Duration) -> String {
     let seconds = took.as_secs();
@@ -62,13 +64,29 @@ fn skip_sequence(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     }
 }
 
-/// At most `width` characters, the last an ellipsis if something was cut off.
-pub(in crate::cli) fn shorten(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+/// How many columns of a terminal a text without control characters takes.
+pub(in crate::cli) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// At most `columns` columns of a terminal, the last an ellipsis if something was cut off.
+pub(in crate::cli) fn shorten(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}…")
+    let mut kept = String::new();
+    for letter in text.chars() {
+        kept.push(letter);
+        // Of a whole text: letters that join are narrower than one by one.
+        if kept.width() >= columns {
+            kept.pop();
+            break;
+        }
+    }
+    if columns > 0 {
+        kept.push('…');
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -89,6 +107,10 @@ mod tests {
         assert_eq!(clean(b"\x1b[31;1mred\x1b[0m \x1b]0;title\x07done\r\n"), "red done");
         assert_eq!(clean(b"10%\r50%\r100%\n"), "100%");
         assert_eq!(clean(b"a\x00\x08b\tc\xff"), "ab\tc\u{fffd}");
-        assert_eq!(shorten("abcdef", 4), "abc…");
+        assert_eq!(
+            ["abcdef", "abcd", "", "日本語日本"].map(|text| shorten(text, 4)),
+            ["abc…", "abcd", "", "日…"]
+        );
+        assert_eq!(shorten("abc", 0), "");
     }
 }

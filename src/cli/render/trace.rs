@@ -141,7 +141,7 @@ impl Open {
                     self.push(Kind::Phases, begin, at, name.to_owned(), json!({}));
                 }
             }
-            Event::StepStarted { step, services, name, reason, key } => {
+            Event::StepStarted { step, services, name, reason, key, .. } => {
                 let args = json!({"step": step.0, "services": services, "key": key, "reason": reason});
                 self.steps.insert(*step, (at, name.clone(), args));
             }
@@ -226,7 +226,8 @@ mod tests {
     fn started(step: usize, name: &str) -> Event {
         let (services, reason, key) =
             (vec!["web".to_owned()], "never built".to_owned(), format!("key{step}"));
-        Event::StepStarted { step: StepNumber(step), services, name: name.to_owned(), reason, key }
+        let (step, name) = (StepNumber(step), name.to_owned());
+        Event::StepStarted { step, services, name, reason, key, expected: None, left: None }
     }
 
     fn finished(step: usize, name: &str, outcome: Outcome) -> Event {
