@@ -18,7 +18,7 @@ use super::quantity;
 /// Everything that commands need to know about how they were called.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Settings {
-    /// How many steps run at once; `None`: one a core.
+    /// How many steps run at once, and things that the engine does; `None`: one a core, and many.
     pub(super) parallel: Option<usize>,
     /// How progress is shown.
     pub(super) progress: Progress,

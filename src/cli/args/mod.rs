@@ -57,7 +57,8 @@ pub(in crate::cli) struct Global {
     /// Folder that relative paths start from (default: that of the first compose file)
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) project_directory: Option<PathBuf>,
-    /// How many steps run at once, -1 for no limit (default: one a core)
+    /// How many steps run at once (default: one a core), and how many things the engine is asked to do at once
+    /// (default: 64); -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(in crate::cli) parallel: Option<i64>,
     /// How progress is shown

@@ -82,6 +82,13 @@ impl Context<'_> {
         self.settings.parallel.unwrap_or_else(cores)
     }
 
+    /// How many things the engine is asked to do at once. They are its work and mostly waiting: a container
+    /// has ten seconds to stop.
+    pub(super) fn actions(&self) -> usize {
+        const ACTIONS: usize = 64;
+        self.settings.parallel.unwrap_or(ACTIONS)
+    }
+
     /// Calls `with` with a builder for the project of `supply`.
     pub(super) fn with_builder<T>(
         &self,

@@ -33,7 +33,7 @@ pub(in crate::cli) fn pull_all(
         left.push((image.clone(), credentials(with.context, &image.0)?));
     }
     left.reverse();
-    let at_once = with.context.parallel().clamp(1, left.len().max(1));
+    let at_once = with.context.actions().clamp(1, left.len().max(1));
     let (left, done) = (std::sync::Mutex::new(left), std::sync::Mutex::new(BTreeMap::new()));
     thread::scope(|scope| {
         for _ in 0..at_once {
