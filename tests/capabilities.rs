@@ -28,6 +28,7 @@ mod scenarios;
 mod scene;
 mod shared_cache;
 mod streams;
+mod tour;
 mod trouble;
 mod up;
 mod watch;

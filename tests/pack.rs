@@ -5,16 +5,28 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::scene::{Scene, needs, until};
+
+/// Held by who launches the project.
+pub(crate) fn ports() -> MutexGuard<'static, ()> {
+    static PORTS: Mutex<()> = Mutex::new(());
+    PORTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies the project into a scene.
+pub(crate) fn copy_to(scene: &Scene) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/pack");
+    let copied = Command::new("cp").arg("-a").arg(source.join(".")).arg(scene.project()).status().unwrap();
+    assert!(copied.success());
+}
 
 /// A copy of the project in a scene, with the images that stand in for the registry's.
 fn pack() -> Option<Scene> {
     let debian = needs("SHIPWAY_TEST_DEBIAN_TAR", "SHIPWAY_TEST_DEBIAN_TAR")?;
     let scene = Scene::with_engine("pack")?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/pack");
-    let copied = Command::new("cp").arg("-a").arg(source.join(".")).arg(scene.project()).status().unwrap();
-    assert!(copied.success());
+    copy_to(&scene);
     scene.shipway(&["image", "import", &debian, "debian:bookworm-slim"]).ok();
     scene.shipway(&["image", "build", "-t", "redis:3.2", "redis"]).ok();
     Some(scene)
@@ -41,6 +53,7 @@ fn visits(page: &str) -> Option<u32> {
 
 #[test]
 fn the_whole_project_comes_up_serves_and_changes_by_parts() {
+    let _ports = ports();
     let Some(scene) = pack() else { return };
     let up = || scene.shipway(&["--progress", "plain", "up", "-d"]).ok();
     up();

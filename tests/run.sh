@@ -48,6 +48,7 @@ packages=(
   openssh-server           # that way's other end
   openssl                  # certificates for an Engine behind TLS
   skopeo                   # reads the image archives that we write, and writes some for us to read
+  jq                       # reads what programs are told, in the README's examples
   strace                   # sees what a no-op does, and kills the program at calls of its own
   e2fsprogs                # the Engine wants ext4; where the disk is something else, one is made
 )

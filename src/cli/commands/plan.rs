@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::build::{BuildPlan, End, PlannedStep, ServiceHistory, StepHistory, last_build};
 use crate::cli::args::{Plan, PlanFormat, Why, WhyFormat};
 use crate::cli::failure::Failure;
+use crate::cli::render::text::shorten;
 use crate::compose::Project;
 use crate::graph::BuildRequest;
 use crate::store::Stamp;
@@ -141,14 +142,23 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).map_or_else(|_| String::new(), |line| line + "\n")
 }
 
-/// The graph for Graphviz: steps that would run are filled.
+/// The graph for Graphviz: steps that would run are filled and say why. Long texts are cut off; the whole
+/// instruction is the tooltip.
 fn dot(plan: &BuildPlan) -> String {
-    let mut text = "digraph plan {\n  rankdir=BT;\n  node [shape=box];\n".to_owned();
+    const WIDEST: usize = 40;
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let line = |text: &str| quoted(&shorten(text, WIDEST));
+    let mut text = "digraph plan {\n  rankdir=BT;\n  node [shape=box, fontname=\"sans-serif\"];\n".to_owned();
     for step in &plan.steps {
-        let label = format!("[{}] {}", step.services.join(", "), step.text);
-        let label = label.replace('\\', "\\\\").replace('"', "\\\"");
-        let style = if step.reason.is_some() { ", style=filled" } else { "" };
-        let _ = writeln!(text, "  s{} [label=\"{label}\"{style}];", step.number);
+        let mut label =
+            format!("{}\\n{}", line(&format!("[{}]", step.services.join(", "))), line(&step.text));
+        let mut style = String::new();
+        if let Some(reason) = &step.reason {
+            label.push_str(&format!("\\nbecause {}", line(reason)));
+            style.push_str(", style=filled, fillcolor=\"#f2d8a7\"");
+        }
+        let tooltip = quoted(&step.text);
+        let _ = writeln!(text, "  s{} [label=\"{label}\", tooltip=\"{tooltip}\"{style}];", step.number);
         for input in &step.inputs {
             let _ = writeln!(text, "  s{} -> s{input};", step.number);
         }
@@ -262,9 +272,10 @@ mod tests {
 
     #[test]
     fn a_plan_is_a_graph() {
-        let expected = "digraph plan {\n  rankdir=BT;\n  node [shape=box];\n  \
-            s0 [label=\"[web] FROM debian\"];\n  \
-            s1 [label=\"[web] RUN echo \\\"x\\\"\", style=filled];\n  s1 -> s0;\n}\n";
+        let expected = "digraph plan {\n  rankdir=BT;\n  node [shape=box, fontname=\"sans-serif\"];\n  \
+            s0 [label=\"[web]\\nFROM debian\", tooltip=\"FROM debian\"];\n  \
+            s1 [label=\"[web]\\nRUN echo \\\"x\\\"\\nbecause never built\", \
+            tooltip=\"RUN echo \\\"x\\\"\", style=filled, fillcolor=\"#f2d8a7\"];\n  s1 -> s0;\n}\n";
         assert_eq!(dot(&plan()), expected);
     }
 
