@@ -11,6 +11,9 @@ use std::sync::Arc;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+/// How a line of an error's text begins that says what to do.
+const HELP: &str = "help: ";
+
 /// A text that the user wrote and the name under which the user knows it.
 #[derive(PartialEq, Eq, Hash)]
 pub struct SourceFile {
@@ -132,6 +135,14 @@ impl Diagnostic {
     fn new(severity: Severity, message: String) -> Self {
         let (rule, place) = (None, None);
         Self { severity, rule, message, place, related: Vec::new(), notes: Vec::new(), help: Vec::new() }
+    }
+
+    /// An error from the text of one that has no place: its lines that begin with `help: ` are what to do.
+    pub fn from_text(text: &str) -> Self {
+        let advice = |line: &&str| line.starts_with(HELP);
+        let message: Vec<_> = text.lines().filter(|line| !advice(line)).collect();
+        let help = text.lines().filter_map(|line| line.strip_prefix(HELP)).map(str::to_owned).collect();
+        Self { help, ..Self::error(message.join("\n")) }
     }
 
     /// Names the rule that is broken.
@@ -327,6 +338,18 @@ mod tests {
         let diagnostic = Diagnostic::error("no room").help("make some");
         assert_eq!(diagnostic.render(false), "error: no room\n = help: make some");
         assert_eq!(diagnostic.render(true).lines().count(), 2);
+    }
+
+    #[test]
+    fn lines_of_a_text_that_say_what_to_do_are_advice() {
+        let text = "cannot start `web`: no room\nhelp: make some\nits log:\n  full\nhelp: ask";
+        insta::assert_snapshot!(Diagnostic::from_text(text).render(false), @r"
+        error: cannot start `web`: no room
+               its log:
+                 full
+         = help: make some
+         = help: ask
+        ");
     }
 
     #[test]

@@ -226,3 +226,69 @@ fn joined(mistakes: &[Diagnostic]) -> String {
 fn count(steps: usize) -> String {
     if steps == 1 { "a step".to_owned() } else { format!("{steps} steps") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::digest::{DiffId, Digest};
+    use crate::base::testing::{no_access, samples};
+
+    fn unencodable() -> serde_json::Error {
+        serde::ser::Error::custom("key must be a string")
+    }
+
+    samples! { BuildError:
+        Mistakes(vec![Diagnostic::error("there is no stage `biuld` in Dockerfile")]),
+        Steps(Vec::new()),
+        Unstable { what: "data/log.txt changed".into() },
+        Vanishing { store: "/var/lib/shipway".into() },
+        Cancelled,
+        Store(StoreError::Path(no_access())),
+        Engine(EngineError::Cancelled),
+        Oci(OciError::Path(no_access())),
+        Sandbox(SandboxError::NotRoot),
+        Path(no_access()),
+        Import(StepError::Vanished),
+        Remote(RemoteError::Path(no_access())),
+        NoRegistries,
+        CacheExport { place: "example.com/cache".into(), problem: "it does not answer".into() },
+        Refused { place: "example.com/cache".into() },
+        LostBlob { digest: Digest::of("blob"), problem: "it does not answer".into() },
+        Draft(unencodable()),
+        HandOver { name: "app-web".into(), expected: "sha256:aa".into(), found: "nothing".into() },
+    }
+
+    samples! { StepError:
+        Exit { exit: Exit::Code(2), output: "make: *** No rule to make target `all`. Stop.".into() },
+        Exit { exit: Exit::Signal(9), output: String::new() },
+        UnknownUser { kind: "user", name: "app".into(), file: "/etc/passwd" },
+        Mode { mode: "u+y".into(), reason: "`y` is no permission".into() },
+        NoSecret("token".into()),
+        LargeSecret("token".into()),
+        SecretIsNoText("token".into()),
+        NoAgent("default".into()),
+        Unsupported("`COPY --link` of a device".into()),
+        Context(ContextError::Unstable { path: "data/log.txt".into() }),
+        Copy(CopyError::Changed { path: "src/main.py".into() }),
+        Sandbox(SandboxError::NotRoot),
+        Store(StoreError::Path(no_access())),
+        Oci(OciError::Path(no_access())),
+        Path(no_access()),
+        Remote(RemoteError::Path(no_access())),
+        Offline("https://example.com/tool.tar.gz".into()),
+        Moved("https://example.com/tool.tar.gz".into()),
+        Lost("example.com/cache".into()),
+        Vanished,
+        MissingLayer(DiffId(Digest::of("layer"))),
+        Recipe(unencodable()),
+        NoResult,
+        Cancelled,
+    }
+
+    impl BuildError {
+        /// Those of `remote`, which `cli` does not know.
+        pub(crate) fn samples_of_remote() -> Vec<(&'static str, Self)> {
+            RemoteError::samples().into_iter().map(|(name, error)| (name, error.into())).collect()
+        }
+    }
+}

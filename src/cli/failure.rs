@@ -57,26 +57,40 @@ pub(super) enum Failure {
 impl Failure {
     /// Prints the reason; the exit code.
     pub(super) fn report(&self, screen: &Screen) -> ExitCode {
-        match self {
-            Self::Mistakes(diagnostics) | Self::Build(BuildError::Mistakes(diagnostics)) => {
-                screen.diagnostics(diagnostics);
-            }
-            Self::Build(BuildError::Steps(steps)) => {
-                let told: Vec<_> = steps.iter().map(|step| told(step, screen.hides_output())).collect();
-                screen.diagnostics(&told);
-            }
-            Self::Stopped
-            | Self::Engine(EngineError::Cancelled)
-            | Self::Build(BuildError::Cancelled)
-            | Self::Up(UpError::Cancelled) => {
+        match self.mistakes(screen.hides_output()) {
+            Some(diagnostics) => screen.diagnostics(&diagnostics),
+            None if self.is_stop() => {
                 screen.failure("stopped");
                 return ExitCode::from(STOPPED);
             }
             // Whoever read the logs has seen enough.
-            other if other.is_closed_pipe() => return ExitCode::SUCCESS,
-            other => screen.failure(&other.to_string()),
+            None if self.is_closed_pipe() => return ExitCode::SUCCESS,
+            None => screen.failure(&self.to_string()),
         }
         ExitCode::FAILURE
+    }
+
+    /// The mistakes that it stands for, if it is about the user's files; failed steps with the end of their
+    /// output where that was not shown.
+    fn mistakes(&self, with_output: bool) -> Option<Vec<Diagnostic>> {
+        match self {
+            Self::Mistakes(mistakes) | Self::Build(BuildError::Mistakes(mistakes)) => Some(mistakes.clone()),
+            Self::Build(BuildError::Steps(steps)) => {
+                Some(steps.iter().map(|step| told(step, with_output)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the user wanted it.
+    fn is_stop(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped
+                | Self::Engine(EngineError::Cancelled)
+                | Self::Build(BuildError::Cancelled)
+                | Self::Up(UpError::Cancelled)
+        )
     }
 
     /// Whether a reader of our output went away.
@@ -93,7 +107,7 @@ impl Failure {
 /// A failed step as a mistake at its line, with the end of its output where that was not shown.
 fn told(failure: &StepFailure, with_output: bool) -> Diagnostic {
     let message = format!("[{}] {}: {}", failure.services.join(", "), failure.text, failure.error);
-    let mut diagnostic = Diagnostic::error(message);
+    let mut diagnostic = Diagnostic::from_text(&message);
     if let Some(span) = &failure.span {
         diagnostic = diagnostic.at(span.clone(), "this step failed");
     }
@@ -102,5 +116,33 @@ fn told(failure: &StepFailure, with_output: bool) -> Diagnostic {
             diagnostic.note(format!("its last output:\n{output}"))
         }
         _ => diagnostic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::testing::{denied, no_access, samples};
+
+    samples! { Failure:
+        Mistakes(vec![Diagnostic::error("there is no service `wbe`").did_you_mean("wbe", ["web"])]),
+        Usage("the project has no service `wbe`".into()),
+        Path(no_access()),
+        Store(StoreError::Path(no_access())),
+        Engine(EngineError::Cancelled),
+        Build(BuildError::NoRegistries),
+        Registry(OciError::Cancelled),
+        Up(UpError::Cancelled),
+        Signals(denied()),
+        Terminal(denied()),
+        Stopped,
+    }
+
+    impl Failure {
+        /// What is printed.
+        pub(in crate::cli) fn told(&self, with_output: bool) -> Vec<Diagnostic> {
+            let text = || vec![Diagnostic::from_text(&self.to_string())];
+            self.mistakes(with_output).unwrap_or_else(text)
+        }
     }
 }

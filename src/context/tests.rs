@@ -10,6 +10,29 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::base::testing::{no_access, samples};
+
+samples! { ContextError:
+    Missing { pattern: "requirments.txt".into(), ignored: None, similar: Some("requirements.txt".into()) },
+    Missing {
+        pattern: "notes.log".into(),
+        ignored: Some(Rule { file: ".dockerignore".into(), line: 3, text: "*.log".into() }),
+        similar: None,
+    },
+    Missing { pattern: "src/".into(), ignored: None, similar: None },
+    Pattern { pattern: "src/[a".into(), reason: "a bracket is not closed" },
+    LinkLoop { pattern: "current/app".into() },
+    Unstable { path: "data/log.txt".into() },
+    Path(no_access()),
+}
+
+samples! { CopyError:
+    Changed { path: "src/main.py".into() },
+    NotAFolder { path: "/app/bin".into() },
+    ReplacesFolder { path: "/app/data".into() },
+    LinkLoop { path: "/app/current".into() },
+    Path(no_access()),
+}
 use crate::base::diag::SourceFile;
 use crate::base::listing::{Listing, escape};
 use crate::base::testing::as_root;

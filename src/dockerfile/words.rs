@@ -454,6 +454,19 @@ impl<'a> Lexer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::testing::samples;
+
+    samples! { WordError:
+        UnclosedQuote("double"),
+        MissingBrace,
+        MissingSlash,
+        BadSubstitution,
+        UnsupportedModifier(":=".into()),
+        Required { name: "VERSION".into(), message: "say which".into() },
+        InvalidPattern { pattern: "a\\b".into(), escaped: "b".into() },
+        TooDeep,
+        TooLarge,
+    }
     use proptest::prelude::*;
 
     fn corpus(name: &str) -> String {

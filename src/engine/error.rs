@@ -117,3 +117,30 @@ impl EngineError {
         matches!(self, Self::Refused { status: 409, .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::EngineError;
+    use crate::base::testing::samples;
+
+    const ACTION: &str = "start app-web-1";
+
+    samples! { EngineError:
+        NotReachable {
+            host: "unix:///var/run/docker.sock".into(),
+            reason: "No such file or directory (os error 2)".into(),
+            advice: "is it running, and is this where it listens?",
+        },
+        UnsupportedHost { host: "npipe:////./pipe/docker_engine".into() },
+        TooOld { host: "tcp://127.0.0.1:2375".into(), api: "1.38".into() },
+        NotFound { action: ACTION.into(), message: "No such container: app-web-1".into() },
+        Refused { action: ACTION.into(), status: 409, message: "Conflict. The name is in use".into() },
+        Broken { action: ACTION.into(), message: "connection reset by peer".into() },
+        LoadFailed { message: "invalid tar header".into() },
+        LoadFailed { message: "write /blobs/x: no space left on device".into() },
+        PullFailed { reference: "example.com/app:2".into(), message: "manifest unknown".into() },
+        Transfer { action: "copy to app-web-1".into(), source: rustix::io::Errno::PIPE.into() },
+        Runtime(rustix::io::Errno::AGAIN.into()),
+        Cancelled,
+    }
+}

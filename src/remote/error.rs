@@ -88,3 +88,27 @@ pub enum RemoteError {
     #[error("stopped")]
     Cancelled,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RemoteError;
+    use crate::base::testing::{denied, no_access, samples};
+
+    const URL: &str = "https://example.com/tool.tar.gz";
+    const REMOTE: &str = "https://example.com/app.git";
+
+    samples! { RemoteError:
+        Unreachable { url: URL.into(), problem: "the name cannot be resolved".into() },
+        Status { url: URL.into(), status: "404 Not Found".into() },
+        Read { url: URL.into(), problem: "the answer ended early".into() },
+        Checksum { url: URL.into(), expected: "sha256:aa".into(), found: "sha256:bb".into() },
+        NoGit { remote: REMOTE.into(), problem: rustix::io::Errno::NOENT.into() },
+        Git { action: "fetch from", remote: REMOTE.into(), problem: "fatal: early EOF".into() },
+        NoReference { remote: REMOTE.into(), reference: "v9".into() },
+        NoFolder { remote: REMOTE.into(), folder: "services/web".into(), commit: "1f0c2a7".into() },
+        NoCertificates("no root certificates were found".into()),
+        Network(denied()),
+        Path(no_access()),
+        Cancelled,
+    }
+}

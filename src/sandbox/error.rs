@@ -99,3 +99,26 @@ pub enum SandboxError {
     #[error("cancelled")]
     Cancelled,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SandboxError;
+    use crate::base::testing::{denied, no_access, samples};
+
+    samples! { SandboxError:
+        NotRoot,
+        Missing { feature: "mount namespaces", source: denied() },
+        Overlay { layers: 3, last: "/store/snapshots/a1/fs".into(), source: denied() },
+        Whiteouts { upper: "/store/tmp/a1".into() },
+        Path(no_access()),
+        Command { command: "make".into(), source: rustix::io::Errno::NOENT.into() },
+        WorkingDirectory { path: "/app".into(), source: rustix::io::Errno::NOTDIR.into() },
+        MountPoint { path: "/proc".into(), source: rustix::io::Errno::NOTDIR.into() },
+        MountSource { target: "/run/secrets/token".into(), source: denied() },
+        NothingToMount { path: "/dist".into() },
+        Isolation { action: "set the limit nofile".into(), source: denied() },
+        Output(rustix::io::Errno::PIPE.into()),
+        MonitorLost("signal 9".into()),
+        Cancelled,
+    }
+}

@@ -36,3 +36,17 @@ impl StoreError {
         matches!(self, Self::WrongDigest { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BlobId, ResultId, StoreError};
+    use crate::base::digest::Digest;
+    use crate::base::testing::{no_access, samples};
+
+    samples! { StoreError:
+        Path(no_access()),
+        WrongDigest { expected: BlobId(Digest::of("expected")), found: BlobId(Digest::of("found")) },
+        Incomplete(ResultId(Digest::of("result"))),
+        Encode { key: "pins/debian".into(), source: serde::ser::Error::custom("key must be a string") },
+    }
+}

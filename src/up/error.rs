@@ -122,6 +122,47 @@ fn host_port(word: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::testing::{denied, samples};
+
+    fn refused() -> EngineError {
+        let message = "Bind for 0.0.0.0:8080 failed: port is already allocated".into();
+        EngineError::Refused { action: "start app-web-1".into(), status: 500, message }
+    }
+
+    samples! { UpError:
+        Step { what: "container app-web-1: create".into(), source: refused() },
+        Start {
+            service: "web".into(),
+            container: "app-web-1".into(),
+            port: Some("8080".into()),
+            source: Box::new(refused()),
+        },
+        Dependency {
+            service: "web".into(),
+            container: "app-db-1".into(),
+            until: Until::Healthy,
+            problem: "ended with exit code 1".into(),
+            log: "no space left on device\ngiving up".into(),
+        },
+        Dependency {
+            service: "web".into(),
+            container: "app-db-1".into(),
+            until: Until::Completed,
+            problem: "ended with exit code 1".into(),
+            log: String::new(),
+        },
+        Hook {
+            service: "web".into(),
+            container: "app-web-1".into(),
+            when: "post_start",
+            command: "./migrate --all".into(),
+            code: 2,
+            output: "no such table\n".into(),
+        },
+        Engine(refused()),
+        Pack { path: "/run/secrets/token".into(), container: "app-web-1".into(), source: denied() },
+        Cancelled,
+    }
 
     #[test]
     fn the_taken_port_is_read_from_every_kind_of_refusal() {
