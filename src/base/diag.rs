@@ -102,6 +102,13 @@ pub enum Severity {
     Error,
 }
 
+/// An error's text without its lines of advice, and what these say.
+fn advised(text: &str) -> (String, Vec<String>) {
+    let is_message = |line: &&str| !line.starts_with(HELP);
+    let message: Vec<_> = text.lines().filter(is_message).collect();
+    (message.join("\n"), text.lines().filter_map(|line| line.strip_prefix(HELP)).map(str::to_owned).collect())
+}
+
 /// One mistake: what it is, where (one place, perhaps further ones), why, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
@@ -122,27 +129,21 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A mistake that stops the command.
+    /// A mistake that stops the command. The text may be that of an error: its lines that begin with
+    /// `help: ` become advice.
     pub fn error(message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, message.into())
+        Self::new(Severity::Error, &message.into())
     }
 
-    /// Something worth saying that stops nothing.
+    /// Something worth saying that stops nothing; see [`Self::error`].
     pub fn warning(message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, message.into())
+        Self::new(Severity::Warning, &message.into())
     }
 
-    fn new(severity: Severity, message: String) -> Self {
+    fn new(severity: Severity, message: &str) -> Self {
         let (rule, place) = (None, None);
-        Self { severity, rule, message, place, related: Vec::new(), notes: Vec::new(), help: Vec::new() }
-    }
-
-    /// An error from the text of one that has no place: its lines that begin with `help: ` are what to do.
-    pub fn from_text(text: &str) -> Self {
-        let advice = |line: &&str| line.starts_with(HELP);
-        let message: Vec<_> = text.lines().filter(|line| !advice(line)).collect();
-        let help = text.lines().filter_map(|line| line.strip_prefix(HELP)).map(str::to_owned).collect();
-        Self { help, ..Self::error(message.join("\n")) }
+        let (message, help) = advised(message);
+        Self { severity, rule, message, place, related: Vec::new(), notes: Vec::new(), help }
     }
 
     /// Names the rule that is broken.
@@ -166,10 +167,12 @@ impl Diagnostic {
         self
     }
 
-    /// Adds a reason.
+    /// Adds a reason; advice in it is taken as in [`Self::error`].
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.notes.push(text.into());
+        let (text, help) = advised(&text.into());
+        self.notes.push(text);
+        self.help.extend(help);
         self
     }
 
@@ -343,7 +346,7 @@ mod tests {
     #[test]
     fn lines_of_a_text_that_say_what_to_do_are_advice() {
         let text = "cannot start `web`: no room\nhelp: make some\nits log:\n  full\nhelp: ask";
-        insta::assert_snapshot!(Diagnostic::from_text(text).render(false), @r"
+        insta::assert_snapshot!(Diagnostic::error(text).render(false), @r"
         error: cannot start `web`: no room
                its log:
                  full

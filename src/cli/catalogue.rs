@@ -27,7 +27,9 @@ type Entry = (String, String);
 /// What the program shows of a failure.
 fn shown(failure: &Failure) -> String {
     let told: Vec<_> = failure.told(true).iter().map(ToString::to_string).collect();
-    told.join("\n")
+    let text = told.join("\n");
+    assert_eq!(failure.is_stop(), text == "error: stopped", "its exit code: {failure:?}");
+    text
 }
 
 /// What is shown of each sample once `wrap` has made it a failure.

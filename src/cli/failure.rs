@@ -83,14 +83,15 @@ impl Failure {
     }
 
     /// Whether the user wanted it.
-    fn is_stop(&self) -> bool {
-        matches!(
-            self,
+    pub(super) fn is_stop(&self) -> bool {
+        match self {
             Self::Stopped
-                | Self::Engine(EngineError::Cancelled)
-                | Self::Build(BuildError::Cancelled)
-                | Self::Up(UpError::Cancelled)
-        )
+            | Self::Engine(EngineError::Cancelled)
+            | Self::Registry(OciError::Cancelled)
+            | Self::Up(UpError::Cancelled | UpError::Engine(EngineError::Cancelled)) => true,
+            Self::Build(error) => error.is_stop(),
+            _ => false,
+        }
     }
 
     /// Whether a reader of our output went away.
@@ -107,13 +108,15 @@ impl Failure {
 /// A failed step as a mistake at its line, with the end of its output where that was not shown.
 fn told(failure: &StepFailure, with_output: bool) -> Diagnostic {
     let message = format!("[{}] {}: {}", failure.services.join(", "), failure.text, failure.error);
-    let mut diagnostic = Diagnostic::from_text(&message);
+    let mut diagnostic = Diagnostic::error(&message);
     if let Some(span) = &failure.span {
         diagnostic = diagnostic.at(span.clone(), "this step failed");
     }
     match &failure.error {
         StepError::Exit { output, .. } if with_output && !output.is_empty() => {
-            diagnostic.note(format!("its last output:\n{output}"))
+            // The command's own words, whatever they begin with.
+            diagnostic.notes.push(format!("its last output:\n{output}"));
+            diagnostic
         }
         _ => diagnostic,
     }
@@ -141,7 +144,7 @@ mod tests {
     impl Failure {
         /// What is printed.
         pub(in crate::cli) fn told(&self, with_output: bool) -> Vec<Diagnostic> {
-            let text = || vec![Diagnostic::from_text(&self.to_string())];
+            let text = || vec![Diagnostic::error(&self.to_string())];
             self.mistakes(with_output).unwrap_or_else(text)
         }
     }

@@ -70,13 +70,15 @@ pub enum OciError {
         problem: String,
     },
     /// The registry does not have it.
-    #[error("`{reference}` is not in its registry")]
+    #[error("`{reference}` is not in its registry\nhelp: is it written so, and was it pushed?")]
     NotFound {
         /// What was asked for.
         reference: String,
     },
     /// Something names a blob that the registry has no more.
-    #[error("the registry has lost {digest} of `{reference}`: push that image again or use another one")]
+    #[error(
+        "the registry has lost {digest} of `{reference}`\nhelp: push that image again or use another one"
+    )]
     Lost {
         /// What was asked for.
         reference: String,
@@ -85,7 +87,8 @@ pub enum OciError {
     },
     /// The registry gives it to others only.
     #[error(
-        "the registry denies access to `{reference}`: it may not exist or may need a login (`docker login`)"
+        "the registry denies access to `{reference}`\n\
+         help: it may not exist, or it needs a login: `docker login`"
     )]
     Denied {
         /// What was asked for.
@@ -126,7 +129,7 @@ pub enum OciError {
         problem: String,
     },
     /// The machine has no certificates by which registries could be trusted.
-    #[error("cannot ask any registry: {0}; the package `ca-certificates` may be missing")]
+    #[error("cannot ask any registry: {0}\nhelp: install the package `ca-certificates`")]
     NoCertificates(String),
     /// The system refused threads or descriptors for the network.
     #[error("cannot use the network: {0}")]

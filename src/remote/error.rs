@@ -30,7 +30,10 @@ pub enum RemoteError {
         problem: String,
     },
     /// The bytes are not those that were asked for.
-    #[error("{url} has the digest {found}, not {expected}")]
+    #[error(
+        "{url} has the digest {found}, not {expected}\n\
+         help: is it the right file? write its digest into `--checksum` only if you trust it"
+    )]
     Checksum {
         /// The address.
         url: String,
@@ -40,7 +43,7 @@ pub enum RemoteError {
         found: String,
     },
     /// The `git` command is missing or cannot be started.
-    #[error("cannot start the `git` command, which is needed for {remote}: {problem}")]
+    #[error("cannot start the `git` command, which is needed for {remote}: {problem}\nhelp: install git")]
     NoGit {
         /// The repository.
         remote: String,
@@ -76,7 +79,7 @@ pub enum RemoteError {
         commit: String,
     },
     /// The machine has no certificates by which servers could be trusted.
-    #[error("cannot use HTTPS: {0}; the package `ca-certificates` may be missing")]
+    #[error("cannot use HTTPS: {0}\nhelp: install the package `ca-certificates`")]
     NoCertificates(String),
     /// The system refused threads or descriptors for the network.
     #[error("cannot use the network: {0}")]

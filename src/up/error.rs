@@ -8,7 +8,7 @@ use super::plan::Until;
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
     /// The engine could not be asked or refused a step.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", source.reason())]
     Step {
         /// The step: `container p-web-1: create`.
         what: String,
@@ -16,7 +16,7 @@ pub enum UpError {
         source: EngineError,
     },
     /// A container could not be started. If it was new it has been removed again.
-    #[error("service {service}: container {container} could not be started: {source}{}", port_advice(port.as_deref(), service))]
+    #[error("service {service}: container {container} could not be started: {}{}", source.reason(), port_advice(port.as_deref(), service))]
     Start {
         /// The service.
         service: String,
@@ -84,8 +84,8 @@ pub enum UpError {
 fn port_advice(port: Option<&str>, service: &str) -> String {
     port.map_or_else(String::new, |port| {
         format!(
-            "\nthe host's port {port}, which service {service} publishes, is taken: stop what listens there, or publish \
-             another one"
+            "\nhelp: the host's port {port}, which service {service} publishes, is taken: stop what listens there, \
+             or publish another one"
         )
     })
 }

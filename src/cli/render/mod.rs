@@ -253,7 +253,7 @@ impl Screen {
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
-    /// Prints why the command failed; see [`Diagnostic::from_text`].
+    /// Prints why the command failed; see [`Diagnostic::error`].
     pub(super) fn failure(&self, message: &str) {
         let colour = {
             let shown = &mut *self.shown();
@@ -263,7 +263,7 @@ impl Screen {
             }
             shown.colour.stderr
         };
-        let text = Diagnostic::from_text(message).render(colour);
+        let text = Diagnostic::error(message).render(colour);
         self.error_bytes(format!("{text}\n").as_bytes());
     }
 
