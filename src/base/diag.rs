@@ -278,6 +278,12 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// The advice that ends an error's text where a candidate is close to `word`, else nothing.
+pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    closest(word, candidates)
+        .map_or_else(String::new, |candidate| format!("\n{HELP}did you mean `{candidate}`?"))
+}
+
 /// The candidate that a typing mistake most likely meant: at most a third of the letters wrong.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();

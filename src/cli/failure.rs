@@ -19,7 +19,7 @@ pub(super) const STOPPED: u8 = 130;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Mistakes in the user's files.
+    /// Mistakes in the user's files, or several failures of one kind.
     #[error("the project has mistakes")]
     Mistakes(Vec<Diagnostic>),
     /// Flags or variables that cannot be used together or mean nothing.
