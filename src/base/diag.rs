@@ -2,7 +2,54 @@
 //!
 //! Parsers and checks return many [`Diagnostic`]s at once; each points into a [`SourceFile`] by byte
 //! ranges and renders to an excerpt with carets. `cli` decides about colour and prints. Errors of the
-//! machine (a full disk, a missing engine) are not diagnostics; every layer has its own error type.
+//! machine (a full disk, a missing engine) are no diagnostics until they are shown; every layer has its own
+//! error type.
+//!
+//! # Rules for messages
+//!
+//! A message says what happened, where, why, and what to do, in this order and this form:
+//!
+//! ```text
+//! error: [web] COPY requirments.txt /app/: `requirments.txt` not found
+//!  --> web/Dockerfile:3:1
+//!   |
+//! 3 | COPY requirments.txt /app/
+//!   | ^^^^^^^^^^^^^^^^^^^^^^^^^^ this step failed
+//!   |
+//!   = note: why it is so
+//!   = help: did you mean `requirements.txt`?
+//! ```
+//!
+//! - **What** is one sentence in lower case without a full stop, about the user's thing and not about ours:
+//!   ``cannot read the secret `s` ``, not `failed to open file`. What was attempted is said once, with the verb
+//!   in it (`cannot VERB THING`), however many layers the error went through: a variant that names the
+//!   action takes the bare reason of its source (`EngineError::reason`), one that adds nothing is
+//!   `transparent`.
+//! - **Why** follows a colon. What the system, the engine or a registry said stands there unchanged; of a
+//!   registry one short line. Further reasons are `note:` lines.
+//! - **Where** is `FILE:LINE:COLUMN` with an excerpt and a caret wherever the user wrote a text; the service
+//!   stands in front (`service web: …`, `[web] …`) where several may be meant, the flag (`--output X: …`)
+//!   where it came from the command line.
+//! - **What to do** is a `help:` line, an imperative or a question: one wherever there is something that the
+//!   user can do, none that only repeats the error. In the text of an error ([`std::fmt::Display`]) it is a
+//!   line of its own that begins with `help: `, behind the message; [`Diagnostic::error`],
+//!   [`Diagnostic::warning`] and [`Diagnostic::note`] take it out. So a text may be put behind others
+//!   (`going on without it: {error}`) and nothing behind it. A word that is close to a known one gets
+//!   `did you mean …?` ([`Diagnostic::did_you_mean`], [`meant`]).
+//! - Names and texts that the user wrote, keys and commands stand in backticks; paths, addresses, digests and
+//!   flags stand bare; names of services and containers stand bare behind the word for them.
+//! - What compose, BuildKit or docker have and shipway has not is `not supported yet: THING`. A sentence that
+//!   scripts know from docker compose keeps its words.
+//! - No secret, no password in an address, no token; no name of a type, no [`std::fmt::Debug`]. Paths of the
+//!   store only where the user can do something there.
+//! - A warning has the same form, begins with `warning:` and says what happens all the same.
+//! - All mistakes that can be found at once are shown at once.
+//!
+//! The exit code is 1 for every error, 130 with `stopped` alone where the user wanted it, a container's own
+//! where the command stands for it (`cli`).
+//!
+//! `testdata/errors/catalogue.txt` has every error as it is shown; a variant without an entry there does not
+//! compile.
 
 use std::fmt;
 use std::ops::Range;

@@ -4,6 +4,8 @@
 //! An enum lists its variants with [`samples`](crate::base::testing::samples), beside its tests: a variant
 //! without a sample does not compile. Texts that have no enum stand here, each with what is wrong in it.
 
+mod texts;
+
 use std::fmt::Write as _;
 
 use crate::base::diag::{SourceFile, Span};
@@ -89,6 +91,7 @@ fn modules() -> Vec<(&'static str, Vec<Entry>)> {
         ("store", entries(StoreError::samples(), Failure::Store)),
         ("up", entries(UpError::samples(), Failure::Up)),
     ];
+    all.extend(texts::modules());
     all.sort_by_key(|(module, _)| *module);
     all
 }

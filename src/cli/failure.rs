@@ -144,7 +144,7 @@ mod tests {
     impl Failure {
         /// What is printed.
         pub(in crate::cli) fn told(&self, with_output: bool) -> Vec<Diagnostic> {
-            let text = || vec![Diagnostic::error(&self.to_string())];
+            let text = || vec![Diagnostic::error(self.to_string())];
             self.mistakes(with_output).unwrap_or_else(text)
         }
     }

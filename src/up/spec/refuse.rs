@@ -74,8 +74,8 @@ fn contradictions(project: &Project, name: &str, service: &Service, refused: &mu
     });
     if let Some(used) = copied.filter(|_| service.read_only) {
         let text = format!(
-            "`{}` is no file of the host, so it is copied into the container, whose root file system is read-only: \
-             give it a `file`",
+            "`{}` is no file of the host, so it is copied into the container, whose root file system is read-only\n\
+             help: give it a `file`",
             used.source
         );
         tell(text, "read_only");
