@@ -28,8 +28,8 @@
 //! - **Why** follows a colon. What the system, the engine or a registry said stands there unchanged; of a
 //!   registry one short line. Further reasons are `note:` lines.
 //! - **Where** is `FILE:LINE:COLUMN` with an excerpt and a caret wherever the user wrote a text; the service
-//!   stands in front (`service web: …`, `[web] …`) where several may be meant, the flag (`--output X: …`)
-//!   where it came from the command line.
+//!   stands in front (`service web: …`, `web: …` in a build, `[web] …` of a step) where several may be meant,
+//!   the flag (`--output X: …`) where it came from the command line.
 //! - **What to do** is a `help:` line, an imperative or a question: one wherever there is something that the
 //!   user can do, none that only repeats the error. In the text of an error ([`std::fmt::Display`]) it is a
 //!   line of its own that begins with `help: `, behind the message; [`Diagnostic::error`],
@@ -37,7 +37,7 @@
 //!   (`going on without it: {error}`) and nothing behind it. A word that is close to a known one gets
 //!   `did you mean …?` ([`Diagnostic::did_you_mean`], [`meant`]).
 //! - Names and texts that the user wrote, keys and commands stand in backticks; paths, addresses, digests and
-//!   flags stand bare; names of services and containers stand bare behind the word for them.
+//!   flags stand bare, and so do services and containers where they are the place.
 //! - What compose, BuildKit or docker have and shipway has not is `not supported yet: THING`. A sentence that
 //!   scripts know from docker compose keeps its words.
 //! - No secret, no password in an address, no token; no name of a type, no [`std::fmt::Debug`]. Paths of the

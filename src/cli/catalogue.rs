@@ -7,9 +7,10 @@
 mod texts;
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::base::diag::{SourceFile, Span};
-use crate::base::testing::golden;
+use crate::base::testing::{golden, no_access};
 use crate::build::{BuildError, StepError, StepFailure};
 use crate::context::{ContextError, CopyError};
 use crate::dockerfile::Word;
@@ -70,9 +71,12 @@ fn invalid<T: std::str::FromStr<Err: ToString>>(name: &str, texts: &[&str]) -> V
 fn modules() -> Vec<(&'static str, Vec<Entry>)> {
     use crate::{base, context, oci};
     let registry = |source| Failure::Registry(OciError::Tar { what: "the layer", source });
+    let index = base::worktree::InvalidIndex("it ends too early".to_owned());
     let mut all = vec![
         ("base::digest", invalid::<base::digest::Digest>("InvalidDigest", &["sha256:12"])),
+        ("base::fs", vec![("PathError".to_owned(), shown(&Failure::Path(no_access())))]),
         ("base::listing", invalid::<base::listing::Listing>("InvalidListing", &["nonsense"])),
+        ("base::worktree", vec![("InvalidIndex".to_owned(), shown(&usage(index)))]),
         ("build", entries(BuildError::samples(), Failure::Build)),
         ("build (a step)", entries(StepError::samples(), step)),
         ("cli", entries(Failure::samples(), |failure| failure)),
@@ -99,8 +103,7 @@ fn modules() -> Vec<(&'static str, Vec<Entry>)> {
 /// One for each reason for which a reference is refused.
 const REFERENCES: &[&str] = &["", "App", "app:", "app@sha256:12"];
 
-#[test]
-fn every_error_is_in_the_catalogue() {
+fn catalogue() -> String {
     let mut text = "Every error as it is shown, by module: see src/base/diag.rs for the rules.\n\
                     UPDATE_GOLDEN=1 cargo test --lib cli::catalogue writes it anew.\n"
         .to_owned();
@@ -114,5 +117,40 @@ fn every_error_is_in_the_catalogue() {
             write!(text, "\n# {name}\n{shown}\n").unwrap();
         }
     }
-    golden("testdata/errors/catalogue.txt", &text);
+    text
+}
+
+#[test]
+fn every_error_is_in_the_catalogue() {
+    golden("testdata/errors/catalogue.txt", &catalogue());
+}
+
+/// The types below `folder` that derive the trait of errors.
+fn error_types(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            error_types(&path, found);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let derived = text.split("#[derive(").skip(1).filter(|rest| {
+            let traits = rest.split(')').next().unwrap_or_default();
+            traits.split(',').any(|one| matches!(one.trim(), "thiserror::Error" | "Error"))
+        });
+        let name = |rest: &str| {
+            let words = rest.split(|letter: char| !letter.is_alphanumeric());
+            words.skip_while(|word| !matches!(*word, "enum" | "struct")).nth(1).map(str::to_owned)
+        };
+        found.extend(derived.filter_map(name));
+    }
+}
+
+#[test]
+fn no_type_of_errors_is_missing_in_the_catalogue() {
+    let (mut types, text) = (Vec::new(), catalogue());
+    error_types(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut types);
+    assert!(types.len() > 20, "{types:?}");
+    types.retain(|name| !text.contains(&format!("# {name}\n")) && !text.contains(&format!("# {name}::")));
+    assert!(types.is_empty(), "without a sample: {types:?}");
 }
