@@ -35,7 +35,8 @@
 //!   line of its own that begins with `help: `, behind the message; [`Diagnostic::error`],
 //!   [`Diagnostic::warning`] and [`Diagnostic::note`] take it out. So a text may be put behind others
 //!   (`going on without it: {error}`) and nothing behind it. A word that is close to a known one gets
-//!   `did you mean …?` ([`Diagnostic::did_you_mean`], [`meant`]).
+//!   `did you mean …?` ([`Diagnostic::did_you_mean`], [`meant`]); a short list of what there is stands in
+//!   parentheses behind the message: `(there are shared, private, locked)`.
 //! - Names and texts that the user wrote, keys and commands stand in backticks; paths, addresses, digests and
 //!   flags stand bare, and so do services and containers where they are the place.
 //! - What compose, BuildKit or docker have and shipway has not is `not supported yet: THING`. A sentence that

@@ -154,3 +154,19 @@ fn no_type_of_errors_is_missing_in_the_catalogue() {
     types.retain(|name| !text.contains(&format!("# {name}\n")) && !text.contains(&format!("# {name}::")));
     assert!(types.is_empty(), "without a sample: {types:?}");
 }
+
+/// Of the rules those that a program can see.
+#[test]
+fn messages_and_advice_are_lower_case_and_have_no_full_stop() {
+    for line in catalogue().lines() {
+        let advice = line.split_once("= help: ").map(|(_, advice)| advice);
+        let Some(text) = line.strip_prefix("error: ").or(line.strip_prefix("warning: ")).or(advice) else {
+            continue;
+        };
+        let mut letters = text.chars();
+        // A word in capitals is a name: `ENV`.
+        let capital =
+            letters.next().is_some_and(char::is_uppercase) && letters.next().is_some_and(char::is_lowercase);
+        assert!(!capital && !text.ends_with('.') && !text.contains("failed to"), "{line}");
+    }
+}

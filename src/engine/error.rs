@@ -19,7 +19,7 @@ pub enum EngineError {
     },
     /// An address of a kind that we cannot reach.
     #[error(
-        "not supported: an engine at `{host}`\n\
+        "not supported: an engine at {host}\n\
          help: use unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST"
     )]
     UnsupportedHost {
@@ -143,7 +143,7 @@ mod tests {
         NotReachable {
             host: "unix:///var/run/docker.sock".into(),
             reason: "No such file or directory (os error 2)".into(),
-            advice: "is it running, and is this where it listens?",
+            advice: "is dockerd installed and running, and is DOCKER_HOST right?",
         },
         UnsupportedHost { host: "npipe:////./pipe/docker_engine".into() },
         TooOld { host: "tcp://127.0.0.1:2375".into(), api: "1.38".into() },
