@@ -17,7 +17,7 @@
 //!
 //! `build` and `up` do not know each other: `cli` passes a map from service to image. `compose` and
 //! `dockerfile` do not know each other: `graph::lower` alone reads both. Every step emits
-//! [`base::event::Event`]s; `cli::render` alone prints.
+//! [`base::event::Event`]s; `cli::render` alone prints. How a message is written: [`base::diag`].
 //!
 //! # The house
 //!

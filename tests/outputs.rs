@@ -216,7 +216,7 @@ fn what_cannot_be_written_is_said_before_anything_is_built() {
     scene.write("taken/f", "");
     build(&scene, &["-o", "f"]).fails(1, &["the output", "f is not a folder"]);
     build(&scene, &["-o", "type=oci,dest=taken"]).fails(1, &["taken is a folder"]);
-    build(&scene, &["-o", "type=oic,dest=x"]).fails(1, &["there is no type `oic`; did you mean `oci`?"]);
+    build(&scene, &["-o", "type=oic,dest=x"]).fails(1, &["there is no type `oic`", "did you mean `oci`?"]);
     assert!(needs("SHIPWAY_TEST_BUSYBOX_TAR", "busybox").is_some());
 }
 
@@ -292,7 +292,7 @@ fn images_of_the_store_are_saved_loaded_shown_and_forgotten() {
     build(&fresh, &[]).ok().says(&["FROM a:1  hit"]);
     fresh
         .shipway(&["image", "rm", "a:1", "bb:2"])
-        .fails(1, &["the store has no image `bb:2`; did you mean `b:2`?"]);
+        .fails(1, &["the store has no image `bb:2`", "did you mean `b:2`?"]);
     fresh.shipway(&["image", "inspect", "a:1"]).fails(1, &["the store has no image `a:1`"]);
     let id = there[0]["Id"].as_str().unwrap();
     assert_eq!(shown(&fresh, &id["sha256:".len()..][..12])[0]["RepoTags"], serde_json::json!(["b:2"]));

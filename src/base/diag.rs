@@ -2,7 +2,55 @@
 //!
 //! Parsers and checks return many [`Diagnostic`]s at once; each points into a [`SourceFile`] by byte
 //! ranges and renders to an excerpt with carets. `cli` decides about colour and prints. Errors of the
-//! machine (a full disk, a missing engine) are not diagnostics; every layer has its own error type.
+//! machine (a full disk, a missing engine) are no diagnostics until they are shown; every layer has its own
+//! error type.
+//!
+//! # Rules for messages
+//!
+//! A message says what happened, where, why, and what to do, in this order and this form:
+//!
+//! ```text
+//! error: [web] COPY requirments.txt /app/: `requirments.txt` not found
+//!  --> web/Dockerfile:3:1
+//!   |
+//! 3 | COPY requirments.txt /app/
+//!   | ^^^^^^^^^^^^^^^^^^^^^^^^^^ this step failed
+//!   |
+//!   = note: why it is so
+//!   = help: did you mean `requirements.txt`?
+//! ```
+//!
+//! - **What** is one sentence in lower case without a full stop, about the user's thing and not about ours:
+//!   ``cannot read the secret `s` ``, not `failed to open file`. What was attempted is said once, with the verb
+//!   in it (`cannot VERB THING`), however many layers the error went through: a variant that names the
+//!   action takes the bare reason of its source (`EngineError::reason`), one that adds nothing is
+//!   `transparent`.
+//! - **Why** follows a colon. What the system, the engine or a registry said stands there unchanged; of a
+//!   registry one short line. Further reasons are `note:` lines.
+//! - **Where** is `FILE:LINE:COLUMN` with an excerpt and a caret wherever the user wrote a text; the service
+//!   stands in front (`service web: …`, `web: …` in a build, `[web] …` of a step) where several may be meant,
+//!   the flag (`--output X: …`) where it came from the command line.
+//! - **What to do** is a `help:` line, an imperative or a question: one wherever there is something that the
+//!   user can do, none that only repeats the error. In the text of an error ([`std::fmt::Display`]) it is a
+//!   line of its own that begins with `help: `, behind the message; [`Diagnostic::error`],
+//!   [`Diagnostic::warning`] and [`Diagnostic::note`] take it out. So a text may be put behind others
+//!   (`going on without it: {error}`) and nothing behind it. A word that is close to a known one gets
+//!   `did you mean …?` ([`Diagnostic::did_you_mean`], [`meant`]); a short list of what there is stands in
+//!   parentheses behind the message: `(there are shared, private, locked)`.
+//! - Names and texts that the user wrote, keys and commands stand in backticks; paths, addresses, digests and
+//!   flags stand bare, and so do services and containers where they are the place.
+//! - What compose, BuildKit or docker have and shipway has not is `not supported yet: THING`. A sentence that
+//!   scripts know from docker compose keeps its words.
+//! - No secret, no password in an address, no token; no name of a type, no [`std::fmt::Debug`]. Paths of the
+//!   store only where the user can do something there.
+//! - A warning has the same form, begins with `warning:` and says what happens all the same.
+//! - All mistakes that can be found at once are shown at once.
+//!
+//! The exit code is 1 for every error, 130 with `stopped` alone where the user wanted it, a container's own
+//! where the command stands for it (`cli`).
+//!
+//! `testdata/errors/catalogue.txt` has every error as it is shown; a variant without an entry there does not
+//! compile.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,6 +58,9 @@ use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// How a line of an error's text begins that says what to do.
+const HELP: &str = "help: ";
 
 /// A text that the user wrote and the name under which the user knows it.
 #[derive(PartialEq, Eq, Hash)]
@@ -99,6 +150,13 @@ pub enum Severity {
     Error,
 }
 
+/// An error's text without its lines of advice, and what these say.
+fn advised(text: &str) -> (String, Vec<String>) {
+    let is_message = |line: &&str| !line.starts_with(HELP);
+    let message: Vec<_> = text.lines().filter(is_message).collect();
+    (message.join("\n"), text.lines().filter_map(|line| line.strip_prefix(HELP)).map(str::to_owned).collect())
+}
+
 /// One mistake: what it is, where (one place, perhaps further ones), why, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
@@ -119,19 +177,21 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A mistake that stops the command.
+    /// A mistake that stops the command. The text may be that of an error: its lines that begin with
+    /// `help: ` become advice.
     pub fn error(message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, message.into())
+        Self::new(Severity::Error, &message.into())
     }
 
-    /// Something worth saying that stops nothing.
+    /// Something worth saying that stops nothing; see [`Self::error`].
     pub fn warning(message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, message.into())
+        Self::new(Severity::Warning, &message.into())
     }
 
-    fn new(severity: Severity, message: String) -> Self {
+    fn new(severity: Severity, message: &str) -> Self {
         let (rule, place) = (None, None);
-        Self { severity, rule, message, place, related: Vec::new(), notes: Vec::new(), help: Vec::new() }
+        let (message, help) = advised(message);
+        Self { severity, rule, message, place, related: Vec::new(), notes: Vec::new(), help }
     }
 
     /// Names the rule that is broken.
@@ -155,10 +215,12 @@ impl Diagnostic {
         self
     }
 
-    /// Adds a reason.
+    /// Adds a reason; advice in it is taken as in [`Self::error`].
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.notes.push(text.into());
+        let (text, help) = advised(&text.into());
+        self.notes.push(text);
+        self.help.extend(help);
         self
     }
 
@@ -264,6 +326,12 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// The advice that ends an error's text where a candidate is close to `word`, else nothing.
+pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    closest(word, candidates)
+        .map_or_else(String::new, |candidate| format!("\n{HELP}did you mean `{candidate}`?"))
+}
+
 /// The candidate that a typing mistake most likely meant: at most a third of the letters wrong.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
@@ -327,6 +395,18 @@ mod tests {
         let diagnostic = Diagnostic::error("no room").help("make some");
         assert_eq!(diagnostic.render(false), "error: no room\n = help: make some");
         assert_eq!(diagnostic.render(true).lines().count(), 2);
+    }
+
+    #[test]
+    fn lines_of_a_text_that_say_what_to_do_are_advice() {
+        let text = "cannot start `web`: no room\nhelp: make some\nits log:\n  full\nhelp: ask";
+        insta::assert_snapshot!(Diagnostic::error(text).render(false), @r"
+        error: cannot start `web`: no room
+               its log:
+                 full
+         = help: make some
+         = help: ask
+        ");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use super::fs::PathError;
+
 /// Whether a variable is set to something.
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment how to run")]
 fn is_set(name: &str) -> bool {
@@ -42,6 +44,38 @@ pub(crate) fn golden(path: &str, actual: &str) {
     let expected = std::fs::read_to_string(&path);
     let expected = expected.unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     assert!(actual == expected, "{} expects\n{expected}\nbut this came:\n{actual}", path.display());
+}
+
+/// Gives an enum of errors `samples()`: samples of its variants, each headed by `Type::Variant`. A variant
+/// that has none does not compile; one that speaks in several ways may have several.
+macro_rules! samples {
+    ($type:ident: $($variant:ident $(($($value:expr),*))? $({$($field:ident: $of:expr),* $(,)?})?),* $(,)?) => {
+        impl $type {
+            /// At least one of each variant.
+            pub(crate) fn samples() -> Vec<(&'static str, Self)> {
+                let all = vec![$((
+                    concat!(stringify!($type), "::", stringify!($variant)),
+                    Self::$variant $(($($value),*))? $({$($field: $of),*})?,
+                )),*];
+                #[allow(unreachable_patterns, reason = "a variant may have several samples")]
+                all.iter().for_each(|(_, sample)| match sample {
+                    $(Self::$variant { .. } => {})*
+                });
+                all
+            }
+        }
+    };
+}
+pub(crate) use samples;
+
+/// What the system says where it denies something, as a sample.
+pub(crate) fn denied() -> std::io::Error {
+    rustix::io::Errno::ACCESS.into()
+}
+
+/// The same of a file.
+pub(crate) fn no_access() -> PathError {
+    PathError::new("open", "/srv/app/notes.txt", denied())
 }
 
 /// The variable's value, where a test needs an address from outside: `SHIPWAY_TEST_REGISTRY`.

@@ -85,7 +85,7 @@ pub(super) fn file(
         Some(pin) if source.checksum.is_none() && !builder.options.pull => Ok(pin.known()),
         Some(pin) if source.checksum.is_none() => match download(builder, source, Some(&pin), secrets) {
             Err(StepError::Remote(error @ (RemoteError::Unreachable { .. } | RemoteError::Read { .. }))) => {
-                let text = format!("{error}; using the file that is here");
+                let text = format!("using the file that is here: {error}");
                 builder.events.emit(Event::Warning(text));
                 Ok(pin.known())
             }
@@ -200,7 +200,7 @@ fn unanswered(builder: &Builder<'_>, error: StepError) -> Result<(), BuildError>
     match error {
         StepError::Remote(RemoteError::Cancelled) => Err(BuildError::Cancelled),
         error => {
-            builder.events.emit(Event::Notice(format!("{error}; going on with what is here")));
+            builder.events.emit(Event::Notice(format!("going on with what is here: {error}")));
             Ok(())
         }
     }

@@ -439,10 +439,12 @@ fn finish(
             }
             Attempt::Moved => number += 1,
             // Each time something more is left alone, so this ends; it is never a reason to fail.
-            Attempt::Lost(what) => builder.events.emit(Event::Notice(format!("{what}; going on without it"))),
+            Attempt::Lost(what) => {
+                builder.events.emit(Event::Notice(format!("going on without a result: {what}")))
+            }
             Attempt::Changed(what) => {
                 number += 1;
-                builder.events.emit(Event::Notice(format!("{what}; starting over ({number})")));
+                builder.events.emit(Event::Notice(format!("starting over ({number}): {what}")));
                 changing = what;
             }
         }

@@ -346,7 +346,7 @@ pub(super) fn forget_moved(
             Ok(_) => moved |= shelf.remove(&key)?,
             Err(OciError::Cancelled) => return Err(BuildError::Cancelled),
             Err(error) => {
-                let text = format!("{error}; going on with {} as it was", name.familiar());
+                let text = format!("going on with {} as it was: {error}", name.familiar());
                 builder.events.emit(Event::Notice(text));
             }
         }

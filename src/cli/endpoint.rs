@@ -79,7 +79,7 @@ fn current_context(folder: &Path) -> Result<Option<String>, String> {
     }
     // The file may hold passwords: only the place of a mistake is said.
     let config: Config = serde_json::from_slice(&text).map_err(|error| {
-        format!("{} is no JSON (line {}): mend or remove it", file.display(), error.line())
+        format!("{} is no JSON (line {})\nhelp: mend or remove it", file.display(), error.line())
     })?;
     Ok(config.current_context)
 }
@@ -113,7 +113,7 @@ fn from_context(name: &str, config: Option<&Path>) -> Result<Endpoint, String> {
     let file = contexts.join("meta").join(&id).join("meta.json");
     let text = std::fs::read(&file).map_err(|error| match error.kind() {
         ErrorKind::NotFound => format!(
-            "there is no context {name} (no {}): choose one of `docker context ls`, or set DOCKER_HOST",
+            "there is no context {name} (no {})\nhelp: choose one of `docker context ls`, or set DOCKER_HOST",
             file.display()
         ),
         _ => format!("cannot read context {name} in {}: {error}", file.display()),
@@ -121,7 +121,10 @@ fn from_context(name: &str, config: Option<&Path>) -> Result<Endpoint, String> {
     let meta: Meta = serde_json::from_slice(&text)
         .map_err(|error| format!("context {name}: {} cannot be understood: {error}", file.display()))?;
     let Some(docker) = meta.endpoints.docker else {
-        return Err(format!("context {name} has no docker endpoint ({}): choose another", file.display()));
+        return Err(format!(
+            "context {name} has no docker endpoint ({})\nhelp: choose another",
+            file.display()
+        ));
     };
     let tls = in_folder(&contexts.join("tls").join(&id).join("docker"), docker.skip_tls_verify);
     let host = if docker.host.is_empty() { DEFAULT_HOST.to_owned() } else { docker.host };

@@ -19,7 +19,7 @@ pub(super) const STOPPED: u8 = 130;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Mistakes in the user's files.
+    /// Mistakes in the user's files, or several failures of one kind.
     #[error("the project has mistakes")]
     Mistakes(Vec<Diagnostic>),
     /// Flags or variables that cannot be used together or mean nothing.
@@ -57,26 +57,41 @@ pub(super) enum Failure {
 impl Failure {
     /// Prints the reason; the exit code.
     pub(super) fn report(&self, screen: &Screen) -> ExitCode {
-        match self {
-            Self::Mistakes(diagnostics) | Self::Build(BuildError::Mistakes(diagnostics)) => {
-                screen.diagnostics(diagnostics);
-            }
-            Self::Build(BuildError::Steps(steps)) => {
-                let told: Vec<_> = steps.iter().map(|step| told(step, screen.hides_output())).collect();
-                screen.diagnostics(&told);
-            }
-            Self::Stopped
-            | Self::Engine(EngineError::Cancelled)
-            | Self::Build(BuildError::Cancelled)
-            | Self::Up(UpError::Cancelled) => {
+        match self.mistakes(screen.hides_output()) {
+            Some(diagnostics) => screen.diagnostics(&diagnostics),
+            None if self.is_stop() => {
                 screen.failure("stopped");
                 return ExitCode::from(STOPPED);
             }
             // Whoever read the logs has seen enough.
-            other if other.is_closed_pipe() => return ExitCode::SUCCESS,
-            other => screen.failure(&other.to_string()),
+            None if self.is_closed_pipe() => return ExitCode::SUCCESS,
+            None => screen.failure(&self.to_string()),
         }
         ExitCode::FAILURE
+    }
+
+    /// The mistakes that it stands for, if it is about the user's files; failed steps with the end of their
+    /// output where that was not shown.
+    fn mistakes(&self, with_output: bool) -> Option<Vec<Diagnostic>> {
+        match self {
+            Self::Mistakes(mistakes) | Self::Build(BuildError::Mistakes(mistakes)) => Some(mistakes.clone()),
+            Self::Build(BuildError::Steps(steps)) => {
+                Some(steps.iter().map(|step| told(step, with_output)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the user wanted it.
+    pub(super) fn is_stop(&self) -> bool {
+        match self {
+            Self::Stopped
+            | Self::Engine(EngineError::Cancelled)
+            | Self::Registry(OciError::Cancelled)
+            | Self::Up(UpError::Cancelled | UpError::Engine(EngineError::Cancelled)) => true,
+            Self::Build(error) => error.is_stop(),
+            _ => false,
+        }
     }
 
     /// Whether a reader of our output went away.
@@ -93,14 +108,44 @@ impl Failure {
 /// A failed step as a mistake at its line, with the end of its output where that was not shown.
 fn told(failure: &StepFailure, with_output: bool) -> Diagnostic {
     let message = format!("[{}] {}: {}", failure.services.join(", "), failure.text, failure.error);
-    let mut diagnostic = Diagnostic::error(message);
+    let mut diagnostic = Diagnostic::error(&message);
     if let Some(span) = &failure.span {
         diagnostic = diagnostic.at(span.clone(), "this step failed");
     }
     match &failure.error {
         StepError::Exit { output, .. } if with_output && !output.is_empty() => {
-            diagnostic.note(format!("its last output:\n{output}"))
+            // The command's own words, whatever they begin with.
+            diagnostic.notes.push(format!("its last output:\n{output}"));
+            diagnostic
         }
         _ => diagnostic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::testing::{denied, no_access, samples};
+
+    samples! { Failure:
+        Mistakes(vec![Diagnostic::error("there is no service `wbe`").did_you_mean("wbe", ["web"])]),
+        Usage("the project has no service `wbe`".into()),
+        Path(no_access()),
+        Store(StoreError::Path(no_access())),
+        Engine(EngineError::Cancelled),
+        Build(BuildError::NoRegistries),
+        Registry(OciError::Cancelled),
+        Up(UpError::Cancelled),
+        Signals(denied()),
+        Terminal(denied()),
+        Stopped,
+    }
+
+    impl Failure {
+        /// What is printed.
+        pub(in crate::cli) fn told(&self, with_output: bool) -> Vec<Diagnostic> {
+            let text = || vec![Diagnostic::error(self.to_string())];
+            self.mistakes(with_output).unwrap_or_else(text)
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! code where a command stands for it.
 
 mod args;
+#[cfg(test)]
+mod catalogue;
 mod commands;
 mod endpoint;
 mod failure;

@@ -246,7 +246,7 @@ fn store(environment: &Environment, caller: Caller) -> Result<PathBuf, String> {
     }
     match get(environment, "HOME") {
         Some(home) => Ok(Path::new(home).join(".local/share/shipway")),
-        None => Err("set SHIPWAY_STORE or HOME: there is no place for the store".to_owned()),
+        None => Err("there is no place for the store\nhelp: set SHIPWAY_STORE or HOME".to_owned()),
     }
 }
 

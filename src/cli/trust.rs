@@ -81,12 +81,16 @@ fn secret(
 fn agent(text: &str, environment: &BTreeMap<String, String>) -> Result<(String, PathBuf), String> {
     let (id, path) = text.split_once('=').map_or((text, None), |(id, path)| (id, Some(path)));
     if path.is_some_and(|path| path.contains(',')) {
-        return Err(format!("not supported yet: several keys in --ssh {text} (add them to an ssh-agent)"));
+        return Err(format!(
+            "not supported yet: several keys in --ssh {text}\nhelp: add them to an ssh-agent"
+        ));
     }
     let socket = path.or_else(|| environment.get(AGENT).map(String::as_str));
     match socket.filter(|socket| !socket.is_empty()) {
         Some(socket) => Ok((id.to_owned(), PathBuf::from(socket))),
-        None => Err(format!("--ssh {text}: no ssh agent: {AGENT} is not set")),
+        None => Err(format!(
+            "--ssh {text}: no ssh agent: {AGENT} is not set\nhelp: start one, or name its socket"
+        )),
     }
 }
 
@@ -154,7 +158,7 @@ mod tests {
                 None,
                 Some("a=x,y"),
                 None,
-                "not supported yet: several keys in --ssh a=x,y (add them to an ssh-agent)",
+                "not supported yet: several keys in --ssh a=x,y\nhelp: add them to an ssh-agent",
             ),
             (
                 None,

@@ -80,10 +80,14 @@ fn section<T: DeserializeOwned + Default>(
                 finish(&mut typed, &entry.node);
                 into.insert(key.clone(), typed);
             }
-            Err(error) => mistakes.push(
-                Diagnostic::error(format!("`{name}.{key}` holds a value out of range: {error}"))
-                    .at(entry.key.clone(), ""),
-            ),
+            Err(error) => {
+                let error = error.to_string();
+                let value =
+                    error.strip_prefix("invalid value: ").and_then(|rest| rest.split(", expected").next());
+                let said = value.unwrap_or(&error);
+                let message = format!("`{name}.{key}` holds a value out of range: {said}");
+                mistakes.push(Diagnostic::error(message).at(entry.key.clone(), ""));
+            }
         }
     }
 }

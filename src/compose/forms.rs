@@ -281,12 +281,15 @@ pub(super) fn finish_external(node: &mut Node, place: &Place<'_>) -> Result<(), 
     let Some(entry) = map.get_mut("external") else { return Ok(()) };
     let Kind::Map(inner) = &mut entry.node.kind else { return Ok(()) };
     let name = inner.remove("name");
-    if let Some((key, other)) = inner.iter().next() {
-        return Err(Box::new(
-            Diagnostic::error(format!("unknown key `{key}` in `external`")).at(other.key.clone(), ""),
-        ));
-    }
+    let unknown = inner.iter().next().map(|(key, other)| {
+        Diagnostic::error(format!("unknown key `{key}` in `external`"))
+            .at(other.key.clone(), "")
+            .did_you_mean(key, ["name"])
+    });
     entry.node.kind = Kind::Bool(true);
+    if let Some(unknown) = unknown {
+        return Err(Box::new(unknown));
+    }
     match (name, map.get("name")) {
         (Some(inner), Some(outer)) => {
             let message = "`external.name` and `name` stand side by side; only use `name`";

@@ -118,7 +118,7 @@ pub struct Placement {
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// A source without wildcards that is not there.
-    #[error("`{pattern}` not found{}", missing_hint(.ignored, .similar))]
+    #[error("`{pattern}` not found{}", missing_hint(.pattern, .ignored, .similar))]
     Missing {
         /// The source as written.
         pattern: String,
@@ -185,10 +185,12 @@ pub enum CopyError {
     Path(#[from] PathError),
 }
 
-fn missing_hint(ignored: &Option<Rule>, similar: &Option<String>) -> String {
+fn missing_hint(pattern: &str, ignored: &Option<Rule>, similar: &Option<String>) -> String {
     match (ignored, similar) {
-        (Some(rule), _) => format!(": {rule} excludes it"),
-        (None, Some(similar)) => format!("; did you mean `{similar}`?"),
+        (Some(rule), _) => {
+            format!(": {rule} excludes it\nhelp: take that rule out, or write `!{pattern}` below it")
+        }
+        (None, Some(similar)) => format!("\nhelp: did you mean `{similar}`?"),
         (None, None) => String::new(),
     }
 }

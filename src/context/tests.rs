@@ -10,6 +10,29 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::base::testing::{no_access, samples};
+
+samples! { ContextError:
+    Missing { pattern: "requirments.txt".into(), ignored: None, similar: Some("requirements.txt".into()) },
+    Missing {
+        pattern: "notes.log".into(),
+        ignored: Some(Rule { file: ".dockerignore".into(), line: 3, text: "*.log".into() }),
+        similar: None,
+    },
+    Missing { pattern: "src/".into(), ignored: None, similar: None },
+    Pattern { pattern: "src/[a".into(), reason: "a bracket is not closed" },
+    LinkLoop { pattern: "current/app".into() },
+    Unstable { path: "data/log.txt".into() },
+    Path(no_access()),
+}
+
+samples! { CopyError:
+    Changed { path: "src/main.py".into() },
+    NotAFolder { path: "/app/bin".into() },
+    ReplacesFolder { path: "/app/data".into() },
+    LinkLoop { path: "/app/current".into() },
+    Path(no_access()),
+}
 use crate::base::diag::SourceFile;
 use crate::base::listing::{Listing, escape};
 use crate::base::testing::as_root;
@@ -148,12 +171,16 @@ fn what_is_missing_is_explained() {
     place.link("dangling", "nowhere");
     let context = place.context("# rules\nnode_modules\n*.md\n");
     let say = |source: &str| context.select(&request(&[source])).unwrap_err().to_string();
-    assert_eq!(say("pakage.json"), "`pakage.json` not found; did you mean `package.json`?");
-    assert_eq!(say("src/App.py"), "`src/App.py` not found; did you mean `src/app.py`?");
+    assert_eq!(say("pakage.json"), "`pakage.json` not found\nhelp: did you mean `package.json`?");
+    assert_eq!(say("src/App.py"), "`src/App.py` not found\nhelp: did you mean `src/app.py`?");
     assert_eq!(say("zzz"), "`zzz` not found");
-    assert_eq!(say("notes.md"), "`notes.md` not found: rule `*.md` (.dockerignore:3) excludes it");
-    let rule = "not found: rule `node_modules` (.dockerignore:2) excludes it";
-    assert_eq!(say("node_modules/x"), format!("`node_modules/x` {rule}"));
+    assert_eq!(
+        say("notes.md"),
+        "`notes.md` not found: rule `*.md` (.dockerignore:3) excludes it\n\
+                help: take that rule out, or write `!notes.md` below it"
+    );
+    let rule = "`node_modules/x` not found: rule `node_modules` (.dockerignore:2) excludes it\n";
+    assert!(say("node_modules/x").starts_with(rule));
     assert_eq!(say("package.json/x"), "`package.json/x` not found");
     assert_eq!(say("circle"), "`circle` leads through too many symbolic links");
     assert_eq!(say("dangling"), "`dangling` not found");

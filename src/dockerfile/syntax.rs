@@ -274,7 +274,7 @@ fn pairs(name: &str, line: &str, rest: Range<usize>, escape: char) -> Result<Arg
 fn legacy(name: &str, line: &str, rest: Range<usize>) -> Result<Arguments, Mistake> {
     let text = &line[rest.clone()];
     let Some(length) = text.find(is_blank) else {
-        let message = format!("{name} must have two arguments");
+        let message = format!("{name} needs a name and a value: `{name} NAME=value`");
         return Err(Mistake { message, range: rest });
     };
     let start = rest.end - text[length..].trim_start_matches(is_blank).len();

@@ -39,30 +39,34 @@ const LEAST_PATTERN: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WordError {
     /// A quote that is never closed.
-    #[error("unexpected end of statement while looking for matching {0}-quote")]
+    #[error("a {0} quote is not closed")]
     UnclosedQuote(&'static str),
     /// `${` without `}`.
-    #[error("missing '}}' in variable substitution")]
+    #[error("`${{` is not closed by `}}`")]
     MissingBrace,
     /// `${x/p}`: no replacement.
-    #[error("missing '/' in ${{}}")]
+    #[error("`${{NAME/PATTERN/REPLACEMENT}}` needs its second `/`")]
     MissingSlash,
     /// `${}`, `${{x}`, `${:x}`.
-    #[error("bad substitution")]
+    #[error("the name of a variable must follow `${{`")]
     BadSubstitution,
     /// `${x:=y}` and the like.
-    #[error("unsupported modifier ({0}) in substitution")]
+    #[error(
+        "`{0}` is no modifier of a variable\nhelp: there are `:-`, `:+`, `:?`, `-`, `+`, `?`, `#`, `##`, `%`, `%%`, `/` and `//`"
+    )]
     UnsupportedModifier(String),
     /// `${x?message}` or `${x:?message}` without a value.
-    #[error("{name}: {message}")]
+    #[error(
+        "the variable `{name}` must have a value: {message}\nhelp: set it with `ARG {name}=…`, `ENV {name}=…` or --build-arg"
+    )]
     Required {
         /// The variable.
         name: String,
-        /// What the Dockerfile says about it, else that it must not be unset or empty.
+        /// What the Dockerfile says about it, else that it is unset or empty.
         message: String,
     },
     /// A backslash before a character that needs none, in the pattern of `${x#p}` or `${x/p/r}`.
-    #[error("invalid pattern ({pattern}) in substitution: invalid escape '\\{escaped}'")]
+    #[error("the pattern `{pattern}` is malformed: `\\{escaped}` escapes nothing")]
     InvalidPattern {
         /// The pattern.
         pattern: String,
@@ -73,7 +77,7 @@ pub enum WordError {
     #[error("substitutions are nested more than {MAX_DEPTH} deep")]
     TooDeep,
     /// Values of values of …
-    #[error("the values in it are larger than {MAX_VALUES} bytes together")]
+    #[error("the values in it are larger than {} MiB together", MAX_VALUES >> 20)]
     TooLarge,
 }
 
@@ -388,7 +392,7 @@ impl<'a> Lexer<'a> {
             }
             (_, None) => {
                 let state = if unset { "unset" } else { "empty" };
-                let message = format!("is not allowed to be {state}");
+                let message = format!("it is {state}");
                 Err(WordError::Required { name: name.to_owned(), message })
             }
         }
@@ -454,6 +458,19 @@ impl<'a> Lexer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::testing::samples;
+
+    samples! { WordError:
+        UnclosedQuote("double"),
+        MissingBrace,
+        MissingSlash,
+        BadSubstitution,
+        UnsupportedModifier(":=".into()),
+        Required { name: "VERSION".into(), message: "say which".into() },
+        InvalidPattern { pattern: "a\\b".into(), escaped: "b".into() },
+        TooDeep,
+        TooLarge,
+    }
     use proptest::prelude::*;
 
     fn corpus(name: &str) -> String {
@@ -564,10 +581,10 @@ mod tests {
 
     #[test]
     fn required_variables_speak_the_users_words() {
-        let message = |word| with_x(word).unwrap_err().to_string();
-        assert_eq!(message("${v?}"), "v: is not allowed to be unset");
-        assert_eq!(message("${v:?give v}"), "v: give v");
-        assert_eq!(message("${x:=1}"), "unsupported modifier (:=) in substitution");
+        let message = |word| with_x(word).unwrap_err().to_string().lines().next().unwrap().to_owned();
+        assert_eq!(message("${v?}"), "the variable `v` must have a value: it is unset");
+        assert_eq!(message("${v:?give v}"), "the variable `v` must have a value: give v");
+        assert_eq!(message("${x:=1}"), "`:=` is no modifier of a variable");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Nothing answers at the address.
-    #[error("no container engine answers at {host}: {reason}\n{advice}")]
+    #[error("no container engine answers at {host}: {reason}\nhelp: {advice}")]
     NotReachable {
         /// The address as the user would write it in `DOCKER_HOST`.
         host: String,
@@ -18,14 +18,18 @@ pub enum EngineError {
         advice: &'static str,
     },
     /// An address of a kind that we cannot reach.
-    #[error("not supported: an engine at `{host}` (use unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST)")]
+    #[error(
+        "not supported: an engine at {host}\n\
+         help: use unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST"
+    )]
     UnsupportedHost {
         /// The address.
         host: String,
     },
     /// The engine is older than Docker 20.10.
     #[error(
-        "the engine at {host} is too old: it speaks API {api}, and 1.41 (Docker Engine 20.10) is the least"
+        "the engine at {host} is too old: it speaks API {api}, and 1.41 is the least\n\
+         help: install Docker Engine 20.10 or newer there"
     )]
     TooOld {
         /// The address.
@@ -60,7 +64,7 @@ pub enum EngineError {
         message: String,
     },
     /// The engine took an archive but could not make images of it.
-    #[error("the engine could not load the images: {message}{}", disk_advice(message))]
+    #[error("the engine cannot load the images: {message}{}", disk_advice(message))]
     LoadFailed {
         /// The engine's message.
         message: String,
@@ -92,13 +96,23 @@ pub enum EngineError {
 /// What to do when the engine's disk is full.
 fn disk_advice(message: &str) -> &'static str {
     if message.contains("no space left on device") {
-        "\nthe engine's disk is full: `docker system df` shows what takes the room, `docker system prune` frees some"
+        "\nhelp: its disk is full: `docker system df` shows what takes the room, `docker system prune` frees some"
     } else {
         ""
     }
 }
 
 impl EngineError {
+    /// Why, where what was being done is told beside it.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NotFound { message, .. } | Self::Refused { message, .. } => message.clone(),
+            Self::Broken { message, .. } => format!("the connection to the engine failed: {message}"),
+            Self::Transfer { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the engine refused to remove something because it is still in use: 409, or 403 for networks.
     pub fn is_in_use(&self) -> bool {
         match self {
@@ -115,5 +129,32 @@ impl EngineError {
     /// Whether the engine refused because the object is in use or exists already (HTTP 409).
     pub const fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EngineError;
+    use crate::base::testing::samples;
+
+    const ACTION: &str = "start app-web-1";
+
+    samples! { EngineError:
+        NotReachable {
+            host: "unix:///var/run/docker.sock".into(),
+            reason: "No such file or directory (os error 2)".into(),
+            advice: "is dockerd installed and running, and is DOCKER_HOST right?",
+        },
+        UnsupportedHost { host: "npipe:////./pipe/docker_engine".into() },
+        TooOld { host: "tcp://127.0.0.1:2375".into(), api: "1.38".into() },
+        NotFound { action: ACTION.into(), message: "No such container: app-web-1".into() },
+        Refused { action: ACTION.into(), status: 409, message: "Conflict. The name is in use".into() },
+        Broken { action: ACTION.into(), message: "connection reset by peer".into() },
+        LoadFailed { message: "invalid tar header".into() },
+        LoadFailed { message: "write /blobs/x: no space left on device".into() },
+        PullFailed { reference: "example.com/app:2".into(), message: "manifest unknown".into() },
+        Transfer { action: "copy to app-web-1".into(), source: rustix::io::Errno::PIPE.into() },
+        Runtime(rustix::io::Errno::AGAIN.into()),
+        Cancelled,
     }
 }

@@ -232,6 +232,12 @@ fn encoding(value: &str) -> Result<Encoding, InvalidCache> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::testing::samples;
+
+    samples! { InvalidCache:
+        Mistake("a cache of type `local` needs `dest`".into()),
+        Unsupported("a cache of type `gha`".into()),
+    }
 
     fn source(text: &str) -> String {
         match CacheSource::parse(text, Path::new("/project")) {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::base::diag::closest;
+use crate::base::diag::meant;
 
 /// The limits that there are (`setrlimit(2)`), by Docker's names.
 const NAMES: [&str; 15] = [
@@ -40,9 +40,7 @@ impl StepLimit {
     /// A limit by name; the error says what is wrong with it.
     pub fn new(name: &str, soft: i64, hard: i64) -> Result<Self, String> {
         let Some(known) = NAMES.iter().find(|known| **known == name) else {
-            let hint = closest(name, NAMES);
-            let hint = hint.map_or_else(String::new, |hint| format!("; did you mean `{hint}`?"));
-            return Err(format!("there is no limit `{name}`{hint}"));
+            return Err(format!("there is no limit `{name}`{}", meant(name, NAMES)));
         };
         if soft < -1 || hard < -1 {
             return Err("a limit is a number from 0 on, or -1 for none".to_owned());

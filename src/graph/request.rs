@@ -293,7 +293,7 @@ fn caches_of(
         &mut warnings,
     );
     let warned = |(key, message): (&str, String)| {
-        let warning = Diagnostic::warning(format!("service `{service}`: {message}"));
+        let warning = Diagnostic::warning(format!("service {service}: {message}"));
         match project.spans.nearest(&["services", service, "build", key]).cloned() {
             Some(span) => warning.at(span, ""),
             None => warning,

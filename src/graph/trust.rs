@@ -81,11 +81,13 @@ fn secret(project: &Project, key: &str) -> Result<SecretSource, String> {
 fn agent(project: &Project, text: &str) -> Result<(String, PathBuf), String> {
     let (id, path) = text.split_once('=').map_or((text, None), |(id, path)| (id, Some(path)));
     if path.is_some_and(|path| path.contains(',')) {
-        return Err(format!("not supported yet: several keys in `{text}` (add them to an ssh-agent)"));
+        return Err(format!("not supported yet: several keys in `{text}`\nhelp: add them to an ssh-agent"));
     }
     let socket = path.or_else(|| project.environment.get(AGENT).map(String::as_str));
     match socket.filter(|socket| !socket.is_empty()) {
         Some(socket) => Ok((id.to_owned(), project.working_dir.join(socket))),
-        None => Err(format!("no ssh agent for `{text}`: {AGENT} is not set")),
+        None => {
+            Err(format!("no ssh agent for `{text}`: {AGENT} is not set\nhelp: start one, or name its socket"))
+        }
     }
 }

@@ -70,13 +70,15 @@ pub enum OciError {
         problem: String,
     },
     /// The registry does not have it.
-    #[error("`{reference}` is not in its registry")]
+    #[error("`{reference}` is not in its registry\nhelp: is it written so, and was it pushed?")]
     NotFound {
         /// What was asked for.
         reference: String,
     },
     /// Something names a blob that the registry has no more.
-    #[error("the registry has lost {digest} of `{reference}`: push that image again or use another one")]
+    #[error(
+        "the registry has lost {digest} of `{reference}`\nhelp: push that image again or use another one"
+    )]
     Lost {
         /// What was asked for.
         reference: String,
@@ -85,7 +87,8 @@ pub enum OciError {
     },
     /// The registry gives it to others only.
     #[error(
-        "the registry denies access to `{reference}`: it may not exist or may need a login (`docker login`)"
+        "the registry denies access to `{reference}`\n\
+         help: it may not exist, or it needs a login: `docker login`"
     )]
     Denied {
         /// What was asked for.
@@ -126,7 +129,7 @@ pub enum OciError {
         problem: String,
     },
     /// The machine has no certificates by which registries could be trusted.
-    #[error("cannot ask any registry: {0}; the package `ca-certificates` may be missing")]
+    #[error("cannot ask any registry: {0}\nhelp: install the package `ca-certificates`")]
     NoCertificates(String),
     /// The system refused threads or descriptors for the network.
     #[error("cannot use the network: {0}")]
@@ -147,4 +150,45 @@ pub enum OciError {
         /// What came.
         found: Digest,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DamagedTar, Digest, OciError, StoreError};
+    use crate::base::digest::ResultId;
+    use crate::base::testing::{denied, no_access, samples};
+
+    samples! { OciError:
+        Lower("cannot open /srv/app/notes.txt: Permission denied (os error 13)".into()),
+        Path(no_access()),
+        Tar { what: "the layer", source: DamagedTar::Format { offset: 512, problem: "the checksum is wrong" } },
+        Entry { path: "../../etc/passwd".into(), problem: "it leads out of the tree" },
+        Limit { what: "bytes", limit: 1 << 40 },
+        Write { what: "the archive", source: rustix::io::Errno::NOSPC.into() },
+        Archive { problem: "index.json names no image".into() },
+        Store(StoreError::Incomplete(ResultId(Digest::of("result")))),
+        MissingBlob(Digest::of("blob")),
+        Unreachable { registry: "registry.example.com".into(), problem: "it does not answer".into() },
+        NotFound { reference: "example.com/app:2".into() },
+        Lost { reference: "example.com/app:2".into(), digest: Digest::of("lost") },
+        Denied { reference: "example.com/app:2".into() },
+        Registry { reference: "example.com/app:2".into(), problem: "500 Internal Server Error".into() },
+        NoPlatform {
+            reference: "example.com/app:2".into(),
+            wanted: "linux/arm64".into(),
+            offered: vec!["linux/amd64".into(), "linux/s390x".into()],
+        },
+        Credentials { registry: "example.com".into(), problem: "the token server says 500".into() },
+        Certificates { path: "/etc/docker/certs.d/example.com".into(), problem: "no certificate in it".into() },
+        NoCertificates("no root certificates were found".into()),
+        Network(denied()),
+        Cancelled,
+        Compression("xz"),
+        Mismatch { what: "layer 2".into(), expected: Digest::of("layer"), found: Digest::of("other") },
+    }
+
+    samples! { DamagedTar:
+        Io(rustix::io::Errno::IO.into()),
+        Format { offset: 1024, problem: "it ends inside a header" },
+    }
 }

@@ -30,7 +30,10 @@ pub enum RemoteError {
         problem: String,
     },
     /// The bytes are not those that were asked for.
-    #[error("{url} has the digest {found}, not {expected}")]
+    #[error(
+        "{url} has the digest {found}, not {expected}\n\
+         help: is it the right file? write its digest into `--checksum` only if you trust it"
+    )]
     Checksum {
         /// The address.
         url: String,
@@ -40,7 +43,7 @@ pub enum RemoteError {
         found: String,
     },
     /// The `git` command is missing or cannot be started.
-    #[error("cannot start the `git` command, which is needed for {remote}: {problem}")]
+    #[error("cannot start the `git` command, which is needed for {remote}: {problem}\nhelp: install git")]
     NoGit {
         /// The repository.
         remote: String,
@@ -76,7 +79,7 @@ pub enum RemoteError {
         commit: String,
     },
     /// The machine has no certificates by which servers could be trusted.
-    #[error("cannot use HTTPS: {0}; the package `ca-certificates` may be missing")]
+    #[error("cannot use HTTPS: {0}\nhelp: install the package `ca-certificates`")]
     NoCertificates(String),
     /// The system refused threads or descriptors for the network.
     #[error("cannot use the network: {0}")]
@@ -87,4 +90,28 @@ pub enum RemoteError {
     /// The user stopped the command.
     #[error("stopped")]
     Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RemoteError;
+    use crate::base::testing::{denied, no_access, samples};
+
+    const URL: &str = "https://example.com/tool.tar.gz";
+    const REMOTE: &str = "https://example.com/app.git";
+
+    samples! { RemoteError:
+        Unreachable { url: URL.into(), problem: "the name cannot be resolved".into() },
+        Status { url: URL.into(), status: "404 Not Found".into() },
+        Read { url: URL.into(), problem: "the answer ended early".into() },
+        Checksum { url: URL.into(), expected: "sha256:aa".into(), found: "sha256:bb".into() },
+        NoGit { remote: REMOTE.into(), problem: rustix::io::Errno::NOENT.into() },
+        Git { action: "fetch from", remote: REMOTE.into(), problem: "fatal: early EOF".into() },
+        NoReference { remote: REMOTE.into(), reference: "v9".into() },
+        NoFolder { remote: REMOTE.into(), folder: "services/web".into(), commit: "1f0c2a7".into() },
+        NoCertificates("no root certificates were found".into()),
+        Network(denied()),
+        Path(no_access()),
+        Cancelled,
+    }
 }

@@ -10,10 +10,13 @@ use crate::base::fs::PathError;
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// Mounting and isolating need privileges that the program does not have.
-    #[error("building needs root: run it as root or with sudo (rootless builds are not supported yet)")]
+    #[error("building needs root (rootless builds are not supported yet)\nhelp: run it as root or with sudo")]
     NotRoot,
     /// The kernel lacks something that there is no way around.
-    #[error("this kernel or container does not offer {feature}: {source}")]
+    #[error(
+        "this kernel or container does not offer {feature}: {source}\n\
+         help: inside a container, start that one with `--privileged`"
+    )]
     Missing {
         /// What is missing, as words: `mount namespaces`.
         feature: &'static str,
@@ -33,7 +36,7 @@ pub enum SandboxError {
     /// A step removed something of the layers below, and the store lies where that cannot be expressed.
     #[error(
         "the step removed files of its base, and the file system of {} cannot say so (it is an overlay \
-         itself): put the store on another file system",
+         itself)\nhelp: put the store on another file system: set SHIPWAY_STORE",
         upper.display()
     )]
     Whiteouts {
@@ -82,7 +85,7 @@ pub enum SandboxError {
         path: PathBuf,
     },
     /// One step of preparing the isolation failed.
-    #[error("cannot isolate the command: {action}: {source}")]
+    #[error("cannot {action} to isolate the command: {source}")]
     Isolation {
         /// What was being done: `set the limit nofile`.
         action: String,
@@ -96,6 +99,29 @@ pub enum SandboxError {
     #[error("the process that watched the command ended before it ({0})")]
     MonitorLost(String),
     /// The step was stopped because the build is.
-    #[error("cancelled")]
+    #[error("stopped")]
     Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SandboxError;
+    use crate::base::testing::{denied, no_access, samples};
+
+    samples! { SandboxError:
+        NotRoot,
+        Missing { feature: "mount namespaces", source: denied() },
+        Overlay { layers: 3, last: "/store/snapshots/a1/fs".into(), source: denied() },
+        Whiteouts { upper: "/store/tmp/a1".into() },
+        Path(no_access()),
+        Command { command: "make".into(), source: rustix::io::Errno::NOENT.into() },
+        WorkingDirectory { path: "/app".into(), source: rustix::io::Errno::NOTDIR.into() },
+        MountPoint { path: "/proc".into(), source: rustix::io::Errno::NOTDIR.into() },
+        MountSource { target: "/run/secrets/token".into(), source: denied() },
+        NothingToMount { path: "/dist".into() },
+        Isolation { action: "set the limit nofile".into(), source: denied() },
+        Output(rustix::io::Errno::PIPE.into()),
+        MonitorLost("signal 9".into()),
+        Cancelled,
+    }
 }

@@ -8,7 +8,7 @@ use super::plan::Until;
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
     /// The engine could not be asked or refused a step.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", source.reason())]
     Step {
         /// The step: `container p-web-1: create`.
         what: String,
@@ -16,7 +16,7 @@ pub enum UpError {
         source: EngineError,
     },
     /// A container could not be started. If it was new it has been removed again.
-    #[error("service {service}: container {container} could not be started: {source}{}", port_advice(port.as_deref(), service))]
+    #[error("service {service}: container {container} could not be started: {}{}", source.reason(), port_advice(port.as_deref(), service))]
     Start {
         /// The service.
         service: String,
@@ -84,8 +84,8 @@ pub enum UpError {
 fn port_advice(port: Option<&str>, service: &str) -> String {
     port.map_or_else(String::new, |port| {
         format!(
-            "\nthe host's port {port}, which service {service} publishes, is taken: stop what listens there, or publish \
-             another one"
+            "\nhelp: the host's port {port}, which service {service} publishes, is taken: stop what listens there, \
+             or publish another one"
         )
     })
 }
@@ -122,6 +122,47 @@ fn host_port(word: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::testing::{denied, samples};
+
+    fn refused() -> EngineError {
+        let message = "Bind for 0.0.0.0:8080 failed: port is already allocated".into();
+        EngineError::Refused { action: "start app-web-1".into(), status: 500, message }
+    }
+
+    samples! { UpError:
+        Step { what: "container app-web-1: create".into(), source: refused() },
+        Start {
+            service: "web".into(),
+            container: "app-web-1".into(),
+            port: Some("8080".into()),
+            source: Box::new(refused()),
+        },
+        Dependency {
+            service: "web".into(),
+            container: "app-db-1".into(),
+            until: Until::Healthy,
+            problem: "ended with exit code 1".into(),
+            log: "no space left on device\ngiving up".into(),
+        },
+        Dependency {
+            service: "web".into(),
+            container: "app-db-1".into(),
+            until: Until::Completed,
+            problem: "ended with exit code 1".into(),
+            log: String::new(),
+        },
+        Hook {
+            service: "web".into(),
+            container: "app-web-1".into(),
+            when: "post_start",
+            command: "./migrate --all".into(),
+            code: 2,
+            output: "no such table\n".into(),
+        },
+        Engine(refused()),
+        Pack { path: "/run/secrets/token".into(), container: "app-web-1".into(), source: denied() },
+        Cancelled,
+    }
 
     #[test]
     fn the_taken_port_is_read_from_every_kind_of_refusal() {

@@ -215,7 +215,7 @@ fn content(
         };
     }
     let Some(path) = origin.file else {
-        return Err(wrong(format!("the {what} `{key}` has no content: give it a `file`")));
+        return Err(wrong(format!("the {what} `{key}` has no content\nhelp: give it a `file`")));
     };
     match host_digest(Path::new(path)) {
         Ok(digest) => Ok(Content::Host { path: path.clone(), digest }),

@@ -113,7 +113,7 @@ pub fn published(containers: &[Container], wanted: &WantedPort<'_>) -> Result<Ve
     let Some(container) = found.first() else {
         return Err(match wanted.number {
             Some(number) => format!("service {service} has no running container of number {number}"),
-            None => format!("service {service} has no running container: start it first"),
+            None => format!("service {service} has no running container\nhelp: start it first"),
         });
     };
     let meant = |port: &&PublishedPort| {

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::base::diag::Diagnostic;
 use crate::compose::{DependencyCondition, Hook, Service};
 use crate::engine::{Attachment, ContainerSpec, NetworkSpec, VolumeSpec};
 
@@ -293,7 +294,7 @@ impl fmt::Display for Plan {
             writeln!(formatter, "{}. {step}", index + 1)?;
         }
         for warning in &self.warnings {
-            writeln!(formatter, "warning: {warning}")?;
+            writeln!(formatter, "{}", Diagnostic::warning(warning))?;
         }
         Ok(())
     }

@@ -312,7 +312,7 @@ impl<'b> Caches<'b> {
                 Ok(now) => now,
                 Err(OciError::Cancelled) => return Err(BuildError::Cancelled),
                 Err(error) => {
-                    let text = format!("{error}; going on with {} as it was", wanted.name.familiar());
+                    let text = format!("going on with {} as it was: {error}", wanted.name.familiar());
                     self.builder.events.emit(Event::Notice(text));
                     base.digest
                 }

@@ -44,7 +44,7 @@ impl Agent {
             .at_path("chown", &path)?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(attributes.mode)).at_path("chmod", &path)?;
         if !std::fs::metadata(socket).at_path("stat", socket)?.file_type().is_socket() {
-            let what = format!("the ssh key {} (add it to an ssh-agent)", socket.display());
+            let what = format!("the ssh key {}\nhelp: add it to an ssh-agent", socket.display());
             return Err(StepError::Unsupported(what));
         }
         // An agent that is not there is a mistake of the user's, best seen before the command starts.

@@ -181,9 +181,7 @@ pub(in crate::build) fn request(copy: &Copy, source: usize) -> Result<Request, S
 }
 
 fn chmod(mode: Option<&str>) -> Result<Option<Chmod>, StepError> {
-    let Some(mode) = mode else { return Ok(None) };
-    let parsed: Result<Chmod, _> = mode.parse();
-    parsed.map(Some).map_err(|error| StepError::Mode { mode: mode.to_owned(), reason: error.to_string() })
+    Ok(mode.map(str::parse).transpose()?)
 }
 
 /// Keeps what is copied from a context as a blob.

@@ -127,7 +127,10 @@ mod tests {
             ("--add-host a:b", "--add-host a:b: `b` is no address"),
             ("--add-host a:host-gateway", "not supported yet: --add-host with `host-gateway`"),
             ("--shm-size 12x", "--shm-size: `12x` is not a size such as 512MB or 20GB"),
-            ("--ulimit nofiles=1", "--ulimit nofiles=1: there is no limit `nofiles`; did you mean `nofile`?"),
+            (
+                "--ulimit nofiles=1",
+                "--ulimit nofiles=1: there is no limit `nofiles`\nhelp: did you mean `nofile`?",
+            ),
             ("--ulimit nofile=2:1", "--ulimit nofile=2:1: the soft limit is above the hard one"),
             ("--ulimit nofile", "--ulimit nofile: it is not NAME=SOFT[:HARD]"),
             ("--no-cache --no-cache-filter a", "--no-cache and --no-cache-filter cannot be used together"),

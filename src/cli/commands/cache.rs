@@ -179,8 +179,8 @@ fn tell_wait(context: &Context<'_>, users: &[u32]) {
 fn in_use(store: &Store, waited: Duration) -> Failure {
     let lock = store.root().join(".lock");
     Failure::Usage(format!(
-        "{} still uses the store after {} s: it holds {}; try again when it has ended, or wait longer with \
-         --wait 10m",
+        "{} still uses the store after {} s: it holds {}\n\
+         help: try again when it has ended, or wait longer with --wait 10m",
         others(&store.users()),
         waited.as_secs(),
         lock.display()

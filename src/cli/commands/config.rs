@@ -144,7 +144,10 @@ fn hashes(project: &Project, services: &str) -> Result<Vec<String>, Failure> {
 /// Gives every image the digest that its registry has for its name now.
 fn pin(context: &Context<'_>, project: &mut Project) -> Result<(), Failure> {
     if context.settings.offline {
-        return Err(Failure::Usage("image digests come from registries: leave out --offline".to_owned()));
+        return Err(Failure::Usage(
+            "image digests come from registries, and nobody is asked (--offline)\nhelp: leave out --offline"
+                .to_owned(),
+        ));
     }
     let registry = Registry::new(context.registry_options())?;
     let stop = Interrupts::catch(1)?.stop;

@@ -46,8 +46,10 @@ pub(in crate::cli) fn cp(context: &mut Context<'_>, flags: &Cp) -> Ended {
         Direction::Into { from, service, to } => {
             let found = work.containers(&containers, service)?;
             if from == STREAM && found.len() > 1 {
-                let text =
-                    format!("service {service} has {} containers: choose one with --index", found.len());
+                let text = format!(
+                    "service {service} has {} containers\nhelp: choose one with --index",
+                    found.len()
+                );
                 return Err(Failure::Usage(text));
             }
             for container in found {

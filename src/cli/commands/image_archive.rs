@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::base::diag::meant;
 use crate::base::fs::AtPath;
 use crate::build::{BuildError, Builder, Exported, NamedImage, OnDemand, Place, find, load, remove, save};
 use crate::cli::args::{ImageInspect, ImageLoad, ImageRm, ImageSave};
@@ -135,8 +136,7 @@ fn wanted(store: &Store, text: &str) -> Result<Vec<NamedImage>, Failure> {
         return Ok(found);
     }
     let known: Vec<String> = crate::build::list(store).iter().map(|image| image.name.familiar()).collect();
-    let near = crate::base::diag::closest(text, known.iter().map(String::as_str));
-    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    let hint = meant(text, known.iter().map(String::as_str));
     Err(Failure::Usage(format!("the store has no image `{text}`{hint}")))
 }
 

@@ -44,7 +44,7 @@ impl Context<'_> {
     pub(super) fn needed_engine(&self) -> Result<Docker, Failure> {
         if self.settings.engine == EngineChoice::None {
             return Err(Failure::Usage(
-                "this command needs a container engine: leave out --engine none".to_owned(),
+                "this command needs a container engine\nhelp: leave out --engine none".to_owned(),
             ));
         }
         Ok(Docker::connect(&self.endpoint()?)?)
@@ -72,7 +72,8 @@ impl Context<'_> {
             return Ok(());
         }
         Err(Failure::Usage(
-            "not supported yet: building as another user than root; call shipway as root".to_owned(),
+            "not supported yet: building as another user than root\nhelp: run it as root or with sudo"
+                .to_owned(),
         ))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
+use crate::base::diag::Diagnostic;
 use crate::base::event::{Event, Events};
 use crate::cli::args::{PullImages, PullPolicy};
 use crate::cli::failure::Failure;
@@ -19,7 +20,7 @@ pub(in crate::cli) fn pull(context: &mut Context<'_>, flags: &PullImages) -> End
     let project = context.project(&flags.services)?;
     let services = chosen(&project, &flags.services, flags.include_deps);
     if context.settings.offline {
-        return Err(Failure::Usage("--offline forbids to pull".to_owned()));
+        return Err(Failure::Usage("--offline forbids to pull\nhelp: leave it out".to_owned()));
     }
     let engine = context.needed_engine()?;
     let listed = engine.images()?;
@@ -103,7 +104,7 @@ fn verdict(
                 to_build.extend(services.iter().cloned());
             }
             (false, true) => context.screen.warning(&text),
-            (false, false) => failed.push(text),
+            (false, false) => failed.push(Diagnostic::error(text)),
         }
     }
     if !to_build.is_empty() {
@@ -112,7 +113,7 @@ fn verdict(
     }
     match failed.is_empty() {
         true => Ok(ExitCode::SUCCESS),
-        false => Err(Failure::Usage(failed.join("\n"))),
+        false => Err(Failure::Mistakes(failed)),
     }
 }
 

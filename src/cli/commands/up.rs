@@ -271,7 +271,7 @@ fn scales(texts: &[String]) -> Result<BTreeMap<String, u32>, Failure> {
         texts.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect::<Result<_, _>>()?;
     match counted.iter().find(|(_, count)| **count > MOST_REPLICAS) {
         Some((service, count)) => Err(Failure::Usage(format!(
-            "{service}={count} is more than {MOST_REPLICAS} containers of one service: ask for fewer"
+            "{service}={count} is more than {MOST_REPLICAS} containers of one service\nhelp: ask for fewer"
         ))),
         None => Ok(counted),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::advice;
+use crate::base::diag::meant;
 use crate::oci::Platform;
 
 /// Annotations by what they are put on.
@@ -42,7 +42,7 @@ impl Annotations {
                 return Err(format!("{kind} annotations need an image of several platforms"));
             }
             other => {
-                let hint = advice(other, KINDS.iter().copied());
+                let hint = meant(other, KINDS.iter().copied());
                 return Err(format!("there are no annotations on `{other}`{hint}"));
             }
         }

@@ -11,7 +11,6 @@ mod spec;
 use std::fmt;
 use std::path::Path;
 
-use crate::base::diag::closest;
 use crate::build::{Archive, Layout, Output, Package, Place, Remote};
 use crate::oci::Reference;
 
@@ -97,10 +96,6 @@ pub(super) fn place(output: &Output) -> Option<Place> {
         Output::Layout(layout) => Some(Place::File(layout.folder.clone())),
         Output::Remote(_) => None,
     }
-}
-
-fn advice<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    closest(word, known).map_or_else(String::new, |known| format!("; did you mean `{known}`?"))
 }
 
 /// One line an output, for tests and plans.

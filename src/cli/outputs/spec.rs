@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Outputs;
 use super::annotations::Annotations;
 use super::fields::fields;
-use super::{Outputs, advice};
+use crate::base::diag::meant;
 use crate::build::{Archive, Layout, Output, Package, Place, Remote};
 use crate::oci::{ArchiveKind, Encoding, ImageForm, Packing, Reference};
 
@@ -73,7 +74,7 @@ impl Spec {
             problem(format!("it needs a type: {}; a path alone is a folder", TYPES.join(", ")))
         })?;
         let known = TYPES.iter().find(|known| **known == kind.1).ok_or_else(|| {
-            problem(format!("there is no type `{}`{}", kind.1, advice(&kind.1, TYPES.iter().copied())))
+            problem(format!("there is no type `{}`{}", kind.1, meant(&kind.1, TYPES.iter().copied())))
         })?;
         let spec = Self { text: text.to_owned(), kind: known, fields };
         spec.check().map_err(problem)?;
@@ -96,7 +97,7 @@ impl Spec {
             if MISSING.contains(&key.as_str()) {
                 return Err(format!("not supported yet: `{key}`"));
             }
-            let hint = advice(key, known.iter().copied().chain(["type"]));
+            let hint = meant(key, known.iter().copied().chain(["type"]));
             return Err(format!("type={} has no attribute `{key}`{hint}", self.kind));
         }
         Ok(())
@@ -252,7 +253,7 @@ impl Spec {
             Some("zstd") => Encoding::Zstd,
             Some("estargz") => return Err("not supported yet: `compression=estargz`".to_owned()),
             Some(other) => {
-                let hint = advice(other, KNOWN.iter().copied());
+                let hint = meant(other, KNOWN.iter().copied());
                 return Err(format!("there is no compression `{other}`{hint}"));
             }
         };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::base::diag::Diagnostic;
 use crate::base::event::{Event, Outcome, StepNumber};
 
 use super::summary::Summary;
@@ -166,7 +167,7 @@ pub(super) fn other(event: &Event) -> String {
         Event::ActionFinished { what, took, ok: false } => {
             format!("{what}  failed after {}\n", duration(*took))
         }
-        Event::Warning(text) => format!("warning: {text}\n"),
+        Event::Warning(text) => format!("{}\n", Diagnostic::warning(text)),
         Event::Finding(finding) => format!("{finding}\n"),
         Event::Notice(text) => format!("{text}\n"),
         _ => String::new(),

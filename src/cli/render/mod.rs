@@ -254,16 +254,18 @@ impl Screen {
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
-    /// Prints why the command failed.
+    /// Prints why the command failed; see [`Diagnostic::error`].
     pub(super) fn failure(&self, message: &str) {
-        {
+        let colour = {
             let shown = &mut *self.shown();
             if matches!(shown.view, View::Json) {
                 let text = shown.stream.failure(self.begun.elapsed(), message);
                 return shown.progress(&text);
             }
-        }
-        self.error_bytes(format!("error: {message}\n").as_bytes());
+            shown.colour.stderr
+        };
+        let text = Diagnostic::error(message).render(colour);
+        self.error_bytes(format!("{text}\n").as_bytes());
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {

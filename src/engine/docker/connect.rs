@@ -114,15 +114,9 @@ fn reach_tcp(name: &str, port: u16) -> io::Result<()> {
 /// The error for an engine that cannot be reached, with what to do about it.
 fn not_reachable(endpoint: &Endpoint, error: &io::Error) -> EngineError {
     let advice = match error.kind() {
-        ErrorKind::NotFound => {
-            "there is no such socket: is dockerd installed and running, and is DOCKER_HOST right?"
-        }
-        ErrorKind::ConnectionRefused => {
-            "nothing listens there: is dockerd running? (`systemctl start docker`)"
-        }
-        ErrorKind::PermissionDenied => {
-            "you may not open this socket: run as root, or join the group `docker` and log in again"
-        }
+        ErrorKind::NotFound => "is dockerd installed and running, and is DOCKER_HOST right?",
+        ErrorKind::ConnectionRefused => "is dockerd running? `systemctl start docker` starts it",
+        ErrorKind::PermissionDenied => "run as root, or join the group `docker` and log in again",
         _ => "is the address right?",
     };
     told(endpoint, error.to_string(), advice)
@@ -144,7 +138,7 @@ pub(super) fn not_answering(endpoint: &Endpoint, reason: &str) -> EngineError {
 
 /// The error for an address or files that cannot be used.
 fn unusable(endpoint: &Endpoint, reason: &str) -> EngineError {
-    told(endpoint, reason.to_owned(), "nothing has been asked: mend this first")
+    told(endpoint, reason.to_owned(), "mend this first: no engine has been asked")
 }
 
 fn told(endpoint: &Endpoint, reason: String, advice: &'static str) -> EngineError {
@@ -164,13 +158,13 @@ mod tests {
     fn a_missing_socket_a_dead_one_and_a_foreign_kind_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let missing = error_of(&Endpoint::at(&format!("unix://{}/none.sock", folder.path().display())));
-        assert!(missing.contains("no such socket"), "{missing}");
+        assert!(missing.contains("No such file") && missing.contains("installed"), "{missing}");
         let dead = folder.path().join("dead.sock");
         drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
         let dead = error_of(&Endpoint::at(&format!("unix://{}", dead.display())));
-        assert!(dead.contains("nothing listens there"), "{dead}");
+        assert!(dead.contains("systemctl start docker"), "{dead}");
         let pipe = error_of(&Endpoint::at("npipe:////./pipe/docker_engine"));
-        assert!(pipe.contains("not supported: an engine at `npipe:////./pipe/docker_engine`"), "{pipe}");
+        assert!(pipe.contains("not supported: an engine at npipe:////./pipe/docker_engine"), "{pipe}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Applying<'_, '_, '_> {
         if target != "/" {
             return Some(());
         }
-        let message = "a mount cannot replace the root: give it a `target` below `/`";
+        let message = "a mount cannot replace the root\nhelp: give it a `target` below `/`";
         self.lowering.mistake(Diagnostic::error(message).at(mount.text.span.clone(), ""));
         None
     }

@@ -171,7 +171,7 @@ fn advised(problem: &str, registry: &str) -> String {
     } else {
         return problem.to_owned();
     };
-    format!("{problem}; {advice}")
+    format!("{problem}\nhelp: {advice}")
 }
 
 /// The innermost reason: `Connection refused (os error 111)`. The outer ones repeat addresses.
@@ -193,12 +193,17 @@ fn wait(
     after: Option<Duration>,
     pauses: &mut std::slice::Iter<'_, Duration>,
 ) -> Result<Duration, OciError> {
+    // What is added stands before the advice.
+    let longer = |problem: String, more: &str| match problem.split_once('\n') {
+        Some((problem, advice)) => format!("{problem}{more}\n{advice}"),
+        None => problem + more,
+    };
     let more = |error, more: String| match error {
         OciError::Registry { reference, problem } => {
-            OciError::Registry { reference, problem: problem + &more }
+            OciError::Registry { reference, problem: longer(problem, &more) }
         }
         OciError::Unreachable { registry, problem } => {
-            OciError::Unreachable { registry, problem: problem + &more }
+            OciError::Unreachable { registry, problem: longer(problem, &more) }
         }
         other => other,
     };

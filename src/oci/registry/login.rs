@@ -184,8 +184,10 @@ async fn fetch(host: &Host, access: &Access, realm: &str, service: Option<&str>)
         sent.map_err(|_| Fault::silent(host.name()))?.map_err(|error| Fault::of(&error, host.name()))?;
     let refused = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST);
     if refused && *host.login() != Login::Nobody {
-        let again =
-            format!("it refuses what config.json says; `docker login {}` gives a new login", host.name());
+        let again = format!(
+            "it refuses what config.json says\nhelp: `docker login {}` gives a new login",
+            host.name()
+        );
         return Err(Fault::Final(failed(&again)));
     }
     let answer = Fault::judge(answer, host, host.name()).await?;

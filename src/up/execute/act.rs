@@ -74,7 +74,7 @@ impl Run<'_> {
     fn create(&self, creation: &Creation) -> Result<String, UpError> {
         let engine = self.with.engine;
         let step = |source: EngineError| UpError::Step {
-            what: format!("service {}: container {}", creation.service, creation.name),
+            what: format!("service {}: container {}: create", creation.service, creation.name),
             source,
         };
         let shares = creation.shares.iter().map(|(service, target)| (service.clone(), self.id(target)));
@@ -120,7 +120,7 @@ impl Run<'_> {
             return Ok(());
         }
         let archive = archive(name, copies)?;
-        let what = || format!("container {name}");
+        let what = || format!("container {name}: copy files");
         let rules = CopyRules::default();
         self.with
             .engine

@@ -47,7 +47,7 @@ pub(super) fn wait(
     for (target, id) in containers {
         match wait_for_one(with, target, id, waiting, begun) {
             Err(error @ UpError::Dependency { .. }) if !waiting.required => {
-                with.events.emit(Event::Warning(format!("{error}; it is not required, so the rest goes on")));
+                with.events.emit(Event::Warning(format!("going on without what is not required: {error}")));
             }
             result => result?,
         }

@@ -191,7 +191,9 @@ fn planned(
         problems.push(Diagnostic::error(format!("there is no service `{name}` to scale")));
     }
     for service in order.iter().filter(|service| !images.contains_key(**service)) {
-        problems.push(Diagnostic::error(format!("the service `{service}` has no image in the engine")));
+        problems.push(Diagnostic::error(format!(
+            "the service `{service}` has no image in the engine\nhelp: build it or pull it first"
+        )));
     }
     if !problems.is_empty() {
         return Err(problems);

@@ -64,7 +64,7 @@ impl<'a> Draft<'a> {
                     [] => self.replace_network(key, found.clone(), wanted),
                     others => self.plan.warnings.push(format!(
                         "network {} was made with other options; it stays as it is, because {} use it and are not \
-                         part of this run (run `up` for the whole project, or remove them, to apply them)",
+                         part of this run\nhelp: run `up` for the whole project, or remove those",
                         found.name,
                         others.join(", ")
                     )),
@@ -93,7 +93,7 @@ impl<'a> Draft<'a> {
                 if before.is_some_and(|before| *before != identity.to_string()) {
                     self.plan.warnings.push(format!(
                         "volume {} was made with other options; it stays as it is, because making it anew would \
-                         lose its data (remove it to apply them)",
+                         lose its data\nhelp: remove it to apply them",
                         found.name
                     ));
                 }
@@ -106,8 +106,8 @@ impl<'a> Draft<'a> {
         let name = &self.given.project.name;
         if owner != Some(name) {
             self.plan.warnings.push(format!(
-                "{what} exists but was not made for project {name}; it is used as it is (say `external: true` to \
-                 mean that)"
+                "{what} exists but was not made for project {name}; it is used as it is\n\
+                 help: say `external: true` to mean that"
             ));
         }
     }
@@ -198,7 +198,7 @@ impl<'a> Draft<'a> {
                 .collect();
             if !names.is_empty() {
                 self.plan.warnings.push(format!(
-                    "found orphan containers ({}) of this project; if you removed or renamed their service, \
+                    "found orphan containers ({}) of this project\nhelp: if you removed or renamed their service, \
                      --remove-orphans cleans them up",
                     names.join(", ")
                 ));

@@ -368,7 +368,10 @@ fn orphans_are_remarked_upon_or_removed() {
     let mut seen = converged(&project(two()));
     let only = project(json!({"db": {"image": "db"}}));
     let options = Options { remove_orphans: true, ..Options::default() };
-    insta::assert_snapshot!(plan(&only, &seen, &Options::default()), @"warning: found orphan containers (p-web-1) of this project; if you removed or renamed their service, --remove-orphans cleans them up");
+    insta::assert_snapshot!(plan(&only, &seen, &Options::default()), @r"
+    warning: found orphan containers (p-web-1) of this project
+     = help: if you removed or renamed their service, --remove-orphans cleans them up
+    ");
     let removal = plan(&only, &seen, &options);
     insta::assert_snapshot!(removal, @r"
     1. container p-web-1: stop (the project has no such service)
@@ -446,7 +449,10 @@ fn volumes_are_made_first_and_never_made_anew() {
     let mut seen = Observed::default();
     settle(&whole, &mut seen);
     whole.volumes.insert("data".to_owned(), volume(json!({"type": "tmpfs"})));
-    insta::assert_snapshot!(plan(&whole, &seen, &Options::default()), @"warning: volume p_data was made with other options; it stays as it is, because making it anew would lose its data (remove it to apply them)");
+    insta::assert_snapshot!(plan(&whole, &seen, &Options::default()), @r"
+    warning: volume p_data was made with other options; it stays as it is, because making it anew would lose its data
+     = help: remove it to apply them
+    ");
 }
 
 #[test]

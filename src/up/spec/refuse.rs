@@ -31,7 +31,7 @@ pub(in super::super) fn refusals(project: &Project, scales: &BTreeMap<String, u3
         }
         contradictions(project, name, service, &mut refused);
         if service.container_name.is_some() && scales.get(name).is_some_and(|scale| *scale > 1) {
-            let message = format!("service `{name}` has a container_name and more than one container");
+            let message = format!("service {name}: `container_name` is for one container, and it has more");
             refused.push(located(project, Diagnostic::error(message), name, "container_name"));
         }
     }
@@ -41,7 +41,7 @@ pub(in super::super) fn refusals(project: &Project, scales: &BTreeMap<String, u3
 /// Settings of a service that no container can have together, and owners that are no numbers.
 fn contradictions(project: &Project, name: &str, service: &Service, refused: &mut Vec<Diagnostic>) {
     let mut tell = |message: String, key: &str| {
-        refused.push(located(project, Diagnostic::error(format!("service `{name}`: {message}")), name, key));
+        refused.push(located(project, Diagnostic::error(format!("service {name}: {message}")), name, key));
     };
     let deployed = service.deploy.as_ref().and_then(|deploy| deploy.restart_policy.as_ref());
     let counted = deployed.filter(|restart| restart.max_attempts.is_some_and(|most| most > 0));
@@ -74,8 +74,8 @@ fn contradictions(project: &Project, name: &str, service: &Service, refused: &mu
     });
     if let Some(used) = copied.filter(|_| service.read_only) {
         let text = format!(
-            "`{}` is no file of the host, so it is copied into the container, whose root file system is read-only: \
-             give it a `file`",
+            "`{}` is no file of the host, so it is copied into the container, whose root file system is read-only\n\
+             help: give it a `file`",
             used.source
         );
         tell(text, "read_only");
@@ -155,10 +155,10 @@ mod tests {
         assert_eq!(
             messages,
             [
-                "service `web`: `max_attempts` of a restart policy needs `condition: on-failure`",
-                "service `web`: its `mac_address` is not that of its network `a`",
-                "service `web`: `image` and `per_replica` are for `pre_start`: `post_start` runs in each container",
-                "service `web`: owner and group of `c` are numbers, and `nobody` is none",
+                "service web: `max_attempts` of a restart policy needs `condition: on-failure`",
+                "service web: its `mac_address` is not that of its network `a`",
+                "service web: `image` and `per_replica` are for `pre_start`: `post_start` runs in each container",
+                "service web: owner and group of `c` are numbers, and `nobody` is none",
             ]
         );
     }

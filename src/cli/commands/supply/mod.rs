@@ -183,7 +183,7 @@ fn pull_before_builds(
         match pulled.get(&image) {
             Some(Err(EngineError::Cancelled)) => return Err(Failure::Stopped),
             Some(Err(error)) => {
-                context.screen.emit(Event::Notice(format!("{error}; service {service} is built instead")));
+                context.screen.emit(Event::Notice(format!("service {service} is built instead: {error}")));
             }
             _ => drop(sources.insert(service, Source::Engine(When::Missing))),
         }
