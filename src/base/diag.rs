@@ -242,6 +242,11 @@ impl Diagnostic {
 
     /// The text with excerpts and carets, without a trailing newline; `colour` adds ANSI sequences.
     pub fn render(&self, colour: bool) -> String {
+        self.render_within(colour, None)
+    }
+
+    /// The same with excerpts of at most so many columns; of longer lines the part around the caret is shown.
+    pub fn render_within(&self, colour: bool, columns: Option<usize>) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -261,7 +266,9 @@ impl Diagnostic {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let text = renderer.decor_style(DecorStyle::Ascii).render(&[group]);
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let renderer = columns.map_or(renderer.clone(), |columns| renderer.term_width(columns));
+        let text = renderer.render(&[group]);
         if self.place.is_some() || !self.related.is_empty() {
             return text;
         }

@@ -225,13 +225,17 @@ impl Screen {
             let (quiet, json) = (matches!(shown.view, View::Quiet), matches!(shown.view, View::Json));
             (quiet, json, shown.colour.stderr)
         };
+        let columns = io::stderr().is_terminal().then(|| size(false).1);
         for diagnostic in diagnostics {
             let warning = diagnostic.severity < Severity::Error;
             match (warning, json) {
                 (true, _) if quiet => {}
                 (true, true) => self.warning(&diagnostic.render(false)),
                 (false, true) => self.failure(&diagnostic.render(false)),
-                (_, false) => self.error_bytes(format!("{}\n", diagnostic.render(colour)).as_bytes()),
+                (_, false) => {
+                    let text = diagnostic.render_within(colour, columns);
+                    self.error_bytes(format!("{text}\n").as_bytes());
+                }
             }
         }
     }
@@ -339,15 +343,17 @@ impl Events for Screen {
     }
 }
 
-/// The terminal on a stream; where it tells no size, one of 24 rows of 80 columns.
+/// Rows and columns of the terminal on a stream; 24 and 80 where it tells none.
+fn size(on_stdout: bool) -> (usize, usize) {
+    let size = if on_stdout { tcgetwinsize(io::stdout()) } else { tcgetwinsize(io::stderr()) };
+    let size = size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()));
+    if size.0 > 0 && size.1 > 0 { size } else { (24, 80) }
+}
+
+/// The terminal on a stream.
 fn terminal(on_stdout: bool) -> live::Terminal {
-    let size = move || {
-        let size = if on_stdout { tcgetwinsize(io::stdout()) } else { tcgetwinsize(io::stderr()) };
-        let size = size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()));
-        if size.0 > 0 && size.1 > 0 { size } else { (24, 80) }
-    };
     let out: Box<dyn Write + Send> = if on_stdout { Box::new(io::stdout()) } else { Box::new(io::stderr()) };
-    live::Terminal { out, size: Box::new(size) }
+    live::Terminal { out, size: Box::new(move || size(on_stdout)) }
 }
 
 /// Prints what the command line's parser has to say: help on standard output, mistakes on standard error.
