@@ -205,10 +205,17 @@ fn parallel(global: &Global, environment: &Environment) -> Result<Option<usize>,
 
 fn progress(global: &Global, environment: &Environment) -> Result<Progress, String> {
     let named = ["COMPOSE_PROGRESS", "BUILDKIT_PROGRESS"];
-    match global.progress {
-        Some(progress) => Ok(progress),
-        None => choice(environment, &named).map(Option::unwrap_or_default),
-    }
+    let progress = match global.progress {
+        Some(progress) => progress,
+        None => choice(environment, &named)?.unwrap_or_default(),
+    };
+    Ok(if progress == Progress::Auto { usual(environment) } else { progress })
+}
+
+/// Nobody watches a CI, and a dumb terminal cannot move its cursor.
+fn usual(environment: &Environment) -> Progress {
+    let ci = get(environment, "CI").is_some_and(|ci| !["false", "0"].contains(&ci));
+    if ci || get(environment, "TERM") == Some("dumb") { Progress::Lines } else { Progress::Auto }
 }
 
 fn ansi(global: &Global, environment: &Environment) -> Result<Ansi, String> {
@@ -325,13 +332,27 @@ mod tests {
     }
 
     #[test]
+    fn nobody_watches_a_ci() {
+        let progress = |pairs: &[(&str, &str)]| {
+            let pairs = [pairs, &[("HOME", "/root")]].concat();
+            Settings::resolve(&Global::default(), &environment(&pairs), ROOT).unwrap().progress
+        };
+        assert_eq!(progress(&[("TERM", "xterm")]), Progress::Auto);
+        assert_eq!(progress(&[("CI", "false")]), Progress::Auto);
+        assert_eq!(progress(&[("CI", "true")]), Progress::Lines);
+        assert_eq!(progress(&[("CI", "1"), ("COMPOSE_PROGRESS", "auto")]), Progress::Lines);
+        assert_eq!(progress(&[("CI", "1"), ("COMPOSE_PROGRESS", "tty")]), Progress::Tty);
+        assert_eq!(progress(&[("TERM", "dumb")]), Progress::Lines);
+    }
+
+    #[test]
     fn values_that_mean_nothing_and_variables_that_are_missing_are_refused() {
         for (pair, expected) in [
             (("COMPOSE_PARALLEL_LIMIT", "many"), "COMPOSE_PARALLEL_LIMIT must be a whole number, not `many`"),
             (("COMPOSE_PARALLEL_LIMIT", "-7"), "the parallel limit must be -1 or more, not -7"),
             (
                 ("COMPOSE_PROGRESS", "loud"),
-                "COMPOSE_PROGRESS must be one of auto, tty, plain, json, quiet, not `loud`",
+                "COMPOSE_PROGRESS must be one of auto, tty, lines, plain, json, quiet, not `loud`",
             ),
             (
                 ("SHIPWAY_CACHE_LIMIT", "much"),

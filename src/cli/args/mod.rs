@@ -90,11 +90,13 @@ pub(in crate::cli) struct Global {
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(in crate::cli) enum Progress {
-    /// `tty` on a terminal, else lines without the output of steps that succeed
+    /// `tty` on a terminal unless CI is set or TERM is dumb, else `lines`
     #[default]
     Auto,
     /// A live view
     Tty,
+    /// Lines, without the output of steps that succeed
+    Lines,
     /// Lines, with the output of every step
     Plain,
     /// One JSON object a line

@@ -299,7 +299,7 @@ impl Shown {
             Progress::Quiet => View::Quiet,
             Progress::Json => View::Json,
             Progress::Plain => View::Lines(lines::Lines::new(true)),
-            Progress::Auto => View::Lines(lines::Lines::new(false)),
+            Progress::Auto | Progress::Lines => View::Lines(lines::Lines::new(false)),
             Progress::Tty => View::Live(live::Live::new(terminal(progress_on_stdout), on.1)),
         };
         Self { view, stream: said, progress_on_stdout, colour }
