@@ -61,22 +61,26 @@ fn possible(value: &PossibleValue) -> String {
 }
 
 /// What an argument does, the values that it may have, and the variables that stand in for it.
-fn meaning(arg: &Arg) -> String {
+fn meaning(arg: &Arg, variables: &[&str]) -> String {
     let mut lines = vec![cell(&plain(arg.get_long_help().or_else(|| arg.get_help())))];
     if arg.get_action().takes_values() {
         let values = arg.get_possible_values();
         lines.extend(values.iter().filter(|value| !value.is_hide_set()).map(possible));
     }
-    let flag = arg.get_long().map(|name| format!("--{name}"));
-    let variables: Vec<_> = VARIABLES
-        .iter()
-        .filter(|variable| flag.is_some() && variable.flag == flag.as_deref())
-        .map(|variable| format!("`{}`", variable.name))
-        .collect();
     if !variables.is_empty() {
-        lines.push(format!("Variable: {}", variables.join(", ")));
+        lines.push(format!("Variable: `{}`", variables.join("`, `")));
     }
     lines.join("<br>")
+}
+
+/// The variables that stand in for an argument of the command at `path`; `top` is the program itself.
+fn variables_of(arg: &Arg, path: &str, top: &Command) -> Vec<&'static str> {
+    let Some(name) = arg.get_long() else { return Vec::new() };
+    let of_all = path.is_empty() || !top.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let short = format!("--{name}");
+    let long = format!("{path} {short}");
+    let stands = |flag: &str| (of_all && flag == short) || flag == long;
+    VARIABLES.iter().filter(|row| row.flag.is_some_and(stands)).map(|row| row.name).collect()
 }
 
 fn default(arg: &Arg) -> String {
@@ -88,60 +92,52 @@ fn default(arg: &Arg) -> String {
     }
 }
 
-/// A table of what is written in `column`, its default and its meaning.
-fn table<'a>(text: &mut String, column: &str, args: impl Iterator<Item = &'a Arg>, form: fn(&Arg) -> String) {
-    let mut rows = args.filter(|arg| !arg.is_hide_set()).peekable();
-    if rows.peek().is_none() {
-        return;
+/// A table of arguments: what is written, the default, the meaning.
+fn table<'a>(
+    text: &mut String,
+    column: &str,
+    args: impl Iterator<Item = &'a Arg>,
+    row: impl Fn(&Arg) -> [String; 3],
+) {
+    let mut rows = args.filter(|arg| !arg.is_hide_set()).map(row).peekable();
+    if rows.peek().is_some() {
+        writeln!(text, "\n| {column} | default | what it does |\n| --- | --- | --- |").unwrap();
     }
-    writeln!(text, "\n| {column} | default | what it does |\n| --- | --- | --- |").unwrap();
-    for arg in rows {
-        let cells = [form(arg), default(arg), meaning(arg)];
-        writeln!(text, "| {} |", cells.join(" | ")).unwrap();
+    for row in rows {
+        writeln!(text, "| {} |", row.join(" | ")).unwrap();
     }
 }
 
-/// Whether a command's own table shows the flag: those of all commands stand at the top alone.
-fn is_own(arg: &Arg, top: bool) -> bool {
-    let of_the_parser = ["help", "version"].contains(&arg.get_id().as_str());
-    top || !(arg.is_global_set() || of_the_parser)
-}
-
-fn section(text: &mut String, command: &Command, path: &str, level: usize) {
-    let name = if path.is_empty() {
-        command.get_name().to_owned()
-    } else {
-        format!("{path} {}", command.get_name())
-    };
-    writeln!(text, "\n{} `{name}`\n", "#".repeat(level)).unwrap();
-    writeln!(
-        text,
-        "{}.",
-        plain(command.get_long_about().or_else(|| command.get_about())).trim_end_matches('.')
-    )
-    .unwrap();
+/// The section of the command at `path` (empty for the program itself), and those of the commands below it.
+fn section(text: &mut String, command: &Command, path: &str, top: &Command) {
+    let name = format!("shipway {path}");
+    let level = if path.contains(' ') { "###" } else { "##" };
+    let about = plain(command.get_long_about().or_else(|| command.get_about()));
     let usage = command.clone().render_usage().to_string();
-    writeln!(
-        text,
-        "\n```text\n{}\n```",
-        usage.trim_start_matches("Usage:").trim().replace("\n       ", "\n")
-    )
-    .unwrap();
+    let usage = usage.trim_start_matches("Usage:").trim().replace("\n       ", "\n");
+    write!(text, "\n{level} `{}`\n\n{}.\n", name.trim_end(), about.trim_end_matches('.')).unwrap();
+    write!(text, "\n```text\n{usage}\n```\n").unwrap();
     let aliases: Vec<_> = command.get_visible_aliases().map(|alias| format!("`{alias}`")).collect();
     if !aliases.is_empty() {
-        writeln!(text, "\nAlso: {}.", aliases.join(", ")).unwrap();
+        write!(text, "\nAlso: {}.\n", aliases.join(", ")).unwrap();
     }
-    table(text, "argument", command.get_positionals(), argument);
-    let flags = command.get_arguments().filter(|arg| !arg.is_positional() && is_own(arg, path.is_empty()));
-    table(text, "flag", flags, spelling);
+    let positionals = command.get_positionals();
+    table(text, "argument", positionals, |arg| [argument(arg), default(arg), meaning(arg, &[])]);
+    // The flags of all commands, and those of the parser, stand at the top alone.
+    let repeated = |arg: &Arg| arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str());
+    let flags = command.get_arguments().filter(|arg| !arg.is_positional());
+    let flags = flags.filter(|arg| path.is_empty() || !repeated(arg));
+    table(text, "flag", flags, |arg| {
+        [spelling(arg), default(arg), meaning(arg, &variables_of(arg, path, top))]
+    });
     if path.is_empty() {
         let global = command.get_arguments().filter(|arg| arg.is_global_set());
         let global: Vec<_> = global.filter_map(|arg| Some(format!("`--{}`", arg.get_long()?))).collect();
         let list = global.join(", ");
-        writeln!(text, "\nThese stand before the command's name; {list} may stand behind it too.").unwrap();
+        write!(text, "\nThese stand before the command's name; {list} may stand behind it too.\n").unwrap();
     }
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
-        section(text, inner, &name, if path.is_empty() { 2 } else { 3 });
+        section(text, inner, format!("{path} {}", inner.get_name()).trim_start(), top);
     }
 }
 
@@ -171,7 +167,7 @@ fn reference(mut command: Command) -> String {
                     lacks is refused by name. Keys of compose files stand in \
                     [KEYS.md](testdata/compose/KEYS.md).\n"
         .to_owned();
-    section(&mut text, &command, "", 2);
+    section(&mut text, &command, "", &command);
     variables(&mut text);
     text
 }
@@ -183,11 +179,9 @@ fn the_reference_is_that_of_the_program() {
 
 #[test]
 fn variables_stand_in_for_flags_that_there_are() {
-    fn has(command: &Command, flag: &str) -> bool {
-        command.get_arguments().any(|arg| arg.get_long() == Some(flag))
-            || command.get_subcommands().any(|inner| has(inner, flag))
-    }
-    for flag in VARIABLES.iter().filter_map(|variable| variable.flag) {
-        assert!(has(&Arguments::command(), flag.trim_start_matches('-')), "{flag}");
+    let text = reference(Arguments::command());
+    for variable in VARIABLES.iter().filter(|variable| variable.flag.is_some()) {
+        let shown = text.lines().any(|line| line.contains("<br>Variable: ") && line.contains(variable.name));
+        assert!(shown, "no flag has {}", variable.name);
     }
 }

@@ -10,7 +10,8 @@ pub(super) struct Variable {
     pub(super) name: &'static str,
     /// Whose it is.
     pub(super) group: Group,
-    /// The flag that beats it, if there is one.
+    /// The flag that beats it, if there is one: `--file`, or `image build --platform` of one command alone. One
+    /// that stands before the command's name is that one only.
     pub(super) flag: Option<&'static str>,
     /// What it does, as one sentence.
     pub(super) meaning: &'static str,
@@ -163,7 +164,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         "DOCKER_CONTEXT",
         "The context of docker's that says where the engine is, where `DOCKER_HOST` does not.",
     ),
-    for_flag(Docker, "DOCKER_DEFAULT_PLATFORM", "--platform", "The platform of images that name none."),
+    for_flag(
+        Docker,
+        "DOCKER_DEFAULT_PLATFORM",
+        "image build --platform",
+        "The platform of images that name none.",
+    ),
     row(Docker, "DOCKER_HOST", "Where the engine is: `unix://PATH`, `tcp://HOST:PORT` or `ssh://USER@HOST`."),
     row(Docker, "DOCKER_TLS", "If set, the engine is spoken to over TLS, whoever it is."),
     row(

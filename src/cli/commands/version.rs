@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use clap::CommandFactory;
+use clap::{Args, Command, CommandFactory};
 
 use crate::base::fs::{AtPath, write_atomic};
-use crate::cli::args::{Arguments, Completion, EngineChoice, Manual, Version, VersionFormat};
+use crate::cli::args::{Arguments, Completion, EngineChoice, Global, Manual, Version, VersionFormat};
 use crate::cli::manual;
 use crate::cli::render::text::size;
 use crate::engine::{Docker, Endpoint, Engine, EngineError, Identity, ImageStore};
@@ -120,7 +120,10 @@ fn engine_text(asked: &Asked) -> String {
         Asked::Silent { host } => {
             format!("engine: not reachable: {host} did not answer within {} seconds\n", PATIENCE.as_secs())
         }
-        Asked::Failed(error) => format!("engine: not reachable: {error}\n"),
+        Asked::Failed(EngineError::NotReachable { host, reason, .. }) => {
+            format!("engine: not reachable: {host}: {reason}\n")
+        }
+        Asked::Failed(error) => format!("engine: not usable: {}\n", error.to_string().replace('\n', "; ")),
         Asked::Found { host, identity } => {
             let name = match identity.store {
                 ImageStore::Podman => "Podman",
@@ -138,9 +141,13 @@ fn engine_text(asked: &Asked) -> String {
     }
 }
 
-/// The tree of commands without those that are refused.
-fn shown() -> clap::Command {
-    Arguments::command()
+/// The tree of commands without those that are hidden, which the scripts of shells would offer.
+fn shown() -> Command {
+    let all = Arguments::command();
+    let bare = Command::new("shipway").version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
+    let bare = Global::augment_args(bare.subcommand_required(true))
+        .about(all.get_about().cloned().unwrap_or_default());
+    bare.subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
 }
 
 #[cfg(test)]
@@ -173,10 +180,27 @@ mod tests {
         let socket = folder.path().join("engine.sock");
         let endpoint = Endpoint::at(&format!("unix://{}", socket.display()));
         let missing = engine_text(&ask(endpoint.clone(), PATIENCE));
-        assert!(missing.contains("not reachable") && missing.contains("no such socket"), "{missing}");
+        assert!(missing.contains("not reachable") && missing.contains("No such file"), "{missing}");
         let _listens = UnixListener::bind(&socket).unwrap();
         let silent = engine_text(&ask(endpoint, Duration::from_millis(50)));
         assert!(silent.contains("did not answer within"), "{silent}");
+    }
+
+    #[test]
+    fn what_is_shown_is_the_whole_command_line_but_for_what_is_hidden() {
+        let (all, shown) = (Arguments::command(), shown());
+        let flags = |command: &Command| -> Vec<String> {
+            command.get_arguments().map(|arg| arg.get_id().to_string()).collect()
+        };
+        assert_eq!(flags(&all), flags(&shown));
+        let names = |command: &Command| -> Vec<String> {
+            command.get_subcommands().map(|command| command.get_name().to_owned()).collect()
+        };
+        assert_eq!(
+            names(&all).into_iter().filter(|name| name != "manual").collect::<Vec<_>>(),
+            names(&shown)
+        );
+        shown.debug_assert();
     }
 
     #[test]
