@@ -65,6 +65,38 @@
 //! clock, values of secrets, ids, sharing and contents of cache mounts. The image's config is carried beside
 //! the graph and makes no node.
 //!
+//! # How to add something
+//!
+//! **A key of compose files**
+//!
+//! 1. A row in the table [`compose`]`::attrs` (shape, merging, paths, state) and a field in `compose::model`;
+//!    `UPDATE_GOLDEN=1 cargo test --lib compose::keys` writes `testdata/compose/KEYS.md` anew. What is to be
+//!    launched with but is not yet has `.later()`, and is refused by name.
+//! 2. What comes of it: of `build`, a field of [`graph::BuildRequest`]; of a container, a line in `up::spec`, which
+//!    fills [`engine::ContainerSpec`], and from there in `engine::docker`'s `create`. What an older engine
+//!    would pass over in silence is refused in `least`, beside it.
+//! 3. A case in `testdata/inspect` (`tests/inspect.sh` asks Docker Compose what it makes of it, once for each
+//!    engine); a test fails on a key that counts and has none.
+//!
+//! **A flag or an instruction of Dockerfiles**
+//!
+//! 1. The grammar, in [`dockerfile`]: a flag is a row of its instruction's list (`copy`, `mount`,
+//!    `instructions`) and a field of the tree; an instruction is a [`dockerfile::Kind`] too.
+//! 2. What it does, in `graph::instruction`: a field of [`graph::Op`]; what changes the result goes into
+//!    `graph::recipe`, which makes the key, and into `graph::reason`, which says why a step ran. Raise
+//!    [`graph::FORMAT`] where equal recipes would mean something else. Then `build::exec` carries it out.
+//! 3. A case in `testdata/buildkit` (`tests/buildkit.sh` asks BuildKit what it makes of it), and one in
+//!    `testdata/graph` for its key.
+//!
+//! **Another container engine**
+//!
+//! 1. A folder beside `engine::docker` with a type that implements [`engine::Engine`]: plain types in and out,
+//!    every method blocks, what is not there is `None` or [`engine::EngineError::NotFound`].
+//! 2. Its name in `cli::args`' `EngineChoice`, and the choice in `cli::commands`' `machine`, which makes the
+//!    engine; nothing above knows which one it is, but for how images are kept: [`engine::ImageStore`].
+//! 3. The tests with an engine, with `SHIPWAY_TEST_DOCKER_HOST` at the new one; `engine::fake` is the smallest
+//!    example.
+//!
 //! # Invariants
 //!
 //! - A no-op starts no process, asks no network but the engine once, writes nothing, and reads no file

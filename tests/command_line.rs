@@ -27,8 +27,37 @@ fn mistakes_in_the_command_line_end_with_one() {
     let help = scene.shipway(&["up", "--help"]).ok();
     assert!(help.out.contains("--force-recreate") && help.err.is_empty());
     assert!(scene.shipway(&["version", "--short"]).ok().out.starts_with(char::is_numeric));
-    assert!(scene.shipway(&["completion", "bash"]).ok().out.contains("--force-recreate"));
+    let completion = scene.shipway(&["completion", "bash"]).ok().out;
+    assert!(completion.contains("--force-recreate") && !completion.contains("manual"));
     assert!(!scene.store().exists(), "nothing of this needs a store");
+}
+
+#[test]
+fn the_program_says_what_it_is_and_what_it_finds() {
+    let scene = Scene::empty();
+    let json = scene.shipway(&["version", "--format", "json"]).ok().out;
+    assert_eq!(json, format!("{{\"version\":\"{}\"}}\n", env!("CARGO_PKG_VERSION")));
+    let told = scene.shipway(&["--engine", "none", "version"]).ok().out;
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], concat!("Shipway version ", env!("CARGO_PKG_VERSION")));
+    assert!(lines[1].starts_with("store: ") && lines[1].contains("limit: "), "{told}");
+    assert_eq!(lines[2], "engine: none (--engine none)");
+    for fact in ["kernel: ", "layers: ", "cgroups: ", "device guard: "] {
+        assert!(lines.iter().any(|line| line.starts_with(fact)), "no {fact} in {told}");
+    }
+}
+
+#[test]
+fn manual_pages_are_written_for_all_commands() {
+    let scene = Scene::empty();
+    scene.shipway(&["manual", "man/one"]).ok();
+    for (page, typed) in [("shipway", "shipway"), ("shipway-up", "shipway up")] {
+        let text = std::fs::read_to_string(scene.project().join(format!("man/one/{page}.1"))).unwrap();
+        assert!(text.contains(typed), "{text}");
+    }
+    assert!(!scene.project().join("man/one/shipway-manual.1").exists());
+    assert!(!scene.shipway(&["--help"]).ok().out.contains("manual"));
+    scene.shipway(&["manual"]).fails(1, &["DIR"]);
 }
 
 #[test]

@@ -11,15 +11,19 @@ mod catalogue;
 mod commands;
 mod endpoint;
 mod failure;
+mod manual;
 mod moment;
 mod outputs;
 mod quantity;
+#[cfg(test)]
+mod reference;
 mod refused;
 mod render;
 mod settings;
 mod signals;
 mod terminal;
 mod trust;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -94,6 +98,7 @@ fn call(context: &mut Context<'_>, command: Command) -> Result<ExitCode, Failure
         Command::Cache(args::Cache::Prune(flags)) => commands::cache_prune(context, &flags),
         Command::Cache(args::Cache::Verify(flags)) => commands::cache_verify(context, &flags),
         Command::Completion(flags) => commands::completion(context, &flags),
+        Command::Manual(flags) => commands::manual(context, &flags),
         Command::Version(flags) => commands::version(context, &flags),
         Command::Build(flags) => commands::build_services(context, &flags),
         Command::Up(flags) => commands::up(context, &flags),

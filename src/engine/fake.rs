@@ -107,6 +107,7 @@ impl Engine for Fake {
         Ok(Identity {
             id: "fake".to_owned(),
             store: ImageStore::Graph,
+            driver: "overlay2".to_owned(),
             version: "1".to_owned(),
             os: "linux".to_owned(),
             architecture: "amd64".to_owned(),

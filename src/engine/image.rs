@@ -11,6 +11,8 @@ pub struct Identity {
     pub id: String,
     /// How it keeps images, which decides what an archive may leave out.
     pub store: ImageStore,
+    /// The driver that stacks its layers, as it calls it: `overlay2`.
+    pub driver: String,
     /// The engine's version: `20.10.24`.
     pub version: String,
     /// `linux`.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::devices::Group;
+use super::devices::{Group, is_two};
 use super::network::landlock_version;
 use super::{Driver, Isolated};
 
@@ -19,6 +19,8 @@ pub struct Probe {
     pub kernel: String,
     /// How layers are stacked; `None` if this process may not mount at all.
     pub driver: Option<Driver>,
+    /// Which control groups are mounted: `v2`, `v1`, `v1 and v2`, `none`.
+    pub cgroups: &'static str,
     /// The kind of control group that guards devices: `cgroup v2`.
     pub devices: Option<&'static str>,
     /// The version of Landlock, 0 without it. From 6 on the host's abstract sockets are out of reach of a
@@ -37,10 +39,22 @@ pub fn probe(scratch: &Path) -> Probe {
     Probe {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         driver: sandbox.map(|sandbox| sandbox.driver()),
+        cgroups: cgroups(),
         devices: Group::make().map(|group| group.name()),
         landlock: landlock_version(),
         raises_limits: owned.contains(CapabilitySet::SYS_RESOURCE),
         user_namespaces: Path::new("/proc/self/ns/user").exists(),
+    }
+}
+
+/// Which control groups are mounted where everybody mounts them.
+fn cgroups() -> &'static str {
+    let one = std::fs::read_dir("/sys/fs/cgroup").is_ok_and(|mut folder| folder.next().is_some());
+    match (is_two("/sys/fs/cgroup"), is_two("/sys/fs/cgroup/unified"), one) {
+        (true, ..) => "v2",
+        (false, true, _) => "v1 and v2",
+        (false, false, true) => "v1",
+        (false, false, false) => "none",
     }
 }
 
@@ -53,6 +67,7 @@ impl fmt::Display for Probe {
             Some(driver) => writeln!(formatter, "layers: {driver}")?,
             None => writeln!(formatter, "layers: none (not root)")?,
         }
+        writeln!(formatter, "cgroups: {}", self.cgroups)?;
         writeln!(formatter, "device guard: {}", self.devices.unwrap_or("mounts alone"))?;
         let scoped = yes_no(self.landlock >= super::network::SCOPES);
         writeln!(formatter, "abstract sockets of the host out of reach: {scoped}")?;
@@ -70,6 +85,7 @@ mod tests {
         let probe = Probe {
             kernel: "6.1.0".to_owned(),
             driver: Some(Driver::OverlayByOldCall),
+            cgroups: "v2",
             devices: None,
             landlock: 6,
             raises_limits: false,
@@ -78,6 +94,7 @@ mod tests {
         insta::assert_snapshot!(probe, @r"
         kernel: 6.1.0
         layers: overlayfs (old mount call)
+        cgroups: v2
         device guard: mounts alone
         abstract sockets of the host out of reach: yes
         limits can be raised: no

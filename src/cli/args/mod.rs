@@ -202,6 +202,9 @@ pub(in crate::cli) enum Command {
     Cache(Cache),
     /// Print a script that lets a shell complete commands and flags
     Completion(Completion),
+    /// Write the manual pages of all commands into a folder
+    #[command(hide = true)]
+    Manual(Manual),
     /// Show the version and what this machine offers
     Version(Version),
 }
@@ -222,6 +225,14 @@ pub(in crate::cli) struct Completion {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
     pub(in crate::cli) shell: clap_complete::Shell,
+}
+
+/// `manual`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Manual {
+    /// The folder; it is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(in crate::cli) folder: PathBuf,
 }
 
 /// `version`.

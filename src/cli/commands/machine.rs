@@ -109,7 +109,7 @@ impl Context<'_> {
     }
 
     /// Where the engine is.
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
         let config = self.settings.docker_config.as_deref();
         endpoint::endpoint(&self.settings.engine_variables, config).map_err(Failure::Usage)
     }

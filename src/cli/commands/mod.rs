@@ -71,7 +71,7 @@ pub(super) use stats::stats;
 pub(super) use top::top;
 pub(super) use up::{create, scale, up};
 pub(super) use used_images::images;
-pub(super) use version::{completion, version};
+pub(super) use version::{completion, manual, version};
 pub(super) use volumes::volumes;
 pub(super) use wait::wait;
 

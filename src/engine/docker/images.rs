@@ -40,6 +40,7 @@ pub(super) fn identity(docker: &Docker) -> Result<Identity> {
     Ok(Identity {
         id,
         store,
+        driver: info.driver.unwrap_or_default(),
         version: version.version.unwrap_or_default(),
         os: version.os.unwrap_or_else(|| "linux".to_owned()),
         architecture: version.arch.unwrap_or_default(),
