@@ -21,6 +21,15 @@
 //!
 //! # The house
 //!
+//! ```text
+//! L5  ┌───────────────────── cli ─────────────────────┐   arguments, printing
+//! L4  │      up       │            build              │   containers │ images
+//! L3  │               │            graph              │   what is to be built, and its keys
+//! L2  │     engine    │ sandbox  context  oci  remote │   the world outside
+//! L1  │    compose    │     dockerfile       store    │   the two languages, the disk
+//! L0  └───────────────────── base ────────────────────┘   what all stand on
+//! ```
+//!
 //! | layer | module | what it does | where a change goes |
 //! | --- | --- | --- | --- |
 //! | L5 | [`cli`] | arguments, one short function a command, the only code that prints | a flag: `cli::args`; how something looks: `cli::render` |

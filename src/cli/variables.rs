@@ -178,6 +178,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "If set, the engine is spoken to over TLS and must show a certificate that is trusted.",
     ),
     row(Machine, "ALL_PROXY", "The proxy for registries and URLs that no other variable names one for."),
+    row(
+        Machine,
+        "CI",
+        "If set to anything but `false` or `0`, `--progress auto` shows lines, also on a terminal.",
+    ),
     row(Machine, "HOME", "The user's folder: `~` in compose files, and where other folders are by default."),
     row(Machine, "HTTPS_PROXY", "The proxy for HTTPS, of registries and URLs."),
     row(Machine, "HTTP_PROXY", "The proxy for plain HTTP, of registries and URLs."),
@@ -202,6 +207,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     row(Machine, "SSH_AUTH_SOCK", "The socket of the ssh agent that `--ssh default` passes on to steps."),
     row(Machine, "SSL_CERT_DIR", "Folders with the authorities that are trusted, instead of the system's."),
     row(Machine, "SSL_CERT_FILE", "A file with the authorities that are trusted, instead of the system's."),
+    row(Machine, "TERM", "If it is `dumb`, `--progress auto` shows lines."),
     row(Machine, "XDG_CONFIG_HOME", "Where the user's `docker/certs.d` lies (default: `~/.config`)."),
     row(
         Machine,
