@@ -3,7 +3,7 @@
 //!
 //! The first row tells how far the build is; below it stands a row for each running step under its services,
 //! with the last lines that it printed, one for each transfer and one for each action on the engine. Steps
-//! that were hits are only counted. No row is wider than the terminal, and all of them leave it room.
+//! that were hits are only counted. No row is wider than the terminal, and all of them take at most two thirds of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl Frame {
     /// The rows for a terminal of so many rows and columns. What steps printed is taken from `lines`.
     pub(super) fn rows(&self, now: Duration, lines: &Lines, (rows, columns): (usize, usize)) -> Vec<Row> {
         let columns = columns.saturating_sub(1).clamp(8, WIDEST);
-        let room = rows.saturating_sub(2).clamp(1, MOST_ROWS);
+        let room = (rows * 2 / 3).clamp(1, MOST_ROWS);
         let mut shown = Vec::new();
         if self.planned > 0 && self.begun.is_some() {
             shown.push(Row { kind: Kind::Head, text: shorten(&self.head(now), columns) });
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_at_60_columns_and_8_rows() {
+    fn a_build_at_60_columns_and_9_rows() {
         let (frame, lines) = after(&build());
         let expected = "\
 8.2s  2 of 36 steps, 3 running, 2 hits, about 1m left
@@ -333,7 +333,7 @@ mod tests {
   pull debian:bookworm-slim   [====       ]  12.4MB of 29MB
   Container pack-redis-1  Recreate                     7.6s
 ";
-        assert_eq!(text(&frame.rows(s(8.4), &lines, (8, 60))), expected);
+        assert_eq!(text(&frame.rows(s(8.4), &lines, (9, 60))), expected);
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
         let mut events = vec![(0.0, Event::Planned { steps: 100 })];
         events.extend((0..100).map(|step| (0.0, started(step, &[&format!("svc-{step:02}")], "RUN x", None))));
         let (frame, lines) = after(&events);
-        let rows = frame.rows(s(1.0), &lines, (24, 80));
+        let rows = frame.rows(s(1.0), &lines, (30, 80));
         assert_eq!(rows.len(), MOST_ROWS);
         assert_eq!(rows[MOST_ROWS - 1].text, "  and 82 more");
     }

@@ -15,6 +15,8 @@ use super::text::{clean, duration, shorten, size};
 
 /// So many last lines of a failed step are shown.
 const LAST_LINES: usize = 40;
+/// So many lines after it a failure is out of sight.
+const LONG_AGO: usize = 5;
 /// So many bytes without a newline make a line.
 const LONGEST_LINE: usize = 16 * 1024;
 
@@ -74,12 +76,14 @@ pub(super) struct Lines {
     outputs: BTreeMap<StepNumber, Output>,
     transfers: BTreeMap<String, u64>,
     summary: Summary,
+    /// How many lines came after the end of the first step that failed.
+    since_failure: Option<usize>,
 }
 
 impl Lines {
     pub(super) fn new(verbose: bool) -> Self {
-        let summary = Summary::default();
-        Self { verbose, widest: usize::MAX, outputs: BTreeMap::new(), transfers: BTreeMap::new(), summary }
+        let (outputs, transfers, summary) = (BTreeMap::new(), BTreeMap::new(), Summary::default());
+        Self { verbose, widest: usize::MAX, outputs, transfers, summary, since_failure: None }
     }
 
     /// For a terminal: names of steps and services are cut off where they are longer than `widest` columns.
@@ -114,7 +118,18 @@ impl Lines {
             Event::Transfer { what, done, total } => self.transfer(&mut text, what, *done, *total),
             _ => text = other(event),
         }
+        let failed = matches!(event, Event::StepFinished { outcome: Outcome::Failed { .. }, .. });
+        match &mut self.since_failure {
+            Some(since) => *since += text.lines().count(),
+            None if failed => self.since_failure = Some(0),
+            None => {}
+        }
         text
+    }
+
+    /// Whether the output of a step that failed was shown so long ago that it has to be shown again.
+    pub(super) fn failed_long_ago(&self) -> bool {
+        self.since_failure.is_some_and(|since| since > LONG_AGO)
     }
 
     /// The lines that end what was shown so far and took so long; a second call begins a new count.
@@ -277,6 +292,19 @@ mod tests {
             Container pack-flask-1  Recreate  done in 1.2s\n\
             Container pack-flask-1  Recreate  failed after 2.0s\n";
         assert_eq!(text(false, &events), expected);
+    }
+
+    #[test]
+    fn a_failure_goes_out_of_sight() {
+        let mut lines = Lines::new(false);
+        let failed = || Outcome::Failed { reason: String::new() };
+        lines.take(&finished(1, "RUN a", failed(), 0));
+        for step in 2..=6 {
+            lines.take(&finished(step, "RUN b", Outcome::Hit, 0));
+        }
+        assert!(!lines.failed_long_ago());
+        lines.take(&finished(7, "RUN c", failed(), 0));
+        assert!(lines.failed_long_ago());
     }
 
     #[test]

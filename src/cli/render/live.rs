@@ -90,6 +90,11 @@ impl Live {
         picture.scroll(&summary);
     }
 
+    /// See [`Lines::failed_long_ago`].
+    pub(super) fn failed_long_ago(&self) -> bool {
+        locked(&self.picture).lines.failed_long_ago()
+    }
+
     /// Runs `print` while the rows are away.
     pub(super) fn suspend(&self, print: impl FnOnce()) {
         let mut picture = locked(&self.picture);

@@ -240,9 +240,13 @@ impl Screen {
         }
     }
 
-    /// Whether the output of a failed step has not been shown: it belongs to the error then.
+    /// Whether the output of a failed step was not shown, or too long ago: it belongs to the error then.
     pub(super) fn hides_output(&self) -> bool {
-        matches!(self.shown().view, View::Quiet | View::Json)
+        match &self.shown().view {
+            View::Quiet | View::Json => true,
+            View::Lines(lines) => lines.failed_long_ago(),
+            View::Live(live) => live.failed_long_ago(),
+        }
     }
 
     /// Shows a warning of the command line itself.
