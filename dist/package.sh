@@ -33,7 +33,8 @@ build() {
   env "$compiler=musl-gcc" \
     RUSTFLAGS="-C force-unwind-tables=no --remap-path-prefix=$folder=/cargo --remap-path-prefix=$PWD=/shipway" \
     cargo rustc --locked --release --bin shipway --target "$target" -- \
-    -C link-arg="-B$linker" -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all
+    -C link-arg="-B$linker" -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all \
+    -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg="-Wl,-T,$PWD/dist/no-unwind.ld"
   binary=target/$target/release/shipway
 }
 
