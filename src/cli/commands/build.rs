@@ -12,6 +12,7 @@ use crate::build::{
 };
 use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
+use crate::cli::render::text::listed;
 use crate::cli::signals::Interrupts;
 use crate::cli::trust::Trust;
 use crate::compose::Project;
@@ -304,8 +305,10 @@ fn requests_at(
     Ok(requests)
 }
 
-/// So many images have a line each in the end.
-const SHOWN: usize = 4;
+/// So many images have a line each in the end; of more, so many are named in one.
+const LINES: usize = 2;
+/// See [`LINES`].
+const NAMED: usize = 4;
 
 /// What is printed in the end: the id, and unless only that is wanted the names.
 fn result(built: &Built, quiet: bool) -> String {
@@ -319,12 +322,11 @@ fn result(built: &Built, quiet: bool) -> String {
         }
     };
     let lines = built.images.values().map(line);
-    if quiet || lines.len() <= SHOWN {
+    if quiet || lines.len() <= LINES {
         return lines.collect();
     }
-    let names: Vec<_> = built.images.keys().take(SHOWN).map(String::as_str).collect();
-    let (all, more) = (built.images.len(), built.images.len() - names.len());
-    format!("{all} images  of {} and {more} more  built\n", names.join(", "))
+    let names: Vec<_> = built.images.keys().map(String::as_str).collect();
+    format!("{} images  of {}  built\n", names.len(), listed(&names, NAMED))
 }
 
 fn request(context: &Context<'_>, flags: &ImageBuild) -> Result<BuildRequest, Failure> {

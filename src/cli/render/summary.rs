@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::event::{Event, Outcome};
 
-use super::text::{duration, shorten, size};
+use super::text::{duration, listed, shorten, size};
 
 /// So many of the slowest steps are named.
 const SLOWEST: usize = 3;
@@ -100,7 +100,8 @@ impl Summary {
         for ((_, did), moved) in MOVED.iter().zip(&self.moved) {
             if !moved.is_empty() {
                 let bytes = moved.iter().map(|(_, bytes)| bytes).sum();
-                text.push_str(&format!("{did}: {} ({})\n", named(moved), size(bytes)));
+                let names: Vec<&str> = moved.iter().map(|(name, _)| name.as_str()).collect();
+                text.push_str(&format!("{did}: {} ({})\n", listed(&names, NAMED), size(bytes)));
             }
         }
         text
@@ -126,15 +127,6 @@ impl Summary {
             words.push("none ended".to_owned());
         }
         format!("{steps}: {}", words.join(", "))
-    }
-}
-
-/// `a, b, c and 2 more`
-fn named(moved: &[(String, u64)]) -> String {
-    let names: Vec<&str> = moved.iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
-    match moved.len() - names.len() {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 

@@ -89,6 +89,15 @@ pub(in crate::cli) fn shorten(text: &str, columns: usize) -> String {
     kept
 }
 
+/// `a, b, c and 2 more`: of more than `most` names the first of them and the count of the others.
+pub(in crate::cli) fn listed(names: &[&str], most: usize) -> String {
+    let shown = &names[..names.len().min(most)];
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +109,12 @@ mod tests {
         assert_eq!(shown, ["0.0s", "0.3s", "59.9s", "1m 05s", "2h 05m"]);
         let shown = [0, 999, 1240, 1500, 116_700_000, 2_000_000_000].map(size);
         assert_eq!(shown, ["0B", "999B", "1.24kB", "1.5kB", "117MB", "2GB"]);
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_listed() {
+        assert_eq!(listed(&["a", "b"], 2), "a, b");
+        assert_eq!(listed(&["a", "b", "c", "d"], 2), "a, b and 2 more");
     }
 
     #[test]
