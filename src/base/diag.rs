@@ -333,6 +333,12 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// A text of progress as it is shown: its advice as [`Diagnostic::render`] shows it.
+pub fn shown(text: &str) -> String {
+    let (message, help) = advised(text);
+    help.into_iter().fold(message, |text, help| format!("{text}\n = help: {help}"))
+}
+
 /// The advice that ends an error's text where a candidate is close to `word`, else nothing.
 pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates)

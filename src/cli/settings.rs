@@ -223,8 +223,8 @@ fn ansi(global: &Global, environment: &Environment) -> Result<Ansi, String> {
         return Ok(ansi);
     }
     let named = choice(environment, &["COMPOSE_ANSI"])?;
-    let refused = get(environment, "NO_COLOR").map(|_| Ansi::Never);
-    Ok(named.or(refused).unwrap_or_default())
+    let refused = get(environment, "NO_COLOR").is_some() || get(environment, "TERM") == Some("dumb");
+    Ok(named.or(refused.then_some(Ansi::Never)).unwrap_or_default())
 }
 
 /// The value of the first of these variables that is set.

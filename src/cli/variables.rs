@@ -111,7 +111,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         Compose,
         "COMPOSE_PARALLEL_LIMIT",
         "--parallel",
-        "How many steps run at once, `-1` for no limit.",
+        "How many steps run at once and how many things the engine is asked to do, `-1` for no limit.",
     ),
     row(Compose, "COMPOSE_PATH_SEPARATOR", "What stands between the files of `COMPOSE_FILE` (default: `:`)."),
     for_flag(

@@ -83,7 +83,7 @@ impl Executor<'_> {
         match stranger {
             Some(stranger) if empty => return Err(stranger),
             Some(stranger) => {
-                let text = format!("--chown={owner}: {stranger}; the owner is {uid}:{gid}");
+                let text = format!("the owner is {uid}:{gid}: --chown={owner}: {stranger}");
                 self.builder.events.emit(Event::Notice(text));
             }
             None => {}

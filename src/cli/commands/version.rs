@@ -9,6 +9,7 @@ use clap::{Args, Command, CommandFactory};
 
 use crate::base::fs::{AtPath, write_atomic};
 use crate::cli::args::{Arguments, Completion, EngineChoice, Global, Manual, Version, VersionFormat};
+use crate::cli::failure::Failure;
 use crate::cli::manual;
 use crate::cli::render::text::size;
 use crate::engine::{Docker, Endpoint, Engine, EngineError, Identity, ImageStore};
@@ -18,6 +19,8 @@ use super::{Context, Ended};
 
 /// How long an engine has for its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same where ssh leads to it, which gives up by itself before that.
+const PATIENCE_WITH_SSH: Duration = Duration::from_secs(35);
 
 /// Prints a shell's completion script.
 pub(in crate::cli) fn completion(context: &Context<'_>, flags: &Completion) -> Ended {
@@ -62,8 +65,13 @@ fn machine(context: &Context<'_>) -> (String, String) {
             let limit = context.settings.cache_limit.bytes(capacity);
             (store_text(&context.settings.store, limit), format!("{}\n", probe(staging.path())))
         }
-        Err(failure) => (failure.to_string(), String::new()),
+        Err(failure) => (fact(&failure), String::new()),
     }
+}
+
+/// Why something is not there, in one line.
+fn fact(failure: &Failure) -> String {
+    failure.to_string().lines().map(|line| line.trim_start_matches("help: ")).collect::<Vec<_>>().join("; ")
 }
 
 fn store_text(path: &Path, limit: Option<u64>) -> String {
@@ -91,8 +99,9 @@ fn asked(context: &Context<'_>) -> Asked {
         return Asked::Unwanted;
     }
     match context.endpoint() {
+        Ok(endpoint) if endpoint.host.starts_with("ssh://") => ask(endpoint, PATIENCE_WITH_SSH),
         Ok(endpoint) => ask(endpoint, PATIENCE),
-        Err(failure) => Asked::Nowhere(failure.to_string()),
+        Err(failure) => Asked::Nowhere(fact(&failure)),
     }
 }
 

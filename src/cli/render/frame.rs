@@ -75,12 +75,16 @@ impl Frame {
     /// Takes what happened at `now`, a time since the command began.
     pub(super) fn take(&mut self, now: Duration, event: &Event) {
         match event {
-            Event::Planned { steps } => self.planned += steps,
+            // A build that starts over is planned again.
+            Event::Planned { steps } => {
+                (self.planned, self.hits, self.ended, self.left) = (*steps, 0, 0, None);
+            }
             Event::StepStarted { step, services, name, expected, left, .. } => {
                 self.building = true;
                 self.begun.get_or_insert(now);
                 self.left = left.map(|left| (now, left));
-                let (services, name, expected) = (services.clone(), name.clone(), *expected);
+                let services = services.iter().map(|service| one_line(service)).collect();
+                let (name, expected) = (one_line(name), *expected);
                 self.running.insert(*step, Running { services, name, begun: now, expected });
             }
             Event::StepFinished { step, outcome, .. } => {
@@ -123,6 +127,9 @@ impl Frame {
 
     /// The rows for a terminal of so many rows and columns. What steps printed is taken from `lines`.
     pub(super) fn rows(&self, now: Duration, lines: &Lines, (rows, columns): (usize, usize)) -> Vec<Row> {
+        if self.is_empty() {
+            return Vec::new();
+        }
         let columns = columns.saturating_sub(1).clamp(8, WIDEST);
         let room = (rows * 2 / 3).clamp(1, MOST_ROWS);
         let mut shown = Vec::new();
@@ -180,7 +187,7 @@ impl Running {
             time.push_str(&format!(" of {}", rough(expected)));
         }
         let label = shorten(label, aligned);
-        let begin = format!("  {label}{}  {}", " ".repeat(aligned - width(&label)), self.name);
+        let begin = format!("  {label}{}  {}", " ".repeat(aligned.saturating_sub(width(&label))), self.name);
         Row { kind: Kind::Work, text: ended_by(&begin, &time, columns) }
     }
 }
@@ -195,8 +202,13 @@ impl Other {
                 format!("{bar}  {} of {}", size(done), size(total))
             }
         };
-        Row { kind: Kind::Work, text: ended_by(&format!("  {}", self.what), &end, columns) }
+        Row { kind: Kind::Work, text: ended_by(&format!("  {}", one_line(&self.what)), &end, columns) }
     }
+}
+
+/// A text whose letters are as wide as they say: without control characters, tabs included.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// The services in one word: `web`, `web +2`.
@@ -209,7 +221,7 @@ fn label(services: &[String]) -> String {
 }
 
 fn output(line: &str, aligned: usize, columns: usize) -> Row {
-    let text = format!("  {}  | {}", " ".repeat(aligned), line.replace('\t', " "));
+    let text = format!("  {}  | {}", " ".repeat(aligned), one_line(line));
     Row { kind: Kind::Output, text: shorten(&text, columns) }
 }
 
@@ -360,7 +372,7 @@ mod tests {
         /// Whatever there is to show: it fits.
         #[test]
         fn no_row_is_wider_than_the_terminal_and_all_fit(
-            steps in proptest::collection::vec(("\\PC{0,40}", "\\PC{0,80}", "\\PC{0,90}"), 0..40),
+            steps in proptest::collection::vec(("[\\PC\t\n\u{1b}]{0,40}", "[\\PC\t\r\u{1b}]{0,80}", "\\PC{0,90}"), 0..40),
             transfers in proptest::collection::vec(("\\PC{0,50}", 0u64..u64::MAX, proptest::option::of(0u64..u64::MAX)), 0..10),
             rows in 3usize..60,
             columns in 20usize..200,
@@ -378,7 +390,7 @@ mod tests {
             proptest::prop_assert!(shown.len() < rows);
             for row in shown {
                 proptest::prop_assert!(width(&row.text) < columns, "{}", row.text);
-                proptest::prop_assert!(!row.text.contains(['\n', '\r', '\t']));
+                proptest::prop_assert!(!row.text.contains(char::is_control));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::base::diag::Diagnostic;
+use crate::base::diag::{Diagnostic, shown};
 use crate::base::event::{Event, Outcome, StepNumber};
 
 use super::summary::Summary;
@@ -118,13 +118,17 @@ impl Lines {
             Event::Transfer { what, done, total } => self.transfer(&mut text, what, *done, *total),
             _ => text = other(event),
         }
+        text
+    }
+
+    /// The text of an event was shown.
+    pub(super) fn showed(&mut self, event: &Event, text: &str) {
         let failed = matches!(event, Event::StepFinished { outcome: Outcome::Failed { .. }, .. });
         match &mut self.since_failure {
             Some(since) => *since += text.lines().count(),
             None if failed => self.since_failure = Some(0),
             None => {}
         }
-        text
     }
 
     /// Whether the output of a step that failed was shown so long ago that it has to be shown again.
@@ -184,7 +188,7 @@ pub(super) fn other(event: &Event) -> String {
         }
         Event::Warning(text) => format!("{}\n", Diagnostic::warning(text)),
         Event::Finding(finding) => format!("{finding}\n"),
-        Event::Notice(text) => format!("{text}\n"),
+        Event::Notice(text) => format!("{}\n", shown(text)),
         _ => String::new(),
     }
 }
@@ -298,12 +302,16 @@ mod tests {
     fn a_failure_goes_out_of_sight() {
         let mut lines = Lines::new(false);
         let failed = || Outcome::Failed { reason: String::new() };
-        lines.take(&finished(1, "RUN a", failed(), 0));
+        let show = |lines: &mut Lines, event: Event| {
+            let text = lines.take(&event);
+            lines.showed(&event, &text);
+        };
+        show(&mut lines, finished(1, "RUN a", failed(), 0));
         for step in 2..=6 {
-            lines.take(&finished(step, "RUN b", Outcome::Hit, 0));
+            show(&mut lines, finished(step, "RUN b", Outcome::Hit, 0));
         }
         assert!(!lines.failed_long_ago());
-        lines.take(&finished(7, "RUN c", failed(), 0));
+        show(&mut lines, finished(7, "RUN c", failed(), 0));
         assert!(lines.failed_long_ago());
     }
 

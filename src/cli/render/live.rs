@@ -144,6 +144,7 @@ impl Picture {
         self.frame.take(now, event);
         let text = with_reason(self.lines.take(event), event);
         if scrolls(event) {
+            self.lines.showed(event, &text);
             self.scroll(&text);
         } else if self.frame.is_empty() && !self.standing.is_empty() {
             self.paint(|picture| picture.clear());

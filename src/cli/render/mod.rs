@@ -143,9 +143,10 @@ impl Screen {
     }
 
     /// Prints a command's result on standard output. A reader that has gone away ends the output and is no
-    /// error.
+    /// error. On a terminal what others wrote into it is only shown.
     pub(super) fn result(&self, text: &str) {
-        self.result_bytes(text.as_bytes());
+        let shown = if self.stdout_is_terminal() { text::visible(text) } else { text.into() };
+        self.result_bytes(shown.as_bytes());
     }
 
     /// Prints bytes on standard output.
@@ -231,7 +232,10 @@ impl Screen {
             match (warning, json) {
                 (true, _) if quiet => {}
                 (true, true) => self.warning(&diagnostic.render(false)),
-                (false, true) => self.failure(&diagnostic.render(false)),
+                (false, true) => {
+                    let text = diagnostic.render(false);
+                    self.failure(text.strip_prefix("error: ").unwrap_or(&text));
+                }
                 (_, false) => {
                     let text = diagnostic.render_within(colour, columns);
                     self.error_bytes(format!("{text}\n").as_bytes());
@@ -256,7 +260,7 @@ impl Screen {
 
     /// Asks a question that is answered with `y` or not; the end of input is no.
     pub(super) fn confirm(&self, question: &str) -> Result<bool, PathError> {
-        self.error_bytes(question.as_bytes());
+        self.error_bytes(text::visible(question).as_bytes());
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).at_path("read the answer from", "standard input")?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -336,6 +340,7 @@ impl Events for Screen {
             View::Quiet => {}
             View::Lines(lines) => {
                 let text = lines.take(&event);
+                lines.showed(&event, &text);
                 shown.progress(&text);
             }
             View::Live(live) => live.take(&event),

@@ -1,6 +1,7 @@
-//! Colour for lines that were made without. Pure.
+//! Colour for lines that were made without; what others wrote into them can do nothing to the terminal. Pure.
 
 use super::frame::{Kind, Row};
+use super::text::visible;
 
 /// ANSI sequences (ECMA-48 SGR).
 const RESET: &str = "\u{1b}[0m";
@@ -16,6 +17,7 @@ const BY_END: &[(&str, &str)] = &[("  hit", DIM), ("  stopped", YELLOW)];
 
 /// `line` in the colour of what it says: hits dim, failures red, warnings yellow, ends of work green.
 pub(super) fn line(line: &str, colour: bool) -> String {
+    let line = &*visible(line);
     if !colour {
         return line.to_owned();
     }
@@ -34,11 +36,11 @@ pub(super) fn line(line: &str, colour: bool) -> String {
 
 /// A row of the live view: what it is about as a whole bold, what steps print dim.
 pub(super) fn row(row: &Row, colour: bool) -> String {
+    let text = visible(&row.text);
     match row.kind {
-        _ if !colour => row.text.clone(),
-        Kind::Head => format!("{BOLD}{}{RESET}", row.text),
-        Kind::Work => row.text.clone(),
-        Kind::Output => format!("{DIM}{}{RESET}", row.text),
+        Kind::Head if colour => format!("{BOLD}{text}{RESET}"),
+        Kind::Output if colour => format!("{DIM}{text}{RESET}"),
+        Kind::Head | Kind::Work | Kind::Output => text.into_owned(),
     }
 }
 
@@ -51,5 +53,6 @@ mod tests {
         assert_eq!(line("#1 [a] RUN x  hit", false), "#1 [a] RUN x  hit");
         assert_eq!(line("#1 [a] RUN x  hit", true), "\u{1b}[2m#1 [a] RUN x  hit\u{1b}[0m");
         assert_eq!(line("#1 [a] RUN x  because y", true), "#1 [a] RUN x  because y");
+        assert_eq!(line("#1 [a] RUN \u{1b}[2J  because y", false), "#1 [a] RUN \u{fffd}[2J  because y");
     }
 }

@@ -1,5 +1,6 @@
 //! Small pieces of text as people read them: durations, sizes, clean lines. Pure.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr;
@@ -51,6 +52,17 @@ pub(in crate::cli) fn clean(line: &[u8]) -> String {
         }
     }
     clean
+}
+
+/// A text that moves no cursor and changes no colour, whoever wrote it: control characters are replaced. Tabs
+/// and ends of lines stay.
+pub(in crate::cli) fn visible(text: &str) -> Cow<'_, str> {
+    let is_control = |letter: char| letter.is_control() && !matches!(letter, '\t' | '\n');
+    if text.contains(is_control) {
+        Cow::Owned(text.replace(is_control, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Passes over the rest of an escape sequence (ECMA-48: CSI to its final byte, OSC to BEL or ESC \).
@@ -109,6 +121,12 @@ mod tests {
         assert_eq!(shown, ["0.0s", "0.3s", "59.9s", "1m 05s", "2h 05m"]);
         let shown = [0, 999, 1240, 1500, 116_700_000, 2_000_000_000].map(size);
         assert_eq!(shown, ["0B", "999B", "1.24kB", "1.5kB", "117MB", "2GB"]);
+    }
+
+    #[test]
+    fn nobody_moves_the_cursor() {
+        assert_eq!(visible("RUN echo \u{1b}[2J\r\tx"), "RUN echo \u{fffd}[2J\u{fffd}\tx");
+        assert_eq!(visible("RUN é\n"), "RUN é\n");
     }
 
     #[test]

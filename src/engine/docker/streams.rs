@@ -161,7 +161,7 @@ pub(super) fn pull(
 ) -> Result<()> {
     let options = pull_options(reference, platform);
     let mut progress = Progress { what: format!("pull {reference}"), layers: BTreeMap::new() };
-    docker.runtime.block_on(async {
+    let pulled = docker.runtime.block_on(async {
         let mut stream =
             std::pin::pin!(docker.api.create_image(Some(options), None, credentials.map(authority)));
         loop {
@@ -170,14 +170,17 @@ pub(super) fn pull(
                 () = stopped(cancel) => return Err(EngineError::Cancelled),
             };
             match message {
-                None => break,
+                None => return Ok(()),
                 Some(Ok(message)) => progress.take(&message, events),
                 Some(Err(error)) => return Err(pull_failed(reference, error)),
             }
         }
+    });
+    // What was told to be under way ends, well or not.
+    if pulled.is_ok() || !progress.layers.is_empty() {
         progress.end(events);
-        Ok(())
-    })
+    }
+    pulled
 }
 
 fn pull_options(reference: &str, platform: Option<&str>) -> bollard::query_parameters::CreateImageOptions {

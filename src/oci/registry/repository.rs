@@ -76,9 +76,9 @@ impl Registry {
         let what = format!("export {} to {}", descriptor.digest.short(), reference.familiar());
         let progress = Progress::new(events, what, descriptor.size);
         let piece = Piece { descriptor, bytes, known_in, is_new };
-        let came = self.runtime.block_on(session.push_blob(store, &piece, &progress))?;
+        let came = self.runtime.block_on(session.push_blob(store, &piece, &progress));
         progress.end();
-        Ok(match came {
+        Ok(match came? {
             Came::There => Sent::There,
             Came::Mounted => Sent::Mounted,
             Came::Uploaded => Sent::Uploaded,

@@ -221,7 +221,7 @@ impl Run<'_> {
         let done: Vec<bool> = shared.progress.iter().map(|progress| *progress == Progress::Done).collect();
         for action in undo::decide(self.plan, &done, &shared.made) {
             if let Err(problem) = undo::act(self.with.engine, &action) {
-                self.with.events.emit(Event::Warning(format!("cannot {action}: {problem}")));
+                self.with.events.emit(Event::Warning(format!("cannot {action}: {}", problem.reason())));
             }
         }
         Err(error)

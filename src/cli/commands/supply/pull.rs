@@ -22,7 +22,7 @@ pub(in crate::cli) struct Pulling<'p> {
 /// An image to pull and the platform that is asked for, if any.
 pub(in crate::cli) type Wanted = (String, Option<String>);
 
-/// Lets the engine pull images, up to the parallel limit at once; what became of each. Logins that cannot
+/// Lets the engine pull images, several at once; what became of each. Logins that cannot
 /// be read are an error before anything begins.
 pub(in crate::cli) fn pull_all(
     with: &Pulling<'_>,
