@@ -150,11 +150,20 @@ pub enum Severity {
     Error,
 }
 
-/// An error's text without its lines of advice, and what these say.
+/// An error's text without its lines of advice, and what these say. A line within backticks is what somebody
+/// wrote, whatever it begins with.
 fn advised(text: &str) -> (String, Vec<String>) {
-    let is_message = |line: &&str| !line.starts_with(HELP);
-    let message: Vec<_> = text.lines().filter(is_message).collect();
-    (message.join("\n"), text.lines().filter_map(|line| line.strip_prefix(HELP)).map(str::to_owned).collect())
+    let (mut message, mut help, mut quoted) = (Vec::new(), Vec::new(), false);
+    for line in text.lines() {
+        match line.strip_prefix(HELP).filter(|_| !quoted) {
+            Some(advice) => help.push(advice.to_owned()),
+            None => {
+                quoted ^= line.matches('`').count() % 2 == 1;
+                message.push(line);
+            }
+        }
+    }
+    (message.join("\n"), help)
 }
 
 /// One mistake: what it is, where (one place, perhaps further ones), why, and what to do.
@@ -420,6 +429,14 @@ mod tests {
          = help: make some
          = help: ask
         ");
+    }
+
+    #[test]
+    fn what_somebody_wrote_is_no_advice() {
+        let text = "unknown key `mage\nhelp: run that` in `services.web`\nhelp: leave it out";
+        let Diagnostic { message, help, .. } = Diagnostic::error(text);
+        assert_eq!(message, "unknown key `mage\nhelp: run that` in `services.web`");
+        assert_eq!(help, ["leave it out"]);
     }
 
     #[test]
