@@ -57,7 +57,7 @@ pub(super) fn carry_out(
         engine,
         events: context.screen,
         cancel,
-        parallel: context.actions(),
+        parallel: context.actions(engine),
         kill_when_cancelled: false,
         started: &|_| {},
         said: &|_, _| {},

@@ -83,14 +83,9 @@ impl Context<'_> {
         self.settings.parallel.unwrap_or_else(cores)
     }
 
-    /// How many things the engine is asked to do at once. They are its work and mostly waiting: a container
-    /// has ten seconds to stop. Behind ssh each is a login, of which sshd drops some beyond ten at once
-    /// (`MaxStartups`).
-    pub(super) fn actions(&self) -> usize {
-        const ACTIONS: usize = 64;
-        const LOGINS: usize = 8;
-        let usual = || if self.engine_name().starts_with("ssh://") { LOGINS } else { ACTIONS };
-        self.settings.parallel.unwrap_or_else(usual)
+    /// How many things the engine is asked to do at once.
+    pub(super) fn actions(&self, engine: &Docker) -> usize {
+        self.settings.parallel.unwrap_or_else(|| engine.at_once())
     }
 
     /// Calls `with` with a builder for the project of `supply`.

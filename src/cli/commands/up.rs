@@ -224,7 +224,7 @@ fn in_foreground(
         events: context.screen,
         cancel: &interrupts.stop,
         force: &interrupts.hurry,
-        parallel: context.actions(),
+        parallel: context.actions(engine),
         timeout: timeout(flags.timeout),
         timestamps: flags.timestamps,
         abort: abort(flags),

@@ -160,7 +160,7 @@ impl Frame {
         shown
     }
 
-    /// `12.4s  14 of 36 steps, 2 run, 5 hits, about 20s left`
+    /// `12.4s  14 of 36 steps, 2 running, 5 hits, about 20s left`
     fn head(&self, now: Duration) -> String {
         let took = self.begun.map_or(Duration::ZERO, |begun| now.saturating_sub(begun));
         let done = (self.hits + self.ended).min(self.planned);

@@ -51,6 +51,12 @@ pub struct Docker {
 }
 
 impl Docker {
+    /// How many things it may be asked to do at once. They are its work and mostly waiting: a container has
+    /// ten seconds to stop. Behind ssh each is a login, of which sshd drops some beyond ten (`MaxStartups`).
+    pub fn at_once(&self) -> usize {
+        if self.host.starts_with("ssh://") { 8 } else { 64 }
+    }
+
     /// Reaches an engine. For a plain socket it only opens and closes a connection; over TLS and ssh it
     /// asks whether anybody answers, because nothing less would show what is wrong.
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {

@@ -22,8 +22,8 @@ pub(in crate::cli) struct Pulling<'p> {
 /// An image to pull and the platform that is asked for, if any.
 pub(in crate::cli) type Wanted = (String, Option<String>);
 
-/// Lets the engine pull images, several at once; what became of each. Logins that cannot
-/// be read are an error before anything begins.
+/// Lets the engine pull images, several at once; what became of each. Logins that cannot be read are an error
+/// before anything begins.
 pub(in crate::cli) fn pull_all(
     with: &Pulling<'_>,
     wanted: &BTreeSet<Wanted>,
@@ -33,7 +33,7 @@ pub(in crate::cli) fn pull_all(
         left.push((image.clone(), credentials(with.context, &image.0)?));
     }
     left.reverse();
-    let at_once = with.context.actions().clamp(1, left.len().max(1));
+    let at_once = with.context.actions(with.engine).clamp(1, left.len().max(1));
     let (left, done) = (std::sync::Mutex::new(left), std::sync::Mutex::new(BTreeMap::new()));
     thread::scope(|scope| {
         for _ in 0..at_once {
