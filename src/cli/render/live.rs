@@ -20,9 +20,6 @@ use super::text::width;
 
 /// The time between two pictures.
 const TICK: Duration = Duration::from_millis(100);
-/// The widest name of a step that scrolls up; what became of it stands behind.
-const WIDEST_NAME: usize = 50;
-
 /// Between these a terminal that knows them shows nothing half drawn; others ignore them.
 const BEGIN: &str = "\u{1b}[?2026h";
 const END: &str = "\u{1b}[?2026l";
@@ -63,7 +60,9 @@ struct Ticks {
 
 impl Live {
     pub(super) fn new(terminal: Terminal, colour: bool) -> Self {
-        let (frame, lines) = (Frame::default(), Lines::narrow(WIDEST_NAME));
+        // What became of a step stands behind its name, in the same line where that can be.
+        let (_, columns) = (terminal.size)();
+        let (frame, lines) = (Frame::default(), Lines::narrow((columns * 2 / 5).max(20)));
         let picture = Picture { begun: Instant::now(), frame, lines, colour, terminal, standing: Vec::new() };
         Self { picture: Arc::new(Mutex::new(picture)), ticks: None }
     }
