@@ -209,6 +209,17 @@ pub fn build(
     requests: &[BuildRequest],
     wanted: &[String],
 ) -> Result<Built, BuildError> {
+    build_and_give(builder, requests, wanted, |_| ()).map(|(built, ())| built)
+}
+
+/// The same, and calls `give` with what was built, once it is in the store and in the engine. Entries go to
+/// caches beside it.
+pub fn build_and_give<T>(
+    builder: &Builder<'_>,
+    requests: &[BuildRequest],
+    wanted: &[String],
+    give: impl FnOnce(&Built) -> T,
+) -> Result<(Built, T), BuildError> {
     let caches = &Caches::new(builder, requests);
     // What is asked from now on needs not be asked again.
     let (begun, listed) = (Stamp::now(), Mutex::new(None));
@@ -225,7 +236,8 @@ pub fn build(
     })
     .and_then(|prepared| {
         let listed = listed.into_inner().unwrap_or_else(PoisonError::into_inner).transpose()?;
-        finish(builder, requests, wanted, caches, (begun, prepared), listed)
+        let (prepared, solved) = solved(builder, requests, wanted, caches, (begun, prepared), &listed)?;
+        export_all(builder, prepared, caches, *solved, listed, give)
     })
 }
 
@@ -416,15 +428,16 @@ fn explain(
     Explained { history, keyed, demand, store, forced: &forced, listing, image }.reasons()
 }
 
-fn finish(
+/// Attempts until one holds.
+fn solved(
     builder: &Builder<'_>,
     requests: &[BuildRequest],
     wanted: &[String],
     caches: &Caches<'_>,
     (begun, mut prepared): (Stamp, Prepared),
-    listed: Option<Vec<EngineImage>>,
-) -> Result<Built, BuildError> {
-    if let Some(listed) = &listed
+    listed: &Option<Vec<EngineImage>>,
+) -> Result<(Prepared, Box<Solved>), BuildError> {
+    if let Some(listed) = listed
         && resolve::forget_stale(builder, &prepared.names, listed)?
     {
         prepared = prepare(builder, requests, wanted, Some(caches))?;
@@ -435,7 +448,7 @@ fn finish(
         match attempt(builder, &prepared, caches, begun, &mut told)? {
             Attempt::Solved(solved) => {
                 prepared.selections.save()?;
-                return export_all(builder, prepared, caches, *solved, listed);
+                return Ok((prepared, solved));
             }
             Attempt::Moved => number += 1,
             // Each time something more is left alone, so this ends; it is never a reason to fail.
@@ -696,17 +709,17 @@ fn sync(builder: &Builder<'_>) -> Result<(), BuildError> {
     })
 }
 
-/// Makes every root's image, names it, and hands it to the engine.
-fn export_all(
+/// Makes every root's image, names it, hands it to the engine, and has it given away.
+fn export_all<T>(
     builder: &Builder<'_>,
     prepared: Prepared,
     caches: &Caches<'_>,
     solved: Solved,
     listed: Option<Vec<EngineImage>>,
-) -> Result<Built, BuildError> {
-    let mut summary = solved.summary;
+    give: impl FnOnce(&Built) -> T,
+) -> Result<(Built, T), BuildError> {
     let engine = builder.engine.filter(|_| builder.options.hand_over).zip(listed);
-    let (exported, handed) = std::thread::scope(|scope| {
+    let given = std::thread::scope(|scope| {
         let mut exported = exported(builder, &prepared, &solved)?;
         for (service, image) in &mut exported {
             image.cached_in = caches.repositories(service);
@@ -719,7 +732,7 @@ fn export_all(
             }
             Some((engine, listed)) => {
                 // The disk and the engine are waited for at the same time.
-                let syncing = (summary.ran > 0).then(|| scope.spawn(|| sync(builder)));
+                let syncing = (solved.summary.ran > 0).then(|| scope.spawn(|| sync(builder)));
                 let images: Vec<&Exported> = exported.iter().map(|(_, image)| image).collect();
                 let hand_over = || hand_over::hand_over(builder, engine, &images, listed);
                 let handed = during(builder.events, Phase::HandOver, hand_over)?;
@@ -730,20 +743,21 @@ fn export_all(
                 handed
             }
         };
-        caching.map_or(Ok(()), joined)?;
-        Ok::<_, BuildError>((exported, handed))
-    })?;
-    summary.handed_over = handed.values().filter(|handed| handed.sent).count();
-    let images = exported
-        .into_iter()
-        .map(|(service, image)| {
+        let handed_over = handed.values().filter(|handed| handed.sent).count();
+        let with_engine = |(service, image): (String, Exported)| {
             let engine = handed.get(&image.id).cloned();
             (service, BuiltImage { image, engine })
-        })
-        .collect();
+        };
+        let images = exported.into_iter().map(with_engine).collect();
+        let built = Built { images, summary: Summary { handed_over, ..solved.summary } };
+        builder.sandbox.rest();
+        let given = give(&built);
+        caching.map_or(Ok(()), joined)?;
+        Ok::<_, BuildError>((built, given))
+    })?;
     // What was seen of the contexts is large: it is freed beside what follows, or with the process.
     rayon::spawn(move || drop(prepared));
-    Ok(Built { images, summary })
+    Ok(given)
 }
 
 fn export_to_caches(prepared: &Prepared, caches: &Caches<'_>, solved: &Solved) -> Result<(), BuildError> {

@@ -4,7 +4,7 @@
 //! and swept by a later run if it dies.
 
 use std::io::Write;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::cancel::Cancel;
 use crate::base::fs::{PathError, RootDir};
@@ -14,27 +14,32 @@ use crate::store::{Staging, Store};
 /// The real sandbox, made on first use. Needs root then.
 pub struct OnDemand<'s> {
     store: &'s Store,
-    made: OnceLock<(Isolated, Staging)>,
-    making: Mutex<()>,
+    made: Mutex<Option<Arc<Made>>>,
+}
+
+/// The sandbox goes before the folder in which it lies.
+struct Made {
+    sandbox: Isolated,
+    _staging: Staging,
 }
 
 impl<'s> OnDemand<'s> {
     /// A sandbox whose scratch folder will lie in `store`.
     pub const fn new(store: &'s Store) -> Self {
-        Self { store, made: OnceLock::new(), making: Mutex::new(()) }
+        Self { store, made: Mutex::new(None) }
     }
 
-    fn sandbox(&self) -> Result<&Isolated, SandboxError> {
-        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((sandbox, _)) = self.made.get() {
-            return Ok(sandbox);
+    fn made(&self) -> Result<Arc<Made>, SandboxError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*made {
+            return Ok(Arc::clone(made));
         }
         let failed = |error: crate::store::StoreError| {
             PathError::new("stage in", self.store.root(), std::io::Error::other(error.to_string()))
         };
         let staging = self.store.stage().map_err(failed)?;
         let sandbox = Isolated::new(staging.path())?;
-        Ok(&self.made.get_or_init(|| (sandbox, staging)).0)
+        Ok(Arc::clone(made.insert(Arc::new(Made { sandbox, _staging: staging }))))
     }
 }
 
@@ -45,20 +50,24 @@ impl Sandbox for OnDemand<'_> {
         output: &mut (dyn Write + Send),
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError> {
-        self.sandbox()?.run(spec, output, cancel)
+        self.made()?.sandbox.run(spec, output, cancel)
     }
 
     fn prepare(&self) {
-        if let Ok(sandbox) = self.sandbox() {
-            sandbox.prepare();
+        if let Ok(made) = self.made() {
+            made.sandbox.prepare();
         }
     }
 
+    fn rest(&self) {
+        drop(self.made.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError> {
-        self.sandbox()?.root(layers)
+        self.made()?.sandbox.root(layers)
     }
 
     fn finish(&self, layers: &Layers) -> Result<(), SandboxError> {
-        self.sandbox()?.finish(layers)
+        self.made()?.sandbox.finish(layers)
     }
 }

@@ -59,6 +59,9 @@ pub trait Sandbox: Sync {
     /// Does beforehand what the first [`Sandbox::run`] would wait for. What fails here fails there again.
     fn prepare(&self) {}
 
+    /// Lets go of what it keeps for the next [`Sandbox::run`], which may be far off.
+    fn rest(&self) {}
+
     /// The merged tree of `layers`, never attached to the file system: it is gone when the value is, also
     /// after `kill -9`. Without [`Layers::writable`] nothing can be written.
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError>;

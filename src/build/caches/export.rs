@@ -81,6 +81,13 @@ struct Packed {
     blobs: Vec<Descriptor>,
 }
 
+/// An entry whose blobs a place has.
+struct Filed {
+    /// The names that it gets.
+    names: Vec<String>,
+    formed: Formed,
+}
+
 impl Caches<'_> {
     /// Whether results go anywhere.
     pub(in crate::build) fn exports(&self) -> bool {
@@ -173,10 +180,19 @@ impl Caches<'_> {
             return Ok(());
         }
         let wanted = self.wanted(export, place, &goes_there)?;
-        self.copies(export, place, &wanted.copied)?;
+        let mut entries = in_parallel(&wanted.copied, |id| self.copy_to(export, place, *id))?;
         let chains = chains(keyed, &wanted.steps);
         let bases = self.origins();
-        in_parallel(&chains, |chain| self.chain_to(export, (place, packing), &bases, chain))?;
+        entries.extend(in_parallel(&chains, |chain| self.chain_to(export, (place, packing), &bases, chain))?);
+        let entries: Vec<Filed> = entries.into_iter().flatten().collect();
+        let names =
+            entries.iter().flat_map(|filed| filed.names.iter().map(move |name| (name, &filed.formed)));
+        in_parallel(&names.collect::<Vec<_>>(), |(name, formed)| {
+            place.put(self.builder, name, (&formed.manifest, &formed.document))?;
+            let mut progress = self.export.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.counts.entry(place.place.clone()).or_default().steps += 1;
+            Ok(())
+        })?;
         if !chains.is_empty() || !wanted.copied.is_empty() {
             self.bases_to(export, place)?;
         }
@@ -225,43 +241,45 @@ impl Caches<'_> {
         Ok(wanted)
     }
 
-    /// Copies entries that were found in another place.
-    fn copies(&self, export: &Export<'_, '_>, place: &Place, ids: &[NodeId]) -> Result<(), BuildError> {
-        in_parallel(ids, |id| {
-            let Some(found) = export.found.get(id) else { return Ok(()) };
-            let name = entry::step_name(place.place.tag(), export.keyed.keys[id.0]);
-            if self.document(place, &name)?.is_some() {
-                return Ok(());
-            }
-            let from = super::repository(found);
-            for blob in found.blobs() {
-                let upload = Upload { descriptor: &blob, bytes: None, known_in: from, is_new: false };
-                match self.send(place, &upload) {
-                    Err(BuildError::Oci(OciError::MissingBlob(_))) => {
-                        super::fetch_layer(self.builder, found, &blob)?;
-                        self.send(place, &upload)?;
-                    }
-                    sent => sent?,
+    /// Copies what an entry needs that was found in another place.
+    fn copy_to(
+        &self,
+        export: &Export<'_, '_>,
+        place: &Place,
+        id: NodeId,
+    ) -> Result<Option<Filed>, BuildError> {
+        let Some(found) = export.found.get(&id) else { return Ok(None) };
+        let name = entry::step_name(place.place.tag(), export.keyed.keys[id.0]);
+        if self.document(place, &name)?.is_some() {
+            return Ok(None);
+        }
+        let from = super::repository(found);
+        for blob in found.blobs() {
+            let upload = Upload { descriptor: &blob, bytes: None, known_in: from, is_new: false };
+            match self.send(place, &upload) {
+                Err(BuildError::Oci(OciError::MissingBlob(_))) => {
+                    super::fetch_layer(self.builder, found, &blob)?;
+                    self.send(place, &upload)?;
                 }
+                sent => sent?,
             }
-            let layers = found.layers().map(|(layer, _)| layer.clone()).collect();
-            let entry = Entry::new(layers, vec![found.record.clone()]);
-            self.put(export, place, (&entry, found.blobs()), &[*id])
-        })?;
-        Ok(())
+        }
+        let layers = found.layers().map(|(layer, _)| layer.clone()).collect();
+        let entry = Entry::new(layers, vec![found.record.clone()]);
+        self.file(export, place, (&entry, found.blobs()), &[id])
     }
 
-    /// Exports steps that stand on each other, the topmost first.
+    /// Uploads what the entry of steps needs that stand on each other, the topmost first.
     fn chain_to(
         &self,
         export: &Export<'_, '_>,
         (place, packing): (&Place, Packing),
         bases: &[StoredImage],
         steps: &[NodeId],
-    ) -> Result<(), BuildError> {
+    ) -> Result<Option<Filed>, BuildError> {
         let (keyed, store) = (export.keyed, self.builder.store);
-        let Some(top) = steps.first() else { return Ok(()) };
-        let Some(record) = store.peek(keyed.keys[top.0]) else { return Ok(()) };
+        let Some(top) = steps.first() else { return Ok(None) };
+        let Some(record) = store.peek(keyed.keys[top.0]) else { return Ok(None) };
         let snapshots = chain(self.builder, Some(record.result))?;
         let base = base_layers(keyed.graph, export.bases, *top);
         // From the chain's end downward: what images have begins somewhere and goes on to the base.
@@ -287,7 +305,7 @@ impl Caches<'_> {
             )
         };
         packed.blobs.iter().try_for_each(send)?;
-        self.put(export, place, (&Entry::new(packed.layers, records), packed.blobs), &ids)
+        self.file(export, place, (&Entry::new(packed.layers, records), packed.blobs), &ids)
     }
 
     /// The layers of a chain as blobs of the store: where those of the base image end, and where those begin
@@ -397,27 +415,22 @@ impl Caches<'_> {
         export.there.iter().find_map(known)
     }
 
-    /// Puts an entry under the keys of these steps.
-    fn put(
+    /// The entry of these steps, its config uploaded.
+    fn file(
         &self,
         export: &Export<'_, '_>,
         place: &Place,
         (entry, blobs): (&Entry, Vec<Descriptor>),
         ids: &[NodeId],
-    ) -> Result<(), BuildError> {
+    ) -> Result<Option<Filed>, BuildError> {
         let Some(recipe) = ids.first().and_then(|id| export.keyed.recipes[id.0].as_ref()) else {
-            return Ok(());
+            return Ok(None);
         };
         let platform = recipe.platform.parse().unwrap_or_else(|_| crate::oci::Platform::host());
         let (formed, config) = entry.document(&platform, blobs);
         self.put_config(place, &formed, &config)?;
-        for id in ids {
-            let name = entry::step_name(place.place.tag(), export.keyed.keys[id.0]);
-            place.put(self.builder, &name, (&formed.manifest, &formed.document))?;
-        }
-        let mut progress = self.export.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.counts.entry(place.place.clone()).or_default().steps += ids.len();
-        Ok(())
+        let name = |id: &NodeId| entry::step_name(place.place.tag(), export.keyed.keys[id.0]);
+        Ok(Some(Filed { names: ids.iter().map(name).collect(), formed }))
     }
 
     fn put_config(&self, place: &Place, formed: &Formed, config: &[u8]) -> Result<(), BuildError> {

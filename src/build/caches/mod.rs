@@ -176,6 +176,9 @@ impl<'b> Caches<'b> {
 
     /// What places have of the steps that are needed, from the roots down: below a step that was found
     /// nobody is asked, and nothing is needed. Steps that are forced, and those above them, are never found.
+    ///
+    /// The roots are asked for first: where nothing changed that is all. From then on each round goes deeper
+    /// than the one before, so that it takes few of them: a question too many costs less than a round more.
     pub(super) fn find(
         &self,
         keyed: &Keyed<'_>,
@@ -187,25 +190,31 @@ impl<'b> Caches<'b> {
             return Ok((demand, found));
         }
         let moved = moved(keyed, forced);
+        let inputs = |id: NodeId| keyed.inputs(id).filter(|input| demand.needed.contains(input));
         let mut needed = BTreeSet::new();
         let roots = keyed.graph.roots.iter().filter_map(|root| root.node).map(|node| keyed.first[node.0]);
         let mut open: BTreeSet<NodeId> = roots.filter(|id| demand.needed.contains(id)).collect();
+        let mut deep = 1;
         while !open.is_empty() {
+            let within = within(&open, deep, |id| inputs(id).filter(|id| !needed.contains(id)));
             let (asked, others): (Vec<NodeId>, Vec<NodeId>) =
-                open.iter().partition(|id| !moved.contains(id) && is_kept(keyed.graph.node(**id)));
+                within.into_iter().partition(|id| !moved.contains(id) && is_kept(keyed.graph.node(*id)));
             let answers = self.ask(keyed, &asked)?;
             let answers = answers.into_iter().chain(others.into_iter().map(|id| (id, None)));
-            open.clear();
-            for (id, answer) in answers {
-                match answer {
-                    Some(answer) => drop(found.insert(id, answer)),
-                    None => {
+            let mut answers: BTreeMap<NodeId, Option<Found>> = answers.collect();
+            let mut reached: Vec<NodeId> = std::mem::take(&mut open).into_iter().collect();
+            while let Some(id) = reached.pop() {
+                match answers.remove(&id) {
+                    Some(Some(answer)) => drop(found.insert(id, answer)),
+                    Some(None) => {
                         needed.insert(id);
-                        open.extend(keyed.inputs(id).filter(|input| demand.needed.contains(input)));
+                        reached.extend(inputs(id));
                     }
+                    None if found.contains_key(&id) || needed.contains(&id) => {}
+                    None => drop(open.insert(id)),
                 }
             }
-            open.retain(|id| !found.contains_key(id) && !needed.contains(id));
+            deep *= 2;
         }
         Ok((Demand { needed, ..demand }, found))
     }
@@ -369,6 +378,20 @@ pub(super) fn repository(found: &Found) -> Option<&Reference> {
     }
 }
 
+/// The steps of so many levels, the given ones being the first.
+fn within<I: Iterator<Item = NodeId>>(
+    first: &BTreeSet<NodeId>,
+    levels: usize,
+    inputs: impl Fn(NodeId) -> I,
+) -> BTreeSet<NodeId> {
+    let (mut within, mut level) = (first.clone(), first.clone());
+    for _ in 1..levels {
+        level = level.into_iter().flat_map(&inputs).filter(|id| !within.contains(id)).collect();
+        within.extend(&level);
+    }
+    within
+}
+
 /// Whether results of the node are kept in caches. Base images are found by their names.
 const fn is_kept(node: &Node) -> bool {
     !matches!(node.op, Op::Pull(_) | Op::Local(_))
@@ -397,4 +420,22 @@ fn in_parallel<T: Sync, R: Send>(
         threads.into_iter().flat_map(super::joined).collect()
     });
     results.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 0 and 1 are roots; each step stands on the next even or odd one, and all on 9.
+    #[test]
+    fn rounds_reach_as_deep_as_they_say() {
+        let inputs =
+            |id: NodeId| [id.0 + 2].into_iter().filter(|next| *next < 10).map(NodeId).chain([NodeId(9)]);
+        let roots: BTreeSet<NodeId> = [NodeId(0), NodeId(1)].into();
+        let within = |levels| within(&roots, levels, inputs).iter().map(|id| id.0).collect::<Vec<_>>();
+        assert_eq!(within(1), [0, 1]);
+        assert_eq!(within(2), [0, 1, 2, 3, 9]);
+        assert_eq!(within(4), [0, 1, 2, 3, 4, 5, 6, 7, 9]);
+        assert_eq!(within(99), (0..10).collect::<Vec<_>>());
+    }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::base::cancel::Cancel;
 use crate::base::digest::Digest;
 use crate::build::{
-    BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, Output, build, plan,
+    BuildError, BuildPlan, Builder, Built, BuiltImage, OnDemand, Options, Output, build_and_give, plan,
 };
 use crate::cli::args::{Ansi, Build, Call, CallMethod, ImageBuild, Progress};
 use crate::cli::failure::Failure;
@@ -125,12 +125,12 @@ pub(in crate::cli) fn build_services(context: &mut Context<'_>, flags: &Build) -
         return Ok(ExitCode::SUCCESS);
     }
     let engine = context.engine()?;
-    let give = |built: &Built| {
+    let give = |builder: &Builder<'_>, built: &Built| {
         let named = built
             .images
             .iter()
             .map(|(service, image)| (&image.image, images.get(service).cloned().unwrap_or_default()));
-        push::push_images(context, &store, &named.collect::<Vec<_>>(), &cancel)?.into_iter().collect()
+        push::push_images(builder, &named.collect::<Vec<_>>()).into_iter().collect()
     };
     let ended =
         until_given(context, (&store, engine.as_ref()), &mut work, &cancel, give).map(|(built, ())| {
@@ -195,14 +195,10 @@ pub(in crate::cli) fn image_build(context: &mut Context<'_>, flags: &ImageBuild)
         return Ok(ExitCode::SUCCESS);
     }
     let engine = context.engine()?;
-    let project = NO_PROJECT;
-    let give = |built: &Built| {
-        let mut all = Vec::new();
-        for image in built.images.values() {
-            let (parts, away) = ((&store, engine.as_ref()), (image, &outputs));
-            all.push(delivery::deliver_all(context, parts, project, away, &cancel)?);
-        }
-        Ok(all)
+    let give = |builder: &Builder<'_>, built: &Built| {
+        let images = built.images.values();
+        let given = images.map(|image| delivery::deliver_all(context, builder, image, &outputs));
+        given.collect::<Result<Vec<_>, Failure>>()
     };
     let given = until_given(context, (&store, engine.as_ref()), &mut work, &cancel, give);
     let ended = given.and_then(|(built, delivered)| {
@@ -225,11 +221,11 @@ fn until_given<T>(
     (store, engine): (&Store, Option<&Docker>),
     work: &mut Work<'_>,
     cancel: &Cancel,
-    give: impl Fn(&Built) -> Result<T, Failure>,
+    give: impl Fn(&Builder<'_>, &Built) -> Result<T, Failure>,
 ) -> Result<(Built, T), Failure> {
     loop {
-        let built = run(context, store, engine, work, cancel)?;
-        match give(&built) {
+        let (built, given) = run(context, store, engine, work, cancel, &give)?;
+        match given {
             Err(Failure::Build(BuildError::LostBlob { digest, problem }))
                 if work.pushing.lost.insert(digest) =>
             {
@@ -241,22 +237,22 @@ fn until_given<T>(
     }
 }
 
-/// Builds, and shows what is worth saying about the Dockerfiles.
-pub(super) fn run(
+/// Builds and gives away; shows what is worth saying about the Dockerfiles.
+pub(super) fn run<T>(
     context: &Context<'_>,
     store: &Store,
     engine: Option<&Docker>,
     work: &Work<'_>,
     cancel: &Cancel,
-) -> Result<Built, Failure> {
+    give: impl FnOnce(&Builder<'_>, &Built) -> T,
+) -> Result<(Built, T), Failure> {
     context.needs_root()?;
     let sandbox = OnDemand::new(store);
     let registries = context.registries();
     let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };
     let mut builder = context.builder(&parts, work.project, work.directory)?;
     work.apply(&mut builder.options);
-    let built = build(&builder, work.requests, work.wanted)?;
-    Ok(built)
+    Ok(build_and_give(&builder, work.requests, work.wanted, |built| give(&builder, built))?)
 }
 
 /// What would be built, and why.

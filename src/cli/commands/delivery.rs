@@ -6,19 +6,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::base::cancel::Cancel;
 use crate::base::digest::Digest;
 use crate::base::fs::write_atomic;
-use crate::build::{BuildError, BuiltImage, Delivered, Layout, OnDemand, Output, Place, deliver};
+use crate::build::{BuildError, Builder, BuiltImage, Delivered, Layout, Output, Place, deliver};
 use crate::cli::args::ImageBuild;
 use crate::cli::failure::Failure;
 use crate::cli::outputs::{Outputs, Wanted, outputs, place};
-use crate::engine::Docker;
 use crate::oci::{Descriptor, Reference};
-use crate::store::Store;
 
 use super::Context;
-use super::machine::Parts;
 
 /// What the flags ask for. Refuses what could only fail after the build.
 pub(super) fn wanted(
@@ -62,20 +58,13 @@ fn unwritable(output: &Output, terminal: bool) -> Option<String> {
 /// Gives the image away to every output; what each came to.
 pub(super) fn deliver_all(
     context: &Context<'_>,
-    (store, engine): (&Store, Option<&Docker>),
-    project: &str,
-    (image, outputs): (&BuiltImage, &Outputs),
-    cancel: &Cancel,
+    builder: &Builder<'_>,
+    image: &BuiltImage,
+    outputs: &Outputs,
 ) -> Result<Vec<Delivered>, Failure> {
-    if outputs.others.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (sandbox, registries) = (OnDemand::new(store), context.registries());
-    let parts = Parts { store, sandbox: &sandbox, engine, registries: registries.as_ref(), cancel };
-    let builder = context.builder(&parts, project, &context.folder)?;
     let mut delivered = Vec::new();
     for output in &outputs.others {
-        delivered.push(deliver(&builder, &image.image, output, &mut context.screen.output())?);
+        delivered.push(deliver(builder, &image.image, output, &mut context.screen.output())?);
     }
     Ok(delivered)
 }

@@ -4,14 +4,12 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::cancel::Cancel;
-use crate::build::{BuildError, Exported, OnDemand, Output, Package, Remote, deliver, find};
+use crate::build::{Builder, Exported, OnDemand, Output, Package, Remote, deliver, find};
 use crate::cli::args::{Ansi, Progress, Push};
 use crate::cli::failure::Failure;
 use crate::cli::signals::Interrupts;
 use crate::compose::{Project, Service};
 use crate::oci::Reference;
-use crate::store::Store;
 
 use super::cache::keep_small;
 use super::machine::Parts;
@@ -51,7 +49,10 @@ pub(in crate::cli) fn push(context: &mut Context<'_>, flags: &Push) -> Ended {
     }
     let cancel = Interrupts::catch(1)?.stop;
     let images: Vec<_> = images.iter().map(|(image, names)| (image, names.clone())).collect();
-    for pushed in push_images(context, &store, &images, &cancel)? {
+    let (sandbox, registries) = (OnDemand::new(&store), context.registries());
+    let (store, cancel) = (&store, &cancel);
+    let parts = Parts { store, sandbox: &sandbox, engine: None, registries: registries.as_ref(), cancel };
+    for pushed in push_images(&context.builder(&parts, "", &context.folder)?, &images) {
         match pushed {
             Err(failure) if flags.ignore_push_failures && !matches!(failure, Failure::Stopped) => {
                 context.screen.warning(&failure.to_string());
@@ -61,7 +62,7 @@ pub(in crate::cli) fn push(context: &mut Context<'_>, flags: &Push) -> Ended {
     }
     context.screen.finish();
     // Layers were packed for it.
-    keep_small(context, &store);
+    keep_small(context, store);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,23 +83,12 @@ pub(super) fn names(project: &Project, service: &str) -> Result<Vec<Reference>, 
 
 /// Pushes images under these names, several at a time; what each came to.
 pub(super) fn push_images(
-    context: &Context<'_>,
-    store: &Store,
+    builder: &Builder<'_>,
     images: &[(&Exported, Vec<Reference>)],
-    cancel: &Cancel,
-) -> Result<Vec<Result<(), Failure>>, Failure> {
-    if images.iter().all(|(_, names)| names.is_empty()) {
-        return Ok(Vec::new());
-    }
-    if context.settings.offline {
-        return Err(BuildError::NoRegistries.into());
-    }
-    let (sandbox, registries) = (OnDemand::new(store), context.registries());
-    let parts = Parts { store, sandbox: &sandbox, engine: None, registries: registries.as_ref(), cancel };
-    let builder = context.builder(&parts, "", &context.folder)?;
+) -> Vec<Result<(), Failure>> {
     let push = |(image, names): &(&Exported, Vec<Reference>)| {
         let output = Output::Remote(Remote { names: names.clone(), package: Package::default() });
-        deliver(&builder, image, &output, &mut std::io::sink())?;
+        deliver(builder, image, &output, &mut std::io::sink())?;
         Ok(())
     };
     let images: Vec<_> = images.iter().filter(|(_, names)| !names.is_empty()).collect();
@@ -112,5 +102,5 @@ pub(super) fn push_images(
     std::thread::scope(|scope| {
         (0..images.len().min(AT_ONCE)).for_each(|_| drop(scope.spawn(work)));
     });
-    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

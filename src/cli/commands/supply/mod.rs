@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::base::cancel::Cancel;
 use crate::base::digest::Digest;
 use crate::base::event::{Event, Events};
-use crate::build::{came_from_registry, give};
+use crate::build::{Builder, Built, came_from_registry, give};
 use crate::cli::args::Pull;
 use crate::cli::failure::Failure;
 use crate::compose::{Project, Service};
@@ -75,7 +75,9 @@ pub(super) fn supply(context: &Context<'_>, with: &Supply<'_>) -> Result<Supplie
     let mut supplied = Supplied { images: Images::new(), sent: false };
     if !built.is_empty() {
         let work = work(with, &requests, &built);
-        for (service, image) in run(context, with.store, Some(with.engine), &work, with.cancel)?.images {
+        let (engine, not_given) = (Some(with.engine), |_: &Builder<'_>, _: &Built| ());
+        let (built, ()) = run(context, with.store, engine, &work, with.cancel, not_given)?;
+        for (service, image) in built.images {
             let handed = image.engine.as_ref();
             supplied.sent |= handed.is_some_and(|handed| handed.sent);
             let id = handed.map_or(image.image.id.0, |handed| handed.id);
