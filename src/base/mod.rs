@@ -14,6 +14,7 @@ pub mod digest;
 pub mod event;
 pub mod fs;
 pub mod listing;
+pub mod memory;
 pub mod secret;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -17,6 +17,8 @@ use crate::base::fs::{PathError, write_atomic};
 
 const MAGIC: &[u8; 16] = b"shipway-tree-1\n\0";
 const STAMP: usize = 48;
+/// About the length of an entry with a digest.
+const ABOUT: usize = 96;
 
 /// A file that was read; folders are found by binary search, entries decoded when asked for.
 #[derive(Debug, Default)]
@@ -147,6 +149,13 @@ pub(super) fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
     for (seconds, nanos) in [stamp.mtime, stamp.ctime] {
         bytes.extend(seconds.to_le_bytes());
         bytes.extend(nanos.to_le_bytes());
+    }
+}
+
+impl Known<'_> {
+    /// About how many entries follow.
+    pub(super) fn about(&self) -> usize {
+        self.rest.len() / ABOUT
     }
 }
 

@@ -17,8 +17,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::ContextError;
+use super::folder::Node;
 use super::stamp::{self, Meta, Trust};
-use super::tree::{Node, Tree, split};
+use super::tree::{Tree, split};
 use crate::base::digest::{Digest, DigestWriter};
 use crate::base::fs::{AtPath, PathError};
 

@@ -13,9 +13,10 @@ use rustix::fs::FileType;
 
 use super::Context;
 use super::cache::{Cache, Known, KnownEntry, Writer};
+use super::folder::{Folder, Node};
 use super::stamp::Stamp;
 use super::tracked::Modes;
-use super::tree::{Folder, Node, Single, split, to_raw};
+use super::tree::{Single, split, to_raw};
 use crate::base::digest::Digest;
 use crate::base::fs::PathError;
 
@@ -42,7 +43,7 @@ impl Context {
         let kept = before.folders().map(|(path, _)| path);
         let kept = kept.chain(singles.keys().copied()).filter(|path| !is_gone(&seen, path));
         let paths: BTreeSet<&[u8]> = kept.chain(seen.keys().copied()).collect();
-        let entries: usize = folders.iter().map(|folder| folder.entries.len()).sum();
+        let entries: usize = folders.iter().map(|folder| folder.len()).sum();
         let mut writer = Writer::new(entries * ENTRY);
         for path in paths {
             let (before, singles) = (before.folder(path), singles.get(path));
@@ -80,12 +81,12 @@ fn write_seen(
     singles: Option<&BTreeMap<&[u8], KnownEntry<'_>>>,
 ) {
     let mut before = before.into_iter().flatten().peekable();
-    let entries = folder.entries.iter().map(|entry| {
-        let name = &*entry.name;
+    let entries = folder.entries().map(|entry| {
+        let name = entry.name;
         while before.next_if(|before| before.name < name).is_some() {}
         let before = before.next_if(|before| before.name == name).and_then(|before| before.content);
         let alone = singles.and_then(|singles| singles.get(name)).and_then(|single| single.content);
-        let now = alone.or_else(|| entry.node.as_deref().and_then(kept));
+        let now = alone.or_else(|| entry.node().and_then(kept));
         KnownEntry { name, kind: to_raw(entry.kind), content: now.or(before) }
     });
     writer.folder(&folder.path, (&folder.meta.stamp, folder.settled), entries);

@@ -6,14 +6,14 @@
 //! is then resolved in the same way. A source that is not there is explained.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use rustix::fs::FileType;
 
 use super::ContextError;
+use super::folder::{Folder, Node, NodeRef};
 use super::ignore::{Matched, Rule, clean};
 use super::pattern::{Dialect, Pattern, has_wildcard};
-use super::tree::{Folder, Node, Tree, join, split};
+use super::tree::{Tree, join, split};
 use crate::base::diag::closest;
 use crate::base::listing::escape;
 
@@ -27,7 +27,7 @@ pub(super) struct Located {
     pub(super) path: Vec<u8>,
     /// Where it lies.
     pub(super) real: Vec<u8>,
-    pub(super) node: Arc<Node>,
+    pub(super) node: NodeRef,
 }
 
 /// Why a path leads nowhere.
@@ -79,13 +79,13 @@ impl Tree {
         found: &mut Vec<Vec<u8>>,
     ) -> Result<(), ContextError> {
         let Some((pattern, rest)) = patterns.split_first() else { return Ok(()) };
-        for entry in &folder.entries {
-            let Some(node) = entry.node.as_ref().filter(|_| pattern.matches(&entry.name)) else { continue };
-            let path = join(shown, &entry.name);
+        for entry in folder.entries() {
+            let Some(node) = entry.node().filter(|_| pattern.matches(entry.name)) else { continue };
+            let path = join(shown, entry.name);
             if rest.is_empty() {
                 found.push(path);
             } else if node.meta.is_folder() {
-                let inner = self.folder(&join(&folder.path, &entry.name), &node.matched)?;
+                let inner = self.folder(&join(&folder.path, entry.name), &node.matched)?;
                 self.expand(&inner, &path, rest, found)?;
             }
         }
@@ -132,7 +132,7 @@ impl Tree {
         let meta = self.stat(b"")?.ok_or_else(|| Failure::Absent(Vec::new()))?;
         let matched = Matched::default();
         let node = Node { meta, excluded: false, matched, content: Default::default() };
-        Ok(Located { path: Vec::new(), real: Vec::new(), node: Arc::new(node) })
+        Ok(Located { path: Vec::new(), real: Vec::new(), node: NodeRef::alone(node) })
     }
 
     /// The entry `name` of the folder `above`, if the rules show it.
@@ -172,8 +172,8 @@ impl Tree {
         let (parent, name) = split(path);
         let above = self.resolve(parent).ok()?;
         let folder = self.folder(&above.real, &above.node.matched).ok()?;
-        let shown = folder.entries.iter().filter(|entry| entry.node.is_some());
-        let names: Vec<String> = shown.map(|entry| escape(&entry.name)).collect();
+        let shown = folder.entries().filter(|entry| entry.node().is_some());
+        let names: Vec<String> = shown.map(|entry| escape(entry.name)).collect();
         let candidate = closest(&escape(name), names.iter().map(String::as_str))?;
         Some(escape(&join(parent, candidate.as_bytes())))
     }

@@ -14,6 +14,7 @@ mod chmod;
 mod content;
 mod copy;
 mod destination;
+mod folder;
 mod ignore;
 mod keep;
 mod locate;

@@ -18,10 +18,11 @@ use rustix::io::Errno;
 use super::attributes::{self, Attributes};
 use super::chmod::Chmod;
 use super::content;
+use super::folder::NodeRef;
 use super::ignore::Ignore;
 use super::locate::Located;
 use super::stamp::Meta;
-use super::tree::{Branch, Node, Tree, join, split};
+use super::tree::{Branch, Tree, join, split};
 use super::{Context, ContextError, Request};
 use crate::base::digest::{Digest, FieldHasher};
 use crate::base::fs::PathError;
@@ -71,7 +72,7 @@ pub(super) struct Picked {
     pub(super) attributes: Attributes,
     /// The first entry of its hard-link group, if it is a further one.
     pub(super) same_as: Option<usize>,
-    node: Arc<Node>,
+    node: NodeRef,
 }
 
 /// What an entry holds.
@@ -86,7 +87,7 @@ pub(super) enum Held {
 /// An entry that counts, before its content is known.
 struct Candidate {
     path: Box<[u8]>,
-    node: Arc<Node>,
+    node: NodeRef,
 }
 
 impl Context {
@@ -129,7 +130,7 @@ impl Context {
             }
         } else {
             name = Some(split(&located.path).1.to_vec());
-            let (path, node) = (located.real.clone().into_boxed_slice(), Arc::clone(&located.node));
+            let (path, node) = (located.real.clone().into_boxed_slice(), located.node.clone());
             candidates.push(Candidate { path, node });
         }
         let entries = pick(&self.tree, candidates, request)?;
@@ -210,17 +211,17 @@ impl Filter {
 /// itself is there only for what does in it.
 fn flatten(branch: &Branch, base: usize, filter: &Filter, found: &mut Vec<Candidate>) {
     let mut below = branch.below.iter().peekable();
-    found.reserve(branch.folder.entries.len());
-    for (index, entry) in branch.folder.entries.iter().enumerate() {
+    found.reserve(branch.folder.len());
+    for (index, entry) in branch.folder.entries().enumerate() {
         let inner = below.next_if(|(at, _)| *at == index);
-        let Some(node) = &entry.node else { continue };
-        let path = join(&branch.folder.path, &entry.name).into_boxed_slice();
+        let Some(node) = entry.held() else { continue };
+        let path = join(&branch.folder.path, entry.name).into_boxed_slice();
         let counts = !node.excluded && filter.shows(&path[base..]);
         if !counts && inner.is_none() {
             continue;
         }
         let before = found.len();
-        found.push(Candidate { path, node: Arc::clone(node) });
+        found.push(Candidate { path, node });
         if let Some((_, inner)) = inner {
             flatten(inner, base, filter, found);
         }
@@ -254,7 +255,7 @@ fn pick(tree: &Tree, candidates: Vec<Candidate>, request: &Request) -> Result<Ve
             } else {
                 entry.same_as = Some(*first);
                 entry.held = picked[*first].held.clone();
-                entry.node = Arc::clone(&picked[*first].node);
+                entry.node = picked[*first].node.clone();
             }
         }
         picked.push(entry);

@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 use super::cache::{Cache, Known, KnownEntry};
 use super::content::Content;
+use super::folder::{Entries, Entry, Folder, Node, NodeRef};
 use super::ignore::{Ignore, Matched};
 use super::stamp::{self, Meta, Trust};
 use super::tracked::Modes;
@@ -42,7 +43,7 @@ pub(super) struct Tree {
     pub(super) cache: Cache,
     folders: Mutex<HashMap<Vec<u8>, Slot>>,
     devices: Mutex<HashMap<u64, Trust>>,
-    single: Mutex<HashMap<Vec<u8>, Arc<Node>>>,
+    single: Mutex<HashMap<Vec<u8>, NodeRef>>,
     /// Whether something was seen that the stat cache did not know and can keep.
     pub(super) learned: AtomicBool,
 }
@@ -50,41 +51,8 @@ pub(super) struct Tree {
 /// Held while a folder is looked at, so that nobody else looks at it at the same time.
 type Slot = Arc<Mutex<Option<Arc<Folder>>>>;
 
-/// One folder, as it was when it was looked at.
-#[derive(Debug)]
-pub(super) struct Folder {
-    /// Below the root, without slashes at the ends; empty for the root.
-    pub(super) path: Vec<u8>,
-    pub(super) meta: Meta,
-    /// Whether `meta` was settled when the names were read: they can be kept under it.
-    pub(super) settled: bool,
-    /// All names, sorted, also those that are not shown.
-    pub(super) entries: Vec<Entry>,
-}
-
-/// One name of a folder.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: Box<[u8]>,
-    pub(super) kind: FileType,
-    /// `None` if it is not shown.
-    pub(super) node: Option<Arc<Node>>,
-}
-
-/// What a name that is shown stands for.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) meta: Meta,
-    /// An excluded folder, shown only as the way to what a `!` rule brings back.
-    pub(super) excluded: bool,
-    /// For what is in it.
-    pub(super) matched: Matched,
-    /// Of a regular file, once it is known.
-    pub(super) content: OnceLock<Content>,
-}
-
 /// A path that was looked at without its folder.
-pub(super) type Single = (Vec<u8>, Arc<Node>);
+pub(super) type Single = (Vec<u8>, NodeRef);
 
 /// A folder and what is below it.
 #[derive(Debug)]
@@ -150,23 +118,22 @@ impl Tree {
 
     /// The node of one path, looked at alone unless its folder was looked at already. Links are not
     /// followed; what the rules do not show is given as well.
-    pub(super) fn node(&self, path: &[u8], above: Option<&[bool]>) -> Result<Option<Arc<Node>>, PathError> {
+    pub(super) fn node(&self, path: &[u8], above: Option<&[bool]>) -> Result<Option<NodeRef>, PathError> {
         let (parent, name) = split(path);
         if let Some(folder) = self.seen(parent)
-            && let Some(entry) = folder.entry(name)
-            && entry.node.is_some()
+            && let Some(node) = folder.entry(name).and_then(|entry| entry.held())
         {
-            return Ok(entry.node.clone());
+            return Ok(Some(node));
         }
         if let Some(node) = lock(&self.single).get(path) {
-            return Ok(Some(Arc::clone(node)));
+            return Ok(Some(node.clone()));
         }
         let Some(meta) = self.stat(path)? else { return Ok(None) };
         let verdict = self.ignore.verdict(path, above);
         let (excluded, matched) = (verdict.excluded, verdict.matched);
-        let node = Arc::new(Node { meta, excluded, matched, content: OnceLock::new() });
+        let node = NodeRef::alone(Node { meta, excluded, matched, content: OnceLock::new() });
         self.recall(path, &node);
-        lock(&self.single).insert(path.to_vec(), Arc::clone(&node));
+        lock(&self.single).insert(path.to_vec(), node.clone());
         Ok(Some(node))
     }
 
@@ -200,7 +167,7 @@ impl Tree {
     pub(super) fn all_seen(&self) -> (Vec<Arc<Folder>>, Vec<Single>) {
         let slots: Vec<Slot> = lock(&self.folders).values().map(Arc::clone).collect();
         let folders = slots.iter().filter_map(|slot| lock(slot).clone()).collect();
-        let single = lock(&self.single).iter().map(|(path, node)| (path.clone(), Arc::clone(node))).collect();
+        let single = lock(&self.single).iter().map(|(path, node)| (path.clone(), node.clone())).collect();
         (folders, single)
     }
 
@@ -240,30 +207,28 @@ impl Tree {
         let known = if trust == Trust::Nothing { None } else { self.cache.folder(path) };
         let stands = |known: &Known<'_>| known.complete && known.stamp == meta.stamp;
         let names = trust == Trust::Names && known.as_ref().is_some_and(stands);
-        let mut known = known.into_iter().flatten().peekable();
         let mut look = Look {
             tree: self,
             file,
             path: path.to_vec(),
             above: (!path.is_empty()).then_some(matched),
             dev: meta.stamp.dev,
+            entries: Entries::with_capacity(known.as_ref().map_or(0, Known::about)),
         };
+        let mut known = known.into_iter().flatten().peekable();
         if names {
-            let entries =
-                known.map(|entry| look.entry(entry.name.into(), from_raw(entry.kind), Some(&entry)));
-            let entries = entries.collect::<Result<_, _>>()?;
+            known.try_for_each(|entry| look.entry(entry.name, from_raw(entry.kind), Some(&entry)))?;
             // They were complete and settled when they were kept.
-            return Ok(Folder { path: path.to_vec(), meta, settled: true, entries });
+            return Ok(Folder::new(path, meta, true, look.entries));
         }
-        let listed = list(file).at_path("read", self.shown(path))?;
-        let entries = listed.into_iter().map(|(name, kind)| {
+        for (name, kind) in list(file).at_path("read", self.shown(path))? {
             while known.next_if(|entry| entry.name < &*name).is_some() {}
             let entry = known.next_if(|entry| entry.name == &*name);
-            look.entry(name, kind, entry.as_ref())
-        });
+            look.entry(&name, kind, entry.as_ref())?;
+        }
         let settled = trust == Trust::Names && meta.stamp.settled(moment);
         self.learned.fetch_or(settled, Ordering::Relaxed);
-        Ok(Folder { path: path.to_vec(), meta, settled, entries: entries.collect::<Result<_, _>>()? })
+        Ok(Folder::new(path, meta, settled, look.entries))
     }
 
     /// The folder at `path` and all that is shown below it, except what `skip` names.
@@ -279,14 +244,14 @@ impl Tree {
         skip: &Skip<'_>,
     ) -> Result<Branch, PathError> {
         let (folder, file) = self.folder_at(parent, path, matched)?;
-        let inner = |(index, entry): (usize, &Entry)| {
-            let node = entry.node.as_ref().filter(|node| node.meta.is_folder())?;
-            let path = join(path, &entry.name);
-            (!skip(&path)).then_some((index, path, Arc::clone(node)))
+        let inner = |(index, entry): (usize, Entry<'_>)| {
+            entry.node().filter(|node| node.meta.is_folder())?;
+            let path = join(path, entry.name);
+            if skip(&path) { None } else { Some((index, path, entry.held()?)) }
         };
-        let folders: Vec<_> = folder.entries.iter().enumerate().filter_map(inner).collect();
+        let folders: Vec<_> = folder.entries().enumerate().filter_map(inner).collect();
         let file = file.as_ref().map(AsFd::as_fd);
-        let walk = |(index, path, node): (usize, Vec<u8>, Arc<Node>)| match self.branch(
+        let walk = |(index, path, node): (usize, Vec<u8>, NodeRef)| match self.branch(
             file,
             &path,
             &node.matched,
@@ -305,14 +270,6 @@ impl Tree {
     }
 }
 
-impl Folder {
-    /// The entry of that name.
-    pub(super) fn entry(&self, name: &[u8]) -> Option<&Entry> {
-        let found = self.entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok()?;
-        Some(&self.entries[found])
-    }
-}
-
 /// Looking at the entries of one folder.
 struct Look<'a> {
     tree: &'a Tree,
@@ -321,35 +278,38 @@ struct Look<'a> {
     path: Vec<u8>,
     above: Option<&'a [bool]>,
     dev: u64,
+    entries: Entries,
 }
 
 impl Look<'_> {
     fn entry(
         &mut self,
-        name: Box<[u8]>,
+        name: &[u8],
         kind: FileType,
         known: Option<&KnownEntry<'_>>,
-    ) -> Result<Entry, PathError> {
+    ) -> Result<(), PathError> {
         if name.starts_with(b".wh.") {
-            return Ok(Entry { name, kind, node: None });
+            self.entries.push(name, kind, None);
+            return Ok(());
         }
         let length = self.path.len();
         if length > 0 {
             self.path.push(b'/');
         }
-        self.path.extend_from_slice(&name);
-        let entry = self.shown_entry(name, kind, known);
+        self.path.extend_from_slice(name);
+        let (kind, node) = self.shown(name, kind, known)?;
         self.path.truncate(length);
-        entry
+        self.entries.push(name, kind, node);
+        Ok(())
     }
 
-    /// The entry `name` at `path`, as the rules show it.
-    fn shown_entry(
+    /// What the entry `name` at `path` stands for, if the rules show it.
+    fn shown(
         &self,
-        name: Box<[u8]>,
+        name: &[u8],
         kind: FileType,
         known: Option<&KnownEntry<'_>>,
-    ) -> Result<Entry, PathError> {
+    ) -> Result<(FileType, Option<Node>), PathError> {
         let (path, ignore) = (self.path.as_slice(), &self.tree.ignore);
         let (excluded, matched) = match kind {
             FileType::Directory | FileType::Unknown => {
@@ -359,11 +319,11 @@ impl Look<'_> {
             _ => (ignore.excludes_file(path, self.above), Matched::default()),
         };
         if excluded && (matched.is_empty() || !ignore.may_reach_below(path)) {
-            return Ok(Entry { name, kind, node: None });
+            return Ok((kind, None));
         }
-        let meta = match rustix::fs::statat(self.file, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+        let meta = match rustix::fs::statat(self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Meta::from(&stat),
-            Err(Errno::NOENT) => return Ok(Entry { name, kind, node: None }),
+            Err(Errno::NOENT) => return Ok((kind, None)),
             Err(error) => return Err(PathError::new("stat", self.tree.shown(path), error)),
         };
         let matched = match meta.is_folder() && matched.is_empty() {
@@ -373,7 +333,7 @@ impl Look<'_> {
         };
         let kind = meta.kind();
         if kind == FileType::Socket || (excluded && kind != FileType::Directory) {
-            return Ok(Entry { name, kind, node: None });
+            return Ok((kind, None));
         }
         let content = OnceLock::new();
         if let Some((stamp, digest)) = known.and_then(|known| known.content)
@@ -382,8 +342,7 @@ impl Look<'_> {
         {
             content.get_or_init(|| Content::known(digest));
         }
-        let node = Node { meta, excluded, matched, content };
-        Ok(Entry { name, kind, node: Some(Arc::new(node)) })
+        Ok((kind, Some(Node { meta, excluded, matched, content })))
     }
 }
 

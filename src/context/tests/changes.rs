@@ -366,7 +366,7 @@ fn a_settled_cache_spares_the_reading() {
     let context = place.context("");
     context.select(&request(&["dir"])).unwrap();
     let folder = context.tree.folder(b"dir", &[]).unwrap();
-    let node = folder.entry(b"a").unwrap().node.clone().unwrap();
+    let node = folder.entry(b"a").unwrap().node().unwrap();
     let content = node.content.get().unwrap();
     assert!(content.settled && content.digest == Digest::of("1"));
     assert!(!context.tree.learned.load(Ordering::Relaxed), "nothing was read, nothing was learned");
