@@ -13,13 +13,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::ContextError;
 use super::folder::Node;
 use super::stamp::{self, Meta, Trust};
-use super::tree::{Tree, split};
+use super::tree::{READ, Tree, open_to_read, split};
 use crate::base::digest::{Digest, DigestWriter};
 use crate::base::fs::{AtPath, PathError};
 
@@ -46,9 +46,6 @@ impl Content {
 }
 
 const ATTEMPTS: usize = 5;
-
-/// How a file is opened to be read: what is no regular file must neither block nor become our terminal.
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// Files that one thread reads at a stretch.
 const STRETCH: usize = 32;
@@ -87,8 +84,7 @@ fn read_plain(
     buffer: &mut Vec<u8>,
 ) -> Option<Content> {
     let moment = stamp::now();
-    let flags = READ | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(folder, split(path).1, flags, Mode::empty()).ok()?);
+    let file = File::from(open_to_read(folder, split(path).1).ok()?);
     let (digest, size) = digest(&file, node.meta.stamp.size, buffer).ok()?;
     let after = Meta::from(&rustix::fs::fstat(&file).ok()?);
     (after == node.meta && size == after.stamp.size).then_some(())?;

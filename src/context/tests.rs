@@ -560,6 +560,26 @@ fn files_and_folders_do_not_replace_each_other() {
     assert_eq!(fs::read_to_string(place.path("target/plain")).unwrap(), "1");
 }
 
+/// Neither digesting nor copying a file writes to it.
+#[test]
+fn access_times_stay_as_they_are() {
+    if !as_root() {
+        return;
+    }
+    let place = Place::new();
+    place.write("dir/a", "1");
+    let path = place.path("context/dir/a");
+    // Older than the last change: the next plain reading would bring it forward.
+    let accessed = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    let times = fs::FileTimes::new().set_accessed(accessed);
+    File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
+    let context = place.context("");
+    let selection = context.select(&request(&["dir"])).unwrap();
+    context.copy(&selection, &place.target(), &placement("/")).unwrap();
+    assert_eq!(fs::read_to_string(place.path("target/a")).unwrap(), "1");
+    assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), accessed);
+}
+
 #[test]
 fn a_source_that_changed_is_not_copied() {
     if !as_root() {

@@ -12,13 +12,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::content;
 use super::select::{Held, Picked};
 use super::stamp::Meta;
-use super::tree::split;
+use super::tree::{READ, open_to_read, split};
 use super::{Context, CopyError, Selection};
 use crate::base::digest::{Digest, DigestWriter};
 use crate::base::fs::{AtPath, PathError};
@@ -49,8 +49,7 @@ impl<'a> Transfer<'a> {
         let tree = &self.context.tree;
         let Held::Bytes { digest, settled } = &entry.held else { return Ok(()) };
         let changed = || CopyError::Changed { path: shown_source(entry) };
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let source = match rustix::fs::openat(folder, split(&entry.path).1, flags, Mode::empty()) {
+        let source = match open_to_read(folder, split(&entry.path).1) {
             Ok(source) => File::from(source),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed()),
             Err(error) => return Err(PathError::new("open", tree.shown(&entry.path), error).into()),
@@ -175,7 +174,7 @@ impl Context {
         let Some(entry) = part.single_file() else { return Ok(None) };
         let Held::Bytes { digest: expected, .. } = entry.held else { return Ok(None) };
         let path = shown_source(entry);
-        let file = match self.tree.open(&entry.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+        let file = match self.tree.open(&entry.path, READ) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(CopyError::Changed { path }),
             Err(error) => return Err(PathError::new("open", self.tree.shown(&entry.path), error).into()),

@@ -62,6 +62,9 @@ pub(super) struct Branch {
     pub(super) below: Vec<(usize, Branch)>,
 }
 
+/// How a file is opened to be read.
+pub(super) const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
 /// Which folders a walk need not enter: paths below the root of the tree.
 pub(super) type Skip<'a> = dyn Fn(&[u8]) -> bool + Sync + 'a;
 
@@ -377,6 +380,18 @@ pub(super) fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> Resul
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
+    }
+}
+
+/// Opens the regular file `name` of `folder` to read it: what is none must neither block nor become our terminal,
+/// and no link is followed. Its access time stays as it is, where we may ask for that: to write it down costs more
+/// than to read a small file.
+pub(super) fn open_to_read(folder: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = READ | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&folder, name, flags | OFlags::NOATIME, Mode::empty()) {
+        // It belongs to somebody else.
+        Err(Errno::PERM) => rustix::fs::openat(&folder, name, flags, Mode::empty()),
+        opened => opened,
     }
 }
 
