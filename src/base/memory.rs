@@ -6,16 +6,16 @@
 //! and glibc's allocator asks only where the environment says so when a program starts. Nothing needs this to
 //! work: advice that nobody takes changes nothing.
 
-/// Has the heaps of this thread and of the workers grow in large steps, and advises large pages for them. To be
-/// called before a walk; later calls do nothing.
+/// Has the heaps of this thread and of the workers grow by some MiB, and advises large pages for that. To be
+/// called before a walk over many files: a large page has to be cleared as a whole. Later calls do nothing.
 pub fn large_pages() {
     #[cfg(target_env = "gnu")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
-            glibc::grow_in_steps();
-            glibc::advise();
-            rayon::spawn_broadcast(|_| glibc::advise());
+            glibc::keep_what_is_free();
+            glibc::grow();
+            rayon::spawn_broadcast(|_| glibc::grow());
         });
     }
 }
@@ -24,32 +24,26 @@ pub fn large_pages() {
 mod glibc {
     use rustix::mm::{Advice, madvise};
 
-    /// How much a heap grows at a time.
+    /// By how much a heap grows.
     const STEP: usize = 16 << 20;
-    /// What is larger is mapped alone.
-    const ALONE: usize = 4 << 20;
-    /// More than a heap has at first.
-    const FIRST: usize = 256 << 10;
     /// A large page.
     const PAGE: usize = 2 << 20;
 
-    pub(super) fn grow_in_steps() {
-        let settings =
-            [(libc::M_TOP_PAD, STEP), (libc::M_TRIM_THRESHOLD, 2 * STEP), (libc::M_MMAP_THRESHOLD, ALONE)];
-        for (name, bytes) in settings {
+    /// Has pieces of [`STEP`] come from the heap, and stay there when they are free.
+    pub(super) fn keep_what_is_free() {
+        for name in [libc::M_TRIM_THRESHOLD, libc::M_MMAP_THRESHOLD] {
             // SAFETY: it only sets a parameter of the allocator.
-            unsafe { libc::mallopt(name, bytes as libc::c_int) };
+            unsafe { libc::mallopt(name, 2 * STEP as libc::c_int) };
         }
     }
 
-    /// Advises large pages for what this thread's heap gives next.
-    pub(super) fn advise() {
-        // So large that the heap grows: its next bytes are there then.
-        let first = piece(FIRST);
-        let begin = (first.as_ptr() as usize).next_multiple_of(PAGE);
-        drop(first);
+    /// Has this thread's heap grow, and advises large pages for what it gives next.
+    pub(super) fn grow() {
+        let whole = piece(STEP);
+        let begin = (whole.as_ptr() as usize).next_multiple_of(PAGE);
+        drop(whole);
         // SAFETY: advice on large pages changes no content, whatever lies there.
-        let _ = unsafe { madvise(begin as *mut std::ffi::c_void, STEP, Advice::LinuxHugepage) };
+        let _ = unsafe { madvise(begin as *mut std::ffi::c_void, STEP - PAGE, Advice::LinuxHugepage) };
         // What lies before has small pages already. It is left alone, and costs nothing: it is never touched.
         let _kept = std::mem::ManuallyDrop::new(piece(PAGE));
     }

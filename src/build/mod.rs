@@ -59,7 +59,6 @@ use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome, Phase, during};
-use crate::base::memory;
 use crate::context::Selection;
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
@@ -319,7 +318,6 @@ fn prepare(
     wanted: &[String],
     caches: Option<&Caches<'_>>,
 ) -> Result<Prepared, BuildError> {
-    memory::large_pages();
     let sources = during(builder.events, Phase::ReadFiles, || read(builder, requests, wanted))?;
     let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
     let mut known = Known::default();

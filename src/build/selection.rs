@@ -11,9 +11,13 @@ use rayon::prelude::*;
 use super::error::{BuildError, StepError};
 use super::exec::request;
 use crate::base::diag::{Diagnostic, SourceFile};
+use crate::base::memory;
 use crate::context::{Context, ContextError, Ignore, Selection};
 use crate::graph::{ContextSpec, Copy, FileModes, Graph, Node, NodeId, Op, Selected};
 use crate::store::Store;
+
+/// From so many bytes of stat caches on (some 10,000 files) large pages are worth that they are cleared.
+const MANY: usize = 1 << 20;
 
 /// A node and the number of one of its sources.
 pub(super) type Taken = (NodeId, usize);
@@ -28,6 +32,9 @@ impl Selections {
     /// Opens the contexts and selects. Mistakes are collected; anything else ends it.
     pub(super) fn read(graph: &Graph, store: &Store) -> Result<Self, BuildError> {
         let contexts = open(graph, store)?;
+        if contexts.iter().map(Context::known).sum::<usize>() >= MANY {
+            memory::large_pages();
+        }
         let taken: Vec<(Taken, &Copy, usize)> =
             graph.nodes().flat_map(|(id, node)| from_contexts(graph, id, node)).collect();
         let results: Vec<_> = taken

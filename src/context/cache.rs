@@ -77,6 +77,11 @@ impl Cache {
         Some(Self { bytes, folders })
     }
 
+    /// How many bytes it is long.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What is known about the folder `path`.
     pub(super) fn folder(&self, path: &[u8]) -> Option<Known<'_>> {
         let found = self.folders.binary_search_by(|folder| self.bytes[folder.path.clone()].cmp(path)).ok()?;

@@ -70,6 +70,11 @@ impl Context {
         self
     }
 
+    /// Bytes of its stat cache: what a walk keeps in memory is some times that.
+    pub fn known(&self) -> usize {
+        self.tree.cache.len()
+    }
+
     /// What of a git repository could not be read although modes depend on it.
     pub fn problem(&self) -> Option<String> {
         self.tree.modes.as_ref().and_then(tracked::Modes::problem)
