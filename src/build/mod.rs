@@ -213,7 +213,8 @@ pub fn build(
 }
 
 /// The same, and calls `give` with what was built, once it is in the store and in the engine. Entries go to
-/// caches beside it.
+/// caches beside it: what is given is not taken back where a cache insists on being filled and is not (BuildKit
+/// pushes images before caches).
 pub fn build_and_give<T>(
     builder: &Builder<'_>,
     requests: &[BuildRequest],
