@@ -190,6 +190,12 @@ impl Listing {
         &self.items
     }
 
+    /// The entry of this path (escaped).
+    pub fn get(&self, path: &str) -> Option<&Item> {
+        let at = self.items.binary_search_by(|item| item.path.as_str().cmp(path)).ok()?;
+        self.items.get(at)
+    }
+
     /// What has to be said to get from `before` to `after`, by path. An entry that changed in several ways
     /// is named once for each, kind alone if that differs. Empty only if the listings are equal.
     pub fn diff(before: &Self, after: &Self) -> Vec<Change> {

@@ -164,7 +164,7 @@ impl Explained<'_> {
 }
 
 /// The listing that a blob of the store holds.
-fn stored_listing(store: &Store, blob: BlobId) -> Option<Listing> {
+pub(super) fn stored_listing(store: &Store, blob: BlobId) -> Option<Listing> {
     let mut text = String::new();
     store.blob(blob)?.take(LIMIT).read_to_string(&mut text).ok()?;
     text.parse().ok()

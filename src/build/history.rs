@@ -3,8 +3,8 @@
 //! The store keeps one [`ServiceHistory`] a service: for each step, under its stable name, the recipe,
 //! how it ended and, if it ran, why. `explain` compares the recipes of steps that have no result with it;
 //! which step of the last build a step of today was, `align` finds out. A step that the last build did not
-//! come to keeps what was known of it before. The history only explains and predicts durations; nothing is
-//! ever hit or missed because of it.
+//! come to keeps what was known of it before. The history only explains, predicts durations and tells where
+//! files lie that a copy may share; nothing is ever hit or missed because of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::align::align;
 use super::solve::{Keyed, Solution};
-use crate::base::digest::BlobId;
+use crate::base::digest::{BlobId, ResultId};
 use crate::graph::{Cause, Graph, MissReason, Node, NodeId, Origin, Reasons, Recipe, Role};
 use crate::store::{Bucket, Stamp, Store, StoreError};
 
@@ -97,11 +97,16 @@ pub(super) enum Before<'h> {
 }
 
 impl<'s> History<'s> {
-    /// The histories of the services that are in `graph`.
-    pub(super) fn read(store: &'s Store, project: &str, graph: &Graph) -> Self {
+    /// The histories of the services of `graph` that have a node which is asked about.
+    pub(super) fn read(
+        store: &'s Store,
+        project: &str,
+        graph: &Graph,
+        is_asked: &dyn Fn(NodeId) -> bool,
+    ) -> Self {
         let shelf = store.shelf(Bucket::History(project));
         let mut services = Services::new();
-        for (_, node) in graph.nodes() {
+        for (_, node) in graph.nodes().filter(|(id, _)| is_asked(*id)) {
             for origin in node.origins.iter() {
                 if !services.contains_key(&origin.service) {
                     services.insert(origin.service.clone(), shelf.get(&origin.service));
@@ -149,6 +154,12 @@ impl<'s> History<'s> {
         known.map(|step| Duration::from_millis(step.took_ms))
     }
 
+    /// What the step of the last build gave, if the store still knows. Nothing says that it is there.
+    pub(super) fn result(&self, id: NodeId) -> Option<ResultId> {
+        let definition = self.step(id)?.recipe.definition_key();
+        Some(self.store.recall(definition)?.result)
+    }
+
     /// Writes what a build did for every service of which a step ran, or that has no history yet. `listing`
     /// keeps what a step takes from one of its contexts, where no record of the step does: what others built.
     pub(super) fn write(
@@ -158,15 +169,21 @@ impl<'s> History<'s> {
         reasons: &Reasons,
         listing: Listings<'_>,
     ) -> Result<(), StoreError> {
-        let mut services: BTreeMap<&str, (Vec<StepHistory>, bool)> = BTreeMap::new();
-        for (id, node) in keyed.graph.nodes() {
+        let ends = |id: NodeId| {
             let first = keyed.first[id.0];
             let end = self.end(solution, reasons, id, first);
-            let ran = end == End::Failed || solution.ran.contains_key(&first);
+            (first, end, end == End::Failed || solution.ran.contains_key(&first))
+        };
+        let mut services = self.wanted(keyed.graph, &|id| ends(id).2);
+        for (id, node) in keyed.graph.nodes() {
+            let is_wanted = |origin: &Origin| services.contains_key(origin.service.as_str());
+            if !node.origins.iter().any(is_wanted) {
+                continue;
+            }
+            let (first, end, ran) = ends(id);
             let Some(step) = self.step_now((keyed, listing), solution, id, end) else { continue };
             for origin in &node.origins {
-                let (steps, wanted) = services.entry(&origin.service).or_default();
-                *wanted |= ran || self.services.get(&origin.service).is_none_or(Option::is_none);
+                let Some(steps) = services.get_mut(origin.service.as_str()) else { continue };
                 let (name, text) = (origin.place(), origin.text.clone());
                 let mut step = StepHistory { name, text, ..step.clone() };
                 if ran {
@@ -184,11 +201,32 @@ impl<'s> History<'s> {
             }
         }
         let shelf = self.store.shelf(Bucket::History(&self.project));
-        for (service, (steps, _)) in services.into_iter().filter(|(_, (_, wanted))| *wanted) {
+        for (service, steps) in services {
             let (project, built) = (self.project.clone(), Stamp::now());
             shelf.put(service, &ServiceHistory { project, built, steps })?;
         }
         Ok(())
+    }
+
+    /// The services whose history is to be written: those with a step that ran, and those that have none.
+    fn wanted<'g>(
+        &self,
+        graph: &'g Graph,
+        ran: &dyn Fn(NodeId) -> bool,
+    ) -> BTreeMap<&'g str, Vec<StepHistory>> {
+        let shelf = self.store.shelf(Bucket::History(&self.project));
+        let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+        for (id, node) in graph.nodes() {
+            let ran = ran(id);
+            for origin in &node.origins {
+                let has = || match self.services.get(&origin.service) {
+                    Some(history) => history.is_some(),
+                    None => shelf.has(&origin.service),
+                };
+                *known.entry(&origin.service).or_insert_with(|| !has()) |= ran;
+            }
+        }
+        known.into_iter().filter(|(_, wanted)| *wanted).map(|(service, _)| (service, Vec::new())).collect()
     }
 
     /// How a step ended in this build. Below a hit nothing is looked at: that is done.

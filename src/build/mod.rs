@@ -253,7 +253,7 @@ pub fn plan(
     let demand = demand_of(builder, &prepared, &keyed);
     let mut reasons = Reasons::default();
     if !demand.needed.is_empty() {
-        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        let history = read_history(builder, &prepared, &keyed, &demand);
         reasons = explain(builder, &prepared, &history, &keyed, &demand);
     }
     let mut steps = Vec::new();
@@ -525,7 +525,7 @@ fn attempt(
         builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
     }
     let (history, reasons) = during(builder.events, Phase::Explain, || {
-        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        let history = read_history(builder, prepared, &keyed, &demand);
         let reasons = explain(builder, prepared, &history, &keyed, &demand);
         (history, reasons)
     });
@@ -542,6 +542,7 @@ fn attempt(
         shared: caches,
         found: &found,
         epochs: prepared.graph.roots.iter().map(|root| root.epoch).collect(),
+        before: &|id| history.result(id),
     };
     let in_images = in_images(&keyed);
     let settings = Settings {
@@ -580,6 +581,17 @@ fn attempt(
             Err(BuildError::Steps(failures))
         }
     }
+}
+
+/// The histories of the services of which a step has to run.
+fn read_history<'a>(
+    builder: &Builder<'a>,
+    prepared: &Prepared,
+    keyed: &Keyed<'_>,
+    demand: &Demand,
+) -> History<'a> {
+    let is_asked = |id: NodeId| demand.needed.contains(&keyed.first[id.0]);
+    History::read(builder.store, &builder.options.project, &prepared.graph, &is_asked)
 }
 
 /// Runs what is missing; layers of what is done go to the caches beside it.
@@ -791,7 +803,8 @@ fn exported(
     let histories = builder.store.shelf(Bucket::History(&builder.options.project));
     if exported.iter().any(|(service, _)| !histories.has(service)) {
         // All of it was built elsewhere: the next miss is to be explained all the same.
-        let history = History::read(builder.store, &builder.options.project, &prepared.graph);
+        let project = &builder.options.project;
+        let history = History::read(builder.store, project, &prepared.graph, &|_| false);
         let listing = |id, source| listing(builder, prepared, id, source);
         history.write(&keyed, &Solution::default(), &Reasons::default(), &listing)?;
     }

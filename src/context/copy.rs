@@ -11,7 +11,8 @@
 //! An overlay makes every new file dear. [`Context::begin_copy`] therefore writes through the merged tree
 //! only what meets something there: the way to the destination, what lies in folders that were there, and
 //! the topmost of the folders that are new. What is in new folders meets nothing of the layers below, so
-//! [`Rest::write`] puts it into the bare upper, once the overlay over it is gone.
+//! [`Rest::write`] puts it into the bare upper, once the overlay over it is gone. There it takes from what an
+//! earlier copy wrote (`earlier`) the files that are the same.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -27,13 +28,14 @@ use rustix::io::Errno;
 
 use super::attributes;
 use super::destination::Destination;
+use super::earlier::{Before, Earlier, Mapping};
 use super::select::{Held, Part, Picked};
 use super::stamp::Meta;
 use super::transfer::{Transfer, shown_source};
 use super::tree::{open_beneath, split};
 use super::{Context, CopyError, Placement, Selection};
 use crate::base::fs::{AtPath, PathError, RootDir};
-use crate::base::listing::Kind;
+use crate::base::listing::{Kind, escape};
 
 /// Files that one thread writes at a stretch.
 const STRETCH: usize = 32;
@@ -50,7 +52,7 @@ impl Context {
         selection.parts.iter().try_for_each(|part| {
             let mut copier = Copier::new(self, part, into, placement)?;
             copier.make_folders(false)?;
-            copier.write_half(Half::Merged)
+            copier.write_half(Half::Merged, None)
         })
     }
 
@@ -69,7 +71,7 @@ impl Context {
         };
         let mut copier = Copier::new(self, part, into, placement)?;
         copier.make_folders(part.is_folder() && part.entries.iter().all(is_plain))?;
-        copier.write_half(Half::Merged)?;
+        copier.write_half(Half::Merged, None)?;
         Ok(Rest { copier: copier.has_rest().then_some(copier) })
     }
 }
@@ -81,15 +83,21 @@ pub struct Rest<'a> {
 }
 
 impl Rest<'_> {
+    /// Where the copy takes from and puts what there is still to write; `None` if that is nothing.
+    pub fn mapping(&self) -> Option<Mapping> {
+        let copier = self.copier.as_ref()?;
+        let (from, to) = (escape(copier.part.taken_from()), escape(copier.target()));
+        Some(Mapping { from, to })
+    }
+
     /// Writes it into `upper`, which lay under the tree that the copy began in, and over which nothing is
-    /// mounted any more.
-    pub fn write(self, upper: &RootDir) -> Result<(), CopyError> {
+    /// mounted any more. `earlier` is what a copy with the same mapping wrote.
+    pub fn write(self, upper: &RootDir, earlier: Option<&Earlier>) -> Result<(), CopyError> {
         let Some(mut copier) = self.copier else { return Ok(()) };
-        let path = copier.shown.strip_prefix("/").unwrap_or(&copier.shown).as_os_str().as_bytes();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        copier.folder = open_beneath(upper, path, flags).at_path("open", &copier.shown)?;
+        copier.folder = open_beneath(upper, copier.target(), flags).at_path("open", &copier.shown)?;
         copier.make_folders_inside()?;
-        copier.write_half(Half::Bare)
+        copier.write_half(Half::Bare, earlier)
     }
 }
 
@@ -198,10 +206,15 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    /// Makes the folders in new folders.
+    /// Makes the folders in new folders, each after the one that it lies in.
     fn make_folders_inside(&self) -> Result<(), CopyError> {
-        let mut inside = self.folders().filter(|entry| self.half(entry) == Half::Bare);
-        inside.try_for_each(|entry| self.make_folder(entry).map(drop))
+        let mut levels: BTreeMap<usize, Vec<&Picked>> = BTreeMap::new();
+        for entry in self.folders().filter(|entry| self.half(entry) == Half::Bare) {
+            let depth = entry.path.iter().filter(|byte| **byte == b'/').count();
+            levels.entry(depth).or_default().push(entry);
+        }
+        let make = |entry: &&Picked| self.make_folder(entry).map(drop);
+        levels.values().try_for_each(|level| level.par_iter().with_min_len(STRETCH / 4).try_for_each(make))
     }
 
     /// The half that writes `entry`: the second one if it lies in a new folder.
@@ -216,7 +229,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Writes what is no folder, and gives folders their attributes: new ones in the second half.
-    fn write_half(&self, half: Half) -> Result<(), CopyError> {
+    fn write_half(&self, half: Half, earlier: Option<&Earlier>) -> Result<(), CopyError> {
         let mut groups: BTreeMap<&[u8], Vec<&Picked>> = BTreeMap::new();
         for entry in &self.part.entries {
             if entry.kind != Kind::Directory && entry.same_as.is_none() && self.half(entry) == half {
@@ -225,8 +238,8 @@ impl<'a> Copier<'a> {
         }
         let stretches: Vec<_> = groups.values().flat_map(|group| group.chunks(STRETCH)).collect();
         match stretches.as_slice() {
-            [single] => self.write(single)?,
-            many => many.par_iter().try_for_each(|group| self.write(group))?,
+            [single] => self.write(single, earlier)?,
+            many => many.par_iter().try_for_each(|group| self.write(group, earlier))?,
         }
         if half == Half::Merged {
             self.part.entries.iter().try_for_each(|entry| self.link(entry))?;
@@ -242,6 +255,11 @@ impl<'a> Copier<'a> {
         let Some(meta) = &self.part.folder else { return Ok(()) };
         let dated = rustix::fs::utimensat(&self.folder, ".", &times(meta), AtFlags::empty());
         Ok(dated.at_path("set the time of", &self.shown)?)
+    }
+
+    /// The target folder's path below the root of the target.
+    fn target(&self) -> &[u8] {
+        self.shown.strip_prefix("/").unwrap_or(&self.shown).as_os_str().as_bytes()
     }
 
     /// Where `entry` comes to lie below the target folder.
@@ -273,13 +291,24 @@ impl<'a> Copier<'a> {
     }
 
     /// Writes entries of one folder.
-    fn write(&self, entries: &[&Picked]) -> Result<(), CopyError> {
+    fn write(&self, entries: &[&Picked], earlier: Option<&Earlier>) -> Result<(), CopyError> {
         let Some(first) = entries.first() else { return Ok(()) };
         let (target, _) = self.place(first)?;
         let parent = split(&first.path).0;
         let source = self.context.tree.open(parent, OFlags::PATH | OFlags::DIRECTORY);
         let source = source.map_err(|_| CopyError::Changed { path: shown_source(first) })?;
-        entries.iter().try_for_each(|entry| self.write_one(&source, &target, entry))
+        let before = earlier.and_then(|earlier| {
+            let path = split(self.relative(first)).0;
+            earlier.folder(self.target(), path)
+        });
+        let is_shared = |entry: &Picked| {
+            let name = split(self.relative(entry)).1;
+            let share =
+                |before: &Before<'_>| before.share((self.part, entry), self.owner(entry), name, &target);
+            before.as_ref().is_some_and(share)
+        };
+        let mut unshared = entries.iter().filter(|entry| !is_shared(entry));
+        unshared.try_for_each(|entry| self.write_one(&source, &target, entry))
     }
 
     fn write_one(&self, source: &OwnedFd, target: &OwnedFd, entry: &Picked) -> Result<(), CopyError> {

@@ -14,6 +14,7 @@ mod chmod;
 mod content;
 mod copy;
 mod destination;
+mod earlier;
 mod folder;
 mod ignore;
 mod keep;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use chmod::{Chmod, InvalidChmod};
 pub use copy::{Rest, destination_folder, write_file};
+pub use earlier::{Earlier, Mapping};
 pub use ignore::{Ignore, Rule, ignore_file};
 pub use select::{Selection, Source};
 pub use transfer::Verified;

@@ -367,6 +367,12 @@ impl Part {
         }
     }
 
+    /// The folder that the paths of its entries are relative to, with a slash at the end unless it is the
+    /// root of the tree; of what is empty, that root.
+    pub(super) fn taken_from(&self) -> &[u8] {
+        self.entries.first().map_or(&[], |first| &first.path[..self.base])
+    }
+
     /// Whether it is the content of a folder.
     pub(super) fn is_folder(&self) -> bool {
         self.source.folder
@@ -410,7 +416,8 @@ impl Picked {
         }
     }
 
-    fn item(&self, part: &Part) -> Item {
+    /// It, as a listing has it.
+    pub(super) fn item(&self, part: &Part) -> Item {
         let content = match &self.held {
             Held::Nothing => listing::Content::Nothing,
             Held::Bytes { digest, .. } => listing::Content::Bytes(*digest),

@@ -1,6 +1,7 @@
 //! Tests of selecting and copying on real folders. Copies need root, because they set owners.
 
 mod changes;
+mod earlier;
 mod modes;
 
 use std::fs::{self, File};
@@ -484,7 +485,7 @@ fn a_copy_in_two_halves_is_the_same_copy() {
         let placement = Placement { owner, ..placement(destination) };
         context.copy(&selection, &RootDir::open(&whole).unwrap(), &placement).unwrap();
         let rest = context.begin_copy(&selection, &RootDir::open(&halves).unwrap(), &placement).unwrap();
-        rest.write(&RootDir::open(&halves).unwrap()).unwrap();
+        rest.write(&RootDir::open(&halves).unwrap(), None).unwrap();
         assert_eq!(dated_text(&halves), dated_text(&whole), "{sources:?} {destination}");
     }
 }

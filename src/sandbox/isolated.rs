@@ -1,8 +1,8 @@
 //! The real sandbox: stacks layers, starts a monitor for each command and passes its output on.
 //!
-//! This side has threads, so it never forks: a monitor is our own program, executed again from a sealed
-//! copy in memory. A monitor gets the tree of the layers as a descriptor; the mount is detached and the
-//! process watches the socket, so neither outlives shipway, however that ends.
+//! This side has threads, so it never forks: a monitor is our own program, executed again so that nobody
+//! can write to it (`program`). A monitor gets the tree of the layers as a descriptor; the mount is detached
+//! and the process watches the socket, so neither outlives shipway, however that ends.
 
 use std::fs::File;
 use std::io::Write;
@@ -25,7 +25,7 @@ pub struct Isolated {
     folder: PathBuf,
     executable: PathBuf,
     program: OnceLock<OwnedFd>,
-    /// Held while the program is copied.
+    /// Held while the program is made ready.
     copying: Mutex<()>,
     stacks: Stacks,
     group: OnceLock<Option<Group>>,
@@ -70,13 +70,13 @@ impl Isolated {
         self.stacks.driver()
     }
 
-    /// Our program in memory, copied once.
+    /// Our program as commands get it.
     fn program(&self) -> Result<&OwnedFd, SandboxError> {
         let _one = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = self.program.get() {
             return Ok(program);
         }
-        let made = program::sealed(&self.executable).at_path("copy", &self.executable)?;
+        let made = program::unwritable(&self.executable).at_path("copy", &self.executable)?;
         Ok(self.program.get_or_init(|| made))
     }
 

@@ -1,4 +1,4 @@
-//! The process that watches one command: our own program, executed again from a sealed copy.
+//! The process that watches one command: our own program, executed again.
 //!
 //! It has one thread, so it may fork without executing. It receives an order on standard input, makes the
 //! mount points, starts the command as the first process of new namespaces and waits. If the other end of

@@ -54,7 +54,7 @@ pub(super) fn create(context: impl AsFd, forbid: Forbid) -> io::Result<OwnedFd> 
 }
 
 /// A detached bind mount of what lies at `name` in `folder` (links are not followed), or of `folder`
-/// itself if `name` is empty.
+/// itself, which may be a file then, if `name` is empty.
 pub(super) fn bind(folder: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC

@@ -58,6 +58,7 @@ mod size;
 mod snapshots;
 mod temporary;
 mod verify;
+mod write_back;
 
 pub use blobs::BlobWriter;
 pub use claims::{Claim, Key, Lookup};
@@ -68,11 +69,12 @@ pub use mounts::{CacheMount, CacheUse, KeptCache};
 pub use prune::{Patience, Pruned};
 pub use records::{Held, Record, Stamp};
 pub use removals::{Removal, Removals, Why};
-pub use root::{Store, WriteBack};
+pub use root::Store;
 pub use shares::{OwnedStep, Owner, PieceKind, PieceLine, Share, Shares};
 pub use shelves::{Bucket, Shelf};
 pub use size::Trimmed;
 pub use snapshots::{Snapshot, Staging};
+pub use write_back::WriteBack;
 
 /// What an operation of the store gives.
 pub type Result<T> = std::result::Result<T, StoreError>;

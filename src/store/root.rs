@@ -8,13 +8,13 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::base::digest::{BlobId, ResultId};
 use crate::base::fs::{AtPath, FileLock, PathError, write_atomic};
 
+use super::write_back::Published;
 use super::{Held, Result, records, snapshots, temporary};
 
 /// The tag that backup tools look for (bford.info/cachedir).
@@ -51,15 +51,7 @@ pub struct Store {
     shared: Mutex<Option<FileLock>>,
     run: Mutex<Run>,
     /// How much this run has published.
-    published: Arc<AtomicU64>,
-}
-
-/// How often published data is written back beside a build.
-const WRITE_BACK: Duration = Duration::from_millis(250);
-
-/// Has what is published written back, until it is dropped; see [`Store::write_back`].
-pub struct WriteBack {
-    _until: mpsc::Sender<()>,
+    published: Arc<Published>,
 }
 
 /// What this run did and met.
@@ -145,28 +137,6 @@ impl Store {
         Ok(())
     }
 
-    /// Has what this run publishes written to the disk now and then, on a thread of its own, so that
-    /// [`Store::sync`] has less to wait for. Marks nothing. Best effort.
-    pub fn write_back(&self) -> Option<WriteBack> {
-        let folder = File::open(&self.root).ok()?;
-        let (until, ended) = mpsc::channel();
-        let published = Arc::clone(&self.published);
-        let thread = std::thread::Builder::new().name("write-back".to_owned());
-        let write = move || {
-            let mut written = published.load(Ordering::Relaxed);
-            while ended.recv_timeout(WRITE_BACK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let now = published.load(Ordering::Relaxed);
-                if now != written {
-                    // What could not be written back is told by the sync that counts.
-                    let _ = rustix::fs::syncfs(&folder);
-                    written = now;
-                }
-            }
-        };
-        thread.spawn(write).ok()?;
-        Some(WriteBack { _until: until })
-    }
-
     /// Stamps the use of what this run met, unless that was done within the last day. The collector drops
     /// first what was not used for the longest time. Best effort: a file that is gone is passed over.
     pub fn stamp_use(&self) {
@@ -203,6 +173,10 @@ impl Store {
         &self.boot
     }
 
+    pub(super) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
     pub(super) fn path(&self, inside: &str) -> PathBuf {
         self.root.join(inside)
     }
@@ -230,7 +204,7 @@ impl Store {
         }
         run.published = true;
         run.provisional.insert(file);
-        self.published.fetch_add(1, Ordering::Relaxed);
+        self.published.more();
     }
 
     /// Whether this run has published anything that it has not accounted for yet.

@@ -3,8 +3,11 @@
 use std::io::Write as _;
 use std::sync::PoisonError;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::Builder;
 use super::super::error::StepError;
+use super::super::explain::stored_listing;
 use super::super::selection::Taken;
 use super::super::solve::Produced;
 use super::super::users::Accounts;
@@ -12,9 +15,23 @@ use super::{ALONE, Executor};
 use crate::base::digest::{BlobId, ResultId};
 use crate::base::event::Event;
 use crate::base::fs::{AtPath, RootDir};
-use crate::context::{Chmod, Context, Placement, Request, Selection, destination_folder, write_file};
+use crate::context::{
+    Chmod, Context, Earlier, Mapping, Placement, Request, Selection, destination_folder, write_file,
+};
 use crate::graph::{Copy, NodeId, Op, Take};
 use crate::oci::{UnpackLimits, is_archive, unpack_archive};
+
+/// The note beside a snapshot that is the content of one folder of a context and nothing else.
+const COPIED: &str = "copied";
+
+/// What that note says.
+#[derive(Serialize, Deserialize)]
+struct Copied {
+    /// From where to where.
+    mapping: Mapping,
+    /// What was copied.
+    listing: BlobId,
+}
 
 /// What one source of a copy gives.
 enum Found<'a> {
@@ -69,11 +86,31 @@ impl Executor<'_> {
             write_file(&root, &placement, &file.name, file.content.as_bytes())?;
         }
         drop(root);
+        let listings: Vec<_> = found.iter().map(|found| self.kept(found)).collect::<Result<_, _>>()?;
         if let Some(rest) = rest {
-            rest.write(&RootDir::open(&upper.staging.tree())?)?;
+            let copied = match listings.as_slice() {
+                // Nothing else can have written to the same place.
+                [Some(listing)] if copy.files.is_empty() => {
+                    rest.mapping().map(|mapping| Copied { mapping, listing: *listing })
+                }
+                _ => None,
+            };
+            let earlier = copied.as_ref().and_then(|copied| self.earlier(id, &copied.mapping));
+            rest.write(&RootDir::open(&upper.staging.tree())?, earlier.as_ref())?;
+            if let Some(copied) = copied {
+                upper.staging.note(COPIED, &serde_json::to_vec(&copied).map_err(StepError::Recipe)?)?;
+            }
         }
-        let listings = found.iter().map(|found| self.kept(found)).collect::<Result<_, _>>()?;
         self.publish(upper, parent, listings)
+    }
+
+    /// What the step wrote in the last build, if it copied from and to the same folders.
+    fn earlier(&self, id: NodeId, mapping: &Mapping) -> Option<Earlier> {
+        let store = self.builder.store;
+        let snapshot = store.snapshot((self.before)(id)?)?;
+        let copied: Copied = serde_json::from_slice(&store.note(snapshot.id, COPIED)?).ok()?;
+        let tree = RootDir::open(&snapshot.tree).ok().filter(|_| copied.mapping == *mapping)?;
+        Some(Earlier { tree, listing: stored_listing(store, copied.listing)? })
     }
 
     /// Whom `--chown` means. A name that nobody knows is told, and a mistake where there is no file system

@@ -57,6 +57,8 @@ pub(super) struct Executor<'a> {
     pub(super) found: &'a BTreeMap<NodeId, Found>,
     /// The `SOURCE_DATE_EPOCH` of each image.
     pub(super) epochs: Vec<Option<Epoch>>,
+    /// What each step gave in the last build, if that is known.
+    pub(super) before: &'a (dyn Fn(NodeId) -> Option<ResultId> + Sync),
     /// The cache mounts of each RUN that is about to start.
     pub(super) caches: Mutex<HashMap<NodeId, BTreeMap<Digest, CacheMount>>>,
 }

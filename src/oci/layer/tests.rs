@@ -602,3 +602,32 @@ proptest! {
         prop_assert!(tree.values().all(|node| node.text != "host"));
     }
 }
+
+/// Snapshots share files: only names in the tree itself are hard links.
+#[test]
+fn a_name_outside_of_the_tree_makes_no_difference() {
+    if !as_root() {
+        return;
+    }
+    let lower = make(&parse("a file 644 0:0 5 same\nb file 644 0:0 5 same\nc file 644 0:0 5 same\n"));
+    let tree =
+        parse("a file 644 0:0 5 same\nb file 644 0:0 5 same\nd hard 0 0:0 0 b\ne file 644 0:0 5 new\n");
+    let upper = make(&tree);
+    let written = || {
+        let mut tar = Vec::new();
+        let (tree, below) = (RootDir::open(upper.path()).unwrap(), RootDir::open(lower.path()).unwrap());
+        write_layer(&tree, Some(&below), &mut tar, &LayerOptions::default()).unwrap();
+        tar
+    };
+    let alone = written();
+    let (mut reader, mut names) = (Reader::new(alone.as_slice()), Vec::new());
+    while let Some(member) = reader.next().unwrap() {
+        names.push(String::from_utf8(member.path).unwrap());
+    }
+    assert_eq!(names, ["b", "d", "e"]);
+    let elsewhere = tempfile::tempdir_in(upper.path().parent().unwrap()).unwrap();
+    for name in ["a", "b", "e"] {
+        std::fs::hard_link(upper.path().join(name), elsewhere.path().join(name)).unwrap();
+    }
+    assert!(written() == alone);
+}

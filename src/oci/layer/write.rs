@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -84,10 +84,10 @@ fn write(
     whole: bool,
 ) -> Result<LayerTar, OciError> {
     let sink = DigestWriter::new(io::BufWriter::with_capacity(1 << 17, out));
-    let links = HashMap::new();
-    let mut walk = Walk { writer: Writer::new(sink), pending: Vec::new(), links, times, whole };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = tree.open_at("/".as_ref(), flags, Mode::empty())?;
+    let (links, pending) = (HashMap::new(), Vec::new());
+    let mut walk = Walk { writer: Writer::new(sink), pending, tree, links, names: None, times, whole };
     let below = lower.map(|lower| lower.open_at("/".as_ref(), flags, Mode::empty())).transpose()?;
     walk.folder(&Place { path: Vec::new(), folder: root, below, replaced: false })?;
     let (mut buffered, digest, size) = walk.writer.finish().map_err(written)?.finish();
@@ -97,6 +97,25 @@ fn write(
 
 fn written(source: io::Error) -> OciError {
     OciError::Write { what: "the layer", source }
+}
+
+/// Counts the names of files with several names in the folder at `path`.
+fn count_names(
+    folder: &OwnedFd,
+    path: &Path,
+    counts: &mut HashMap<(u64, u64), usize>,
+) -> Result<(), OciError> {
+    let failed = |error: Errno| PathError::new("read", path, error);
+    for name in names(folder).map_err(failed)? {
+        let stat = rustix::fs::statat(folder, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if is_folder(&stat) {
+            let inner = open_folder(folder, &name).map_err(failed)?;
+            count_names(&inner, &path.join(&name), counts)?;
+        } else if stat.st_nlink > 1 {
+            *counts.entry((stat.st_dev, stat.st_ino)).or_insert(0) += 1;
+        }
+    }
+    Ok(())
 }
 
 /// A folder of the tree and its counterpart below.
@@ -130,18 +149,21 @@ impl Place {
     }
 }
 
-struct Walk<W: Write> {
+struct Walk<'t, W: Write> {
     writer: Writer<W>,
+    tree: &'t RootDir,
     /// Folders on the way that are written only if something in them is.
     pending: Vec<Member>,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// How many names each file that has several has in the tree, once that was asked.
+    names: Option<HashMap<(u64, u64), usize>>,
     times: Times,
     /// Whether every name is an entry, those of whiteouts too.
     whole: bool,
 }
 
-impl<W: Write> Walk<W> {
+impl<W: Write> Walk<'_, W> {
     fn folder(&mut self, place: &Place) -> Result<(), OciError> {
         let list = |fd| names(fd).map_err(|error| place.error("read", OsStr::new(""), error));
         let mut all = list(&place.folder)?;
@@ -232,7 +254,7 @@ impl<W: Write> Walk<W> {
         }
         let kind = kind(place, name, stat)?;
         let member = self.member(place, name, path, kind, stat)?;
-        if stat.st_nlink == 1 && self.equals_below(place, name, stat, below, &member)? {
+        if self.equals_below(place, name, stat, below, &member)? && self.is_alone(stat)? {
             return Ok(());
         }
         if member.kind != Kind::File {
@@ -272,6 +294,22 @@ impl<W: Write> Walk<W> {
             }
             _ => Ok(true),
         }
+    }
+
+    /// Whether the file has one name in the tree. Trees share files: how many it has at all says little.
+    fn is_alone(&mut self, stat: &Stat) -> Result<bool, OciError> {
+        if stat.st_nlink == 1 {
+            return Ok(true);
+        }
+        if self.names.is_none() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = self.tree.open_at("/".as_ref(), flags, Mode::empty())?;
+            let mut names = HashMap::new();
+            count_names(&root, "/".as_ref(), &mut names)?;
+            self.names = Some(names);
+        }
+        let count = self.names.as_ref().and_then(|names| names.get(&(stat.st_dev, stat.st_ino)));
+        Ok(count.is_none_or(|count| *count == 1))
     }
 
     fn member(

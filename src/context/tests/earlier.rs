@@ -1,0 +1,111 @@
+//! A copy that shares files with an earlier one is the same copy, and shares what it can.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::changes::{apply, change};
+use super::{Place, placement, request, tree_text};
+use crate::base::testing::as_root;
+
+/// `tree_text` with all times.
+fn timed_text(root: &Path) -> String {
+    let timed = |line: &str| {
+        let path = root.join(line.split(' ').next().unwrap());
+        let meta = fs::symlink_metadata(path).unwrap();
+        format!("{line} {}.{:09}\n", meta.mtime(), meta.mtime_nsec())
+    };
+    tree_text(root).lines().map(timed).collect()
+}
+
+/// Copies in two halves into the new folder `name`, as a step does.
+fn copy(
+    place: &Place,
+    (source, to): (&str, &Placement),
+    name: &str,
+    earlier: Option<&Earlier>,
+) -> (Earlier, Option<Mapping>) {
+    let target = place.path(name);
+    fs::create_dir(&target).unwrap();
+    let root = || RootDir::open(&target).unwrap();
+    let context = place.context("");
+    let selection = context.select(&request(&[source])).unwrap();
+    let rest = context.begin_copy(&selection, &root(), to).unwrap();
+    let mapping = rest.mapping();
+    rest.write(&root(), earlier).unwrap();
+    (Earlier { tree: root(), listing: selection.listing() }, mapping)
+}
+
+#[test]
+fn what_is_the_same_is_shared_and_nothing_else() {
+    if !as_root() {
+        return;
+    }
+    let place = Place::new();
+    let names = ["dir/same", "dir/content", "dir/time", "dir/mode", "dir/sub/same"];
+    let file = |name: &str| place.path("context").join(name);
+    for name in names {
+        place.write(name, "before");
+        File::open(file(name)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+    let inode =
+        |target: &str, name: &str| fs::metadata(place.path(target).join("to").join(name)).unwrap().ino();
+    let to = placement("/to/");
+    let (earlier, mapping) = copy(&place, ("dir", &to), "one", None);
+    let expected = Mapping { from: "dir/".to_owned(), to: "to".to_owned() };
+    assert_eq!(mapping, Some(expected));
+
+    place.write("dir/content", "after!");
+    File::open(file("dir/content")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let later = SystemTime::UNIX_EPOCH + Duration::from_nanos(1);
+    File::open(file("dir/time")).unwrap().set_modified(later).unwrap();
+    fs::set_permissions(file("dir/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    copy(&place, ("dir", &to), "two", Some(&earlier));
+    let shared = |target: &str| {
+        let names = ["same", "content", "time", "mode", "sub/same"];
+        names.map(|name| inode("one", name) == inode(target, name))
+    };
+    assert_eq!(shared("two"), [true, false, false, false, true]);
+    assert_eq!(fs::read_to_string(place.path("two/to/content")).unwrap(), "after!");
+    assert_eq!(fs::read_to_string(place.path("one/to/content")).unwrap(), "before");
+
+    // Who gives files to somebody shares those that were given to him.
+    let given = Placement { owner: Some((7, 8)), ..to.clone() };
+    let (theirs, _) = copy(&place, ("dir", &given), "three", Some(&earlier));
+    assert_eq!(shared("three"), [false; 5]);
+    copy(&place, ("dir", &given), "four", Some(&theirs));
+    assert_eq!(inode("three", "same"), inode("four", "same"));
+    // A file in the way, or gone from where it was.
+    fs::remove_file(place.path("one/to/same")).unwrap();
+    copy(&place, ("dir", &to), "five", Some(&earlier));
+    assert_eq!(fs::read_to_string(place.path("five/to/same")).unwrap(), "before");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happened_in_between_it_is_the_same_copy(changes in prop::collection::vec(change(), 5..50)) {
+        if !as_root() {
+            return Ok(());
+        }
+        let place = Place::new();
+        let mut earlier = None;
+        for (number, changes) in changes.chunks(4).enumerate() {
+            for change in changes {
+                // What the tree does not allow does not happen.
+                drop(apply(&place.path("context"), change));
+            }
+            let to = placement("/to");
+            let (plain, sharing) = (format!("plain {number}"), format!("sharing {number}"));
+            copy(&place, (".", &to), &plain, None);
+            let (next, _) = copy(&place, (".", &to), &sharing, earlier.as_ref());
+            prop_assert_eq!(timed_text(&place.path(&plain).join("to")), timed_text(&place.path(&sharing).join("to")));
+            earlier = Some(next);
+        }
+    }
+}
