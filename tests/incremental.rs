@@ -4,7 +4,8 @@
 //! Steps leave a trace in a cache mount, which outlives them and enters no key: a line a run. So what ran
 //! is counted where it ran, and not by what the program says of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
@@ -306,4 +307,48 @@ fn death_at_any_call_leaves_a_store_that_works() {
         }
     }
     assert!(deaths > 30, "only {deaths} deaths");
+}
+
+/// The inodes that `path` has in the snapshots of the store, each once.
+fn inodes(scene: &Scene, path: &str) -> BTreeSet<u64> {
+    let snapshots = std::fs::read_dir(scene.store().join("snapshots-v1")).unwrap();
+    let files = snapshots.map(|snapshot| snapshot.unwrap().path().join("tree").join(path));
+    files.filter_map(|file| Some(std::fs::metadata(file).ok()?.ino())).collect()
+}
+
+/// A copy that runs again shares the files that are what they were with the last one, and what comes of it
+/// is what comes of a build that shares nothing.
+#[test]
+fn a_copy_shares_what_is_the_same() {
+    let Some(scene) = Scene::with_busybox() else { return };
+    scene.write("compose.yaml", "services: {a: {build: .}}\n");
+    let dockerfile = "FROM busybox\nCOPY . /app\nRUN cat /app/src/*/f > /all; stat -c %s /app/src/b/f\n";
+    scene.write("Dockerfile", dockerfile).write(".dockerignore", "compose.yaml\nDockerfile\n");
+    let names = ["src/a/f", "src/b/f", "src/b/deep/g", "src/c/f"];
+    for name in names {
+        scene.write(name, "one\n").age(name);
+    }
+    let built = |more: &[&str]| {
+        let mut command = scene.command(&[&BUILD, more].concat());
+        let ran = ran(&command.env("SOURCE_DATE_EPOCH", "1000").output().unwrap()).ok();
+        ran.out.lines().find(|line| line.starts_with("Image ")).unwrap().to_owned()
+    };
+    let first = built(&[]);
+    // Another content, another mode, another time; one goes and one comes.
+    scene.write("src/a/f", "two\n").age("src/a/f").write("src/d/f", "new\n").age("src/d/f");
+    std::fs::remove_file(scene.project().join("src/c/f")).unwrap();
+    let second = built(&[]);
+    assert_ne!(first, second);
+    let shared: Vec<usize> = names.iter().map(|name| inodes(&scene, &format!("app/{name}")).len()).collect();
+    assert_eq!(shared, [2, 1, 1, 1]);
+    assert_eq!(built(&["--no-cache"]), second);
+    assert_eq!(inodes(&scene, "app/src/b/f").len(), 2, "who forces everything shares nothing");
+    // Back to what it was: a hit. And what is gone from the store is missed, not shared.
+    scene.write("src/a/f", "one\n").age("src/a/f").write("src/c/f", "one\n").age("src/c/f");
+    std::fs::remove_dir_all(scene.project().join("src/d")).unwrap();
+    assert_eq!(built(&[]), first);
+    scene.shipway(&["cache", "prune", "--all", "--force"]).ok();
+    scene.write("src/a/f", "three\n").age("src/a/f");
+    let third = built(&[]);
+    assert_eq!(built(&["--no-cache"]), third);
 }

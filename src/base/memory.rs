@@ -6,15 +6,14 @@
 //! and glibc's allocator asks only where the environment says so when a program starts. Nothing needs this to
 //! work: advice that nobody takes changes nothing.
 
-/// Has the heaps of this thread and of the workers grow by some MiB, and advises large pages for that. To be
-/// called before a walk over many files: a large page has to be cleared as a whole. Later calls do nothing.
+/// Has the heaps of the workers grow by some MiB, and advises large pages for that. To be called before a walk
+/// over many files: a large page has to be cleared as a whole. Later calls do nothing.
 pub fn large_pages() {
     #[cfg(target_env = "gnu")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
             glibc::keep_what_is_free();
-            glibc::grow();
             rayon::spawn_broadcast(|_| glibc::grow());
         });
     }

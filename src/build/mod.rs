@@ -76,7 +76,7 @@ use exec::Executor;
 use explain::Explained;
 use export::Top;
 use history::History;
-use selection::Selections;
+use selection::{Ahead, Selections};
 use solve::{Demand, Keyed, Settings, Solution, demand};
 
 /// How often a build starts over because files changed under it.
@@ -322,7 +322,9 @@ fn prepare(
     let sources = during(builder.events, Phase::ReadFiles, || read(builder, requests, wanted))?;
     let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
     let mut known = Known::default();
+    let ahead = Ahead::default();
     let resolve = || lowered(builder, &sources, &mut known, Extent::Target, caches);
+    let resolve = || ahead.during(&sources, builder.store, resolve);
     let (graph, mut warnings, facts) = during(builder.events, Phase::ResolveNames, resolve)?;
     warnings.extend(sources.iter().flat_map(|source| source.request.warnings.iter().cloned()));
     warnings.extend(checks::findings(&sources, &facts));
@@ -338,7 +340,7 @@ fn prepare(
     let layouts = known.layouts.into_values().map(|image| (None, image));
     let bases =
         layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
-    let walk = || Selections::read(&graph, builder.store);
+    let walk = || Selections::read(&graph, builder.store, &ahead);
     let selections = during(builder.events, Phase::WalkContexts, walk)?;
     warnings.extend(selections.problems());
     Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
@@ -542,7 +544,8 @@ fn attempt(
         shared: caches,
         found: &found,
         epochs: prepared.graph.roots.iter().map(|root| root.epoch).collect(),
-        before: &|id| history.result(id),
+        // Who has everything built anew relies on nothing that lies there.
+        before: &|id| history.result(id).filter(|_| !is_forced(id)),
     };
     let in_images = in_images(&keyed);
     let settings = Settings {

@@ -3,8 +3,8 @@
 //! Each context is opened once and walked once, however many instructions and services use it. All
 //! missing sources of all Dockerfiles are reported at once, each at its instruction.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
@@ -13,7 +13,7 @@ use super::exec::request;
 use crate::base::diag::{Diagnostic, SourceFile};
 use crate::base::memory;
 use crate::context::{Context, ContextError, Ignore, Selection};
-use crate::graph::{ContextSpec, Copy, FileModes, Graph, Node, NodeId, Op, Selected};
+use crate::graph::{ContextSpec, Copy, FileModes, Graph, Node, NodeId, Op, Selected, Source};
 use crate::store::Store;
 
 /// From so many bytes of stat caches on (some 10,000 files) large pages are worth that they are cleared.
@@ -28,10 +28,44 @@ pub(super) struct Selections {
     pub(super) selections: HashMap<Taken, Selection>,
 }
 
+/// Contexts that are opened before it is known whether they are used: each has a stat cache to read, and who
+/// finds out leaves the other processors idle.
+#[derive(Default)]
+pub(super) struct Ahead {
+    opened: Mutex<HashMap<ContextSpec, Result<Context, BuildError>>>,
+}
+
+impl Ahead {
+    /// Opens the build contexts of `sources` on other threads while `meanwhile` runs on this one.
+    pub(super) fn during<T>(&self, sources: &[Source], store: &Store, meanwhile: impl FnOnce() -> T) -> T {
+        let local = sources.iter().filter(|source| source.request.remote.is_none());
+        let specs: HashSet<ContextSpec> = local.map(Source::folder).collect();
+        rayon::in_place_scope(|scope| {
+            for spec in specs {
+                scope.spawn(|_| {
+                    let opened = open_one(&spec, store);
+                    self.opened().insert(spec, opened);
+                });
+            }
+            meanwhile()
+        })
+    }
+
+    fn open(&self, spec: &ContextSpec, store: &Store) -> Result<Context, BuildError> {
+        let opened = self.opened().remove(spec);
+        opened.unwrap_or_else(|| open_one(spec, store))
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<ContextSpec, Result<Context, BuildError>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Selections {
-    /// Opens the contexts and selects. Mistakes are collected; anything else ends it.
-    pub(super) fn read(graph: &Graph, store: &Store) -> Result<Self, BuildError> {
-        let contexts = open(graph, store)?;
+    /// Opens the contexts, those that are opened already aside, and selects. Mistakes are collected; anything
+    /// else ends it.
+    pub(super) fn read(graph: &Graph, store: &Store, ahead: &Ahead) -> Result<Self, BuildError> {
+        let contexts = open(graph, store, ahead)?;
         if contexts.iter().map(Context::known).sum::<usize>() >= MANY {
             memory::large_pages();
         }
@@ -80,10 +114,10 @@ impl Selections {
     }
 }
 
-/// Opens the contexts, several at a time: each has a stat cache to read.
-fn open(graph: &Graph, store: &Store) -> Result<Vec<Context>, BuildError> {
+/// Opens the contexts, several at a time.
+fn open(graph: &Graph, store: &Store, ahead: &Ahead) -> Result<Vec<Context>, BuildError> {
     let (mut contexts, mut mistakes) = (Vec::new(), Vec::new());
-    let opened: Vec<_> = graph.contexts.par_iter().map(|spec| open_one(spec, store)).collect();
+    let opened: Vec<_> = graph.contexts.par_iter().map(|spec| ahead.open(spec, store)).collect();
     for opened in opened {
         match opened {
             Ok(context) => contexts.push(context),

@@ -116,8 +116,7 @@ impl Lowering<'_> {
             (Some(RemoteContext::Git(_)), Some(checkout)) => Op::Fetch(Fetch::Git(checkout.clone())),
             (Some(RemoteContext::Archive(digest)), _) => Op::Fetch(Fetch::Archive { digest: *digest }),
             _ => {
-                let (folder, ignore) = (request.context.clone(), source.ignore.clone());
-                let spec = ContextSpec { folder, ignore, modes: request.modes };
+                let spec = source.folder();
                 let context = self.graph.context(spec);
                 Op::Local(Local { context })
             }

@@ -14,7 +14,7 @@ use super::Root;
 use super::elsewhere::{Given, Place};
 use super::instruction;
 use super::named::RemoteContext;
-use super::op::{BaseImage, Graph, Node, NodeId, Op, Origin, Pull};
+use super::op::{BaseImage, ContextSpec, Graph, Node, NodeId, Op, Origin, Pull};
 use super::request::BuildRequest;
 use super::stage::StageState;
 use super::wanted::{ImageName, Known, Wanted};
@@ -47,6 +47,12 @@ impl Source {
             Some(RemoteContext::Git(source)) => Some(source),
             _ => None,
         }
+    }
+
+    /// The folder that its build context is, if it is no remote one.
+    pub fn folder(&self) -> ContextSpec {
+        let (folder, ignore) = (self.request.context.clone(), self.ignore.clone());
+        ContextSpec { folder, ignore, modes: self.request.modes }
     }
 }
 
