@@ -17,7 +17,8 @@
 //! | `SHIPWAY_BENCH_SHAPE` | services × files × bytes: `20x1000x4096` unless it is given |
 //!
 //! An argument runs only the cases whose names contain it. Each round does every case once for each of
-//! those who are measured, so that a drift of the machine meets all alike. Both make the same: both hand
+//! those who are measured, so that a drift of the machine meets all alike, and after an edit the disk is
+//! settled, so that nobody writes what another one left. Both make the same: both hand
 //! over and tag, or both do not; commands of both use the host's network. After each round it is checked
 //! what came of it: what was said to have run, and where there is an engine, what containers print.
 
@@ -324,6 +325,7 @@ fn one_file_alone(bench: &Bench) -> Row {
         goal: Goal::Floor(1.0, Duration::from_millis(40)),
         ours: &|| {
             bench.mine.edit(bench.next());
+            settle();
             bench.ours.run(&bench.mine.folder, &["--engine", "none", "build"])
         },
         peer: None,
@@ -341,10 +343,12 @@ fn one_file(bench: &Bench) -> Row {
         goal: Goal::Faster(15.0),
         ours: &|| {
             bench.mine.edit(bench.next());
+            settle();
             bench.ours.run(&bench.mine.folder, &["build"])
         },
         peer: Some(&|peer| {
             bench.theirs.edit(bench.next());
+            settle();
             peer.run(&bench.theirs.folder, PLAIN)
         }),
         floor: Some(&one_file_floor(bench)),

@@ -608,10 +608,10 @@ fn run_steps(
     let (done, exporting) = mpsc::channel::<(NodeId, ResultId)>();
     let exporting = Mutex::new(exporting);
     let next = || exporting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-    let runs = demand.needed.iter().any(|id| matches!(keyed.graph.node(*id).op, Op::Run(_)));
+    let runs = demand.needed.iter().filter(|id| matches!(keyed.graph.node(**id).op, Op::Run(_))).count();
     std::thread::scope(|scope| {
-        if runs {
-            scope.spawn(|| builder.sandbox.prepare());
+        if runs > 0 {
+            scope.spawn(move || builder.sandbox.prepare(runs));
         }
         for _ in 0..if caches.exports() { EXPORTERS } else { 0 } {
             scope.spawn(|| {

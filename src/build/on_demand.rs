@@ -53,9 +53,9 @@ impl Sandbox for OnDemand<'_> {
         self.made()?.sandbox.run(spec, output, cancel)
     }
 
-    fn prepare(&self) {
+    fn prepare(&self, commands: usize) {
         if let Ok(made) = self.made() {
-            made.sandbox.prepare();
+            made.sandbox.prepare(commands);
         }
     }
 

@@ -4,7 +4,8 @@
 //! root file system that `COPY --from` reads. [`Context::select`] turns the sources of one instruction into
 //! a [`Selection`]: the entries that the instruction will write, digested through the stat cache.
 //! [`Context::copy`] writes a selection into a root file system and refuses ([`CopyError::Changed`]) when a
-//! source no longer is what was digested. The user's folder is only read; the stat cache is the only state.
+//! source no longer is what was digested; [`Context::begin_copy`] does the same in two halves, and shares files
+//! with what an [`Earlier`] copy wrote. The user's folder is only read; the stat cache is the only state.
 //!
 //! This folder knows no Dockerfile syntax and no OCI: who parses flags or unpacks archives is above it.
 

@@ -9,13 +9,14 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::devices::Group;
 use super::mount::{NO_DEV, permit};
 use super::overlay::random_name;
+use super::running::Waiting;
 use super::stacks::Stacks;
-use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, extra, program, running};
+use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, extra, program};
 use crate::base::cancel::Cancel;
 use crate::base::fs::{AtPath, RootDir};
 
@@ -29,6 +30,15 @@ pub struct Isolated {
     copying: Mutex<()>,
     stacks: Stacks,
     group: OnceLock<Option<Group>>,
+    next: Mutex<Next>,
+}
+
+/// The monitor of the command that runs next: it is started while the last one runs.
+#[derive(Debug, Default)]
+struct Next {
+    monitor: Option<Waiting>,
+    /// How many commands are still to come.
+    expected: usize,
 }
 
 impl Isolated {
@@ -55,6 +65,7 @@ impl Isolated {
             copying: Mutex::new(()),
             stacks,
             group: OnceLock::new(),
+            next: Mutex::default(),
         })
     }
 
@@ -80,6 +91,34 @@ impl Isolated {
         Ok(self.program.get_or_init(|| made))
     }
 
+    /// A monitor without an order.
+    fn monitor(&self) -> Result<Waiting, SandboxError> {
+        let waiting = {
+            let mut next = self.next();
+            next.expected = next.expected.saturating_sub(1);
+            next.monitor.take()
+        };
+        let waiting = waiting.and_then(Waiting::still_there);
+        waiting.map_or_else(|| Waiting::start(self.program()?), Ok)
+    }
+
+    /// Starts the next monitor if another command is to come. Best effort: who needs it starts it again.
+    fn make_next(&self) {
+        let wanted = |next: &Next| next.expected > 0 && next.monitor.is_none();
+        if !wanted(&self.next()) {
+            return;
+        }
+        let started = self.program().and_then(Waiting::start);
+        let mut next = self.next();
+        if let (true, Ok(monitor)) = (wanted(&next), started) {
+            next.monitor = Some(monitor);
+        }
+    }
+
+    fn next(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The group of commands that may not open the host's devices, where there are such groups.
     fn group(&self) -> Option<&Group> {
         self.group.get_or_init(Group::make).as_ref()
@@ -101,13 +140,21 @@ impl Sandbox for Isolated {
         let group = if spec.insecure { None } else { self.group() };
         let extras = extra::prepare(&self.stacks, &spec.mounts)?;
         let fixed = [root.as_fd(), folder.as_fd()];
-        let running = running::start(self.program()?, spec, fixed, group, extras)?;
+        let running = self.monitor()?.order(spec, fixed, group, extras)?;
         drop((root, folder));
+        self.make_next();
         running.finish(output, cancel)
     }
 
-    fn prepare(&self) {
-        let _ = (self.program(), self.group());
+    fn prepare(&self, commands: usize) {
+        self.next().expected += commands;
+        self.make_next();
+        let _ = self.group();
+    }
+
+    fn rest(&self) {
+        let unused = std::mem::take(&mut *self.next());
+        drop(unused);
     }
 
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError> {
@@ -123,5 +170,48 @@ impl Drop for Isolated {
     fn drop(&mut self) {
         // What cannot be removed now lies in a folder that the store sweeps.
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::testing::as_root;
+
+    /// Monitors that wait are told by their process; here they are programs that wait for their input's end.
+    #[test]
+    fn the_next_monitor_waits_and_ends_with_its_use() {
+        if !as_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = Isolated::with_program(folder.path(), Path::new("/bin/cat")).unwrap();
+        let next = || sandbox.next().monitor.as_ref().and_then(Waiting::process);
+        let lives = |process: u32| Path::new(&format!("/proc/{process}")).exists();
+        sandbox.prepare(2);
+        let first = next().unwrap();
+        let taken = sandbox.monitor().unwrap();
+        assert_eq!((taken.process(), next()), (Some(first), None));
+        drop(taken);
+        assert!(!lives(first));
+        // While that one runs the other one is started, and no third.
+        sandbox.make_next();
+        let second = next().unwrap();
+        assert_ne!(first, second);
+        // One that was killed is not given an order.
+        let pid = rustix::process::Pid::from_raw(i32::try_from(second).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        while Path::new(&format!("/proc/{second}/exe")).read_link().is_ok() {
+            std::thread::yield_now();
+        }
+        let third = sandbox.monitor().unwrap();
+        assert_ne!(third.process(), Some(second));
+        sandbox.make_next();
+        assert_eq!(next(), None);
+        // What is not needed after all does not stay.
+        sandbox.prepare(1);
+        let fourth = next().unwrap();
+        sandbox.rest();
+        assert!(!lives(fourth) && next().is_none());
     }
 }

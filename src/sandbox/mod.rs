@@ -56,8 +56,11 @@ pub trait Sandbox: Sync {
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError>;
 
-    /// Does beforehand what the first [`Sandbox::run`] would wait for. What fails here fails there again.
-    fn prepare(&self) {}
+    /// Does beforehand what [`Sandbox::run`] would wait for, for so many commands. What fails here fails
+    /// there again.
+    fn prepare(&self, commands: usize) {
+        let _ = commands;
+    }
 
     /// Lets go of what it keeps for the next [`Sandbox::run`], which may be far off.
     fn rest(&self) {}

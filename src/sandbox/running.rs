@@ -19,42 +19,79 @@ use super::{Exit, RunSpec, SandboxError, monitor};
 use crate::base::cancel::Cancel;
 
 /// A command and the process that watches it.
+#[derive(Debug)]
 pub(super) struct Running {
     child: Child,
     socket: UnixStream,
     output: io::PipeReader,
 }
 
-/// Starts a monitor from `program` and gives it its order.
-pub(super) fn start(
-    program: &OwnedFd,
-    spec: &RunSpec,
-    [root, scratch]: [BorrowedFd<'_>; 2],
-    group: Option<&Group>,
-    extras: Vec<(Extra, OwnedFd)>,
-) -> Result<Running, SandboxError> {
-    let failed = |action: &'static str| {
-        move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
-    };
-    let (socket, theirs) = UnixStream::pair().map_err(failed("make a socket"))?;
-    let (output, writer) = io::pipe().map_err(failed("make a pipe"))?;
-    let second = writer.try_clone().map_err(failed("make a pipe"))?;
-    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-    command.arg0(monitor::ROLE).env_clear();
-    command.stdin(OwnedFd::from(theirs)).stdout(writer).stderr(second);
-    let child = command.spawn().map_err(failed("start the monitor"))?;
-    // The command still holds the other ends of the socket and of the pipe.
-    drop(command);
-    let running = Running { child, socket, output };
-    let group = group.map(Group::handle);
-    let (extras, mounts): (Vec<Extra>, Vec<OwnedFd>) = extras.into_iter().unzip();
-    let order = Order { spec: spec.clone(), group: group.map(|(version, _)| version), extras };
-    let fixed = [root, scratch].into_iter().chain(group.map(|(_, descriptor)| descriptor));
-    let descriptors: Vec<_> = fixed.chain(mounts.iter().map(AsFd::as_fd)).collect();
-    match send(&running.socket, &order, &descriptors) {
-        Ok(()) => Ok(running),
-        Err(error) => Err(failed("send the order to the monitor")(error)),
+/// A monitor that waits for its order; it ends with this value.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    monitor: Option<Running>,
+}
+
+impl Waiting {
+    /// Starts a monitor from `program`.
+    pub(super) fn start(program: &OwnedFd) -> Result<Self, SandboxError> {
+        let (socket, theirs) = UnixStream::pair().map_err(failed("make a socket"))?;
+        let (output, writer) = io::pipe().map_err(failed("make a pipe"))?;
+        let second = writer.try_clone().map_err(failed("make a pipe"))?;
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        command.arg0(monitor::ROLE).env_clear();
+        command.stdin(OwnedFd::from(theirs)).stdout(writer).stderr(second);
+        let child = command.spawn().map_err(failed("start the monitor"))?;
+        // The command still holds the other ends of the socket and of the pipe.
+        drop(command);
+        Ok(Self { monitor: Some(Running { child, socket, output }) })
     }
+
+    /// It, unless it has been killed meanwhile.
+    pub(super) fn still_there(mut self) -> Option<Self> {
+        let there = self.monitor.as_mut().is_some_and(|monitor| matches!(monitor.child.try_wait(), Ok(None)));
+        there.then_some(self)
+    }
+
+    /// Its process.
+    #[cfg(test)]
+    pub(super) fn process(&self) -> Option<u32> {
+        self.monitor.as_ref().map(|monitor| monitor.child.id())
+    }
+
+    /// Gives the monitor its order.
+    pub(super) fn order(
+        mut self,
+        spec: &RunSpec,
+        [root, scratch]: [BorrowedFd<'_>; 2],
+        group: Option<&Group>,
+        extras: Vec<(Extra, OwnedFd)>,
+    ) -> Result<Running, SandboxError> {
+        let group = group.map(Group::handle);
+        let (extras, mounts): (Vec<Extra>, Vec<OwnedFd>) = extras.into_iter().unzip();
+        let order = Order { spec: spec.clone(), group: group.map(|(version, _)| version), extras };
+        let fixed = [root, scratch].into_iter().chain(group.map(|(_, descriptor)| descriptor));
+        let descriptors: Vec<_> = fixed.chain(mounts.iter().map(AsFd::as_fd)).collect();
+        let running = self.monitor.take().ok_or(io::ErrorKind::NotFound.into());
+        let running = running.map_err(failed("find the monitor"))?;
+        match send(&running.socket, &order, &descriptors) {
+            Ok(()) => Ok(running),
+            Err(error) => Err(failed("send the order to the monitor")(error)),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(Running { mut child, socket, .. }) = self.monitor.take() else { return };
+        // Without an order it ends.
+        drop(socket);
+        let _ = child.wait();
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(io::Error) -> SandboxError {
+    move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
 }
 
 impl Running {
