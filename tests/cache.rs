@@ -200,6 +200,30 @@ fn in_snapshots(scene: &Scene, name: &str) -> std::path::PathBuf {
     paths.find(|path| path.exists()).unwrap()
 }
 
+/// What copies share is damaged in all of them at once, and known by what was copied.
+#[test]
+fn a_flipped_byte_is_found_in_all_copies_that_share_it() {
+    let Some(scene) = Scene::with_busybox() else { return };
+    scene
+        .write("compose.yaml", "services: {one: {build: .}}\n")
+        .write("Dockerfile", "FROM busybox AS make\nCOPY src /src\nRUN cat /src/in/* > /all\nFROM busybox\nCOPY --from=make /all /\n")
+        .write("src/in/same", "same\n")
+        .write("src/in/edited", "one\n")
+        .age(".");
+    build(&scene, &[]).ok();
+    scene.write("src/in/edited", "two\n").age("src/in/edited");
+    build(&scene, &[]).ok();
+    assert!(scene.shipway(&["cache", "verify"]).ok().out.contains("nothing is damaged"));
+    std::fs::write(in_snapshots(&scene, "src/in/same"), "slme\n").unwrap();
+    let found = scene.shipway(&["cache", "verify"]).fails(1, &[]);
+    assert_eq!(found.out.matches("its content has the digest").count(), 2, "{}", found.out);
+    scene.shipway(&["cache", "verify", "--remove"]).ok();
+    scene.write("src/in/edited", "three\n").age("src/in/edited");
+    build(&scene, &[]).ok();
+    assert_eq!(std::fs::read_to_string(in_snapshots(&scene, "all")).unwrap().lines().last(), Some("same"));
+    assert_eq!(std::fs::read_to_string(in_snapshots(&scene, "src/in/same")).unwrap(), "same\n");
+}
+
 #[test]
 fn a_flipped_byte_is_found_and_made_again() {
     let Some(scene) = Scene::with_busybox() else { return };

@@ -1,10 +1,12 @@
 //! Looking for damage in a whole store: what the store itself can tell, and the trees of its snapshots.
 //!
 //! Of a snapshot whose layer was written before, the digest of that layer is remembered; it is written once
-//! more, to nowhere, and compared. A snapshot that nobody has asked for a layer has nothing to compare
-//! with. What stands on something damaged is not called damaged: it becomes a miss with it.
+//! more, to nowhere, and compared. Of one that is the content of a folder it is known what its files held,
+//! also of those that it shares with others. Any other that nobody has asked for a layer has nothing to
+//! compare with. What stands on something damaged is not called damaged: it becomes a miss with it.
 
 use super::error::BuildError;
+use super::exec::changed_copy;
 use super::export;
 use crate::base::digest::{Digest, ResultId};
 use crate::oci;
@@ -35,6 +37,9 @@ fn changed(store: &Store, sandbox: &dyn Sandbox, id: ResultId) -> Result<Option<
     // What has lost a part of its chain was found by the store.
     let Some(chain) = store.chain(id) else { return Ok(None) };
     let Some((top, below)) = chain.split_last() else { return Ok(None) };
+    if let Some(found) = changed_copy(store, top)? {
+        return Ok(Some(found));
+    }
     let alone = export::stands_alone(store, id);
     let lower = || {
         if below.is_empty() || alone {

@@ -167,5 +167,7 @@ impl Explained<'_> {
 pub(super) fn stored_listing(store: &Store, blob: BlobId) -> Option<Listing> {
     let mut text = String::new();
     store.blob(blob)?.take(LIMIT).read_to_string(&mut text).ok()?;
-    text.parse().ok()
+    // One that is longer would end in the middle of a line.
+    let whole = text.is_empty() || text.ends_with('\n');
+    text.parse().ok().filter(|_| whole)
 }

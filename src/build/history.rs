@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::align::align;
 use super::solve::{Keyed, Solution};
 use crate::base::digest::{BlobId, ResultId};
-use crate::graph::{Cause, Graph, MissReason, Node, NodeId, Origin, Reasons, Recipe, Role};
+use crate::graph::{Cause, FORMAT, Graph, MissReason, Node, NodeId, Origin, Reasons, Recipe, Role};
 use crate::store::{Bucket, Stamp, Store, StoreError};
 
 /// So many changed files are kept by name for each reason.
@@ -154,10 +154,11 @@ impl<'s> History<'s> {
         known.map(|step| Duration::from_millis(step.took_ms))
     }
 
-    /// What the step of the last build gave, if the store still knows. Nothing says that it is there.
+    /// What the step of the last build gave, if the store still knows and steps meant the same then. Nothing
+    /// says that it is there.
     pub(super) fn result(&self, id: NodeId) -> Option<ResultId> {
-        let definition = self.step(id)?.recipe.definition_key();
-        Some(self.store.recall(definition)?.result)
+        let recipe = &self.step(id).filter(|step| step.recipe.format == FORMAT)?.recipe;
+        Some(self.store.recall(recipe.definition_key())?.result)
     }
 
     /// Writes what a build did for every service of which a step ran, or that has no history yet. `listing`

@@ -76,6 +76,16 @@ pub(super) fn write(folder: &OwnedFd, name: &[u8], attributes: &Attributes) -> R
     Ok(())
 }
 
+/// The access list that a folder gives to what is made in it, if it has one.
+pub(super) fn inherited(folder: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
+    let path = through_folder(folder, b"");
+    match filled(|buffer| rustix::fs::lgetxattr(&*path, c"system.posix_acl_default", buffer)) {
+        Ok(list) => Ok(Some(list)),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A path to `name` through a held descriptor: these calls have no form relative to one.
 fn through_folder(folder: &OwnedFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();

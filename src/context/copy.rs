@@ -299,7 +299,7 @@ impl<'a> Copier<'a> {
         let source = source.map_err(|_| CopyError::Changed { path: shown_source(first) })?;
         let before = earlier.and_then(|earlier| {
             let path = split(self.relative(first)).0;
-            earlier.folder(self.target(), path)
+            earlier.folder(self.target(), path, &target)
         });
         let is_shared = |entry: &Picked| {
             let name = split(self.relative(entry)).1;

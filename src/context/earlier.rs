@@ -3,14 +3,16 @@
 //! Most files of a context are what they were when it was copied last. Published trees never change, so a
 //! file that would come out the same, to the nanosecond of its time, becomes a further name of the one that
 //! lies there: nothing is read, written or sent to the disk for it. What a command of a later step could
-//! see of that is the file's number of links, as where BuildKit merges layers (`COPY --link`); in an image
-//! every file is whole.
+//! see of that is the file's number of links, and that its inode number changes with the first write to it
+//! (overlayfs keeps it only for files with one name), as where BuildKit merges layers (`COPY --link`); in an
+//! image every file is whole.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Gid, OFlags, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::attributes;
 use super::select::{Part, Picked};
 use super::stamp::Meta;
 use super::tree::{join, open_beneath};
@@ -36,11 +38,13 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// Its folder that lies at `path` below the folder `to`.
-    pub(super) fn folder(&self, to: &[u8], path: &[u8]) -> Option<Before<'_>> {
+    /// Its folder that lies at `path` below the folder `to`, if what is made in `target`, which lies there
+    /// now, gets the same access list from its folder.
+    pub(super) fn folder(&self, to: &[u8], path: &[u8], target: &OwnedFd) -> Option<Before<'_>> {
         let path = if path.is_empty() { to.to_vec() } else { join(to, path) };
         let folder = open_beneath(&self.tree, &path, OFlags::PATH | OFlags::DIRECTORY).ok()?;
-        Some(Before { listing: &self.listing, folder })
+        let same = attributes::inherited(&folder).ok()? == attributes::inherited(target).ok()?;
+        same.then_some(Before { listing: &self.listing, folder })
     }
 }
 

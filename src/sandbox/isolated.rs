@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::devices::Group;
 use super::mount::{NO_DEV, permit};
 use super::overlay::random_name;
-use super::running::Waiting;
+use super::running::{Reported, Waiting};
 use super::stacks::Stacks;
 use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, extra, program};
 use crate::base::cancel::Cancel;
@@ -31,6 +31,8 @@ pub struct Isolated {
     stacks: Stacks,
     group: OnceLock<Option<Group>>,
     next: Mutex<Next>,
+    /// Monitors that have reported and may not have ended.
+    reported: Mutex<Vec<Reported>>,
 }
 
 /// The monitor of the command that runs next: it is started while the last one runs.
@@ -66,6 +68,7 @@ impl Isolated {
             stacks,
             group: OnceLock::new(),
             next: Mutex::default(),
+            reported: Mutex::default(),
         })
     }
 
@@ -110,8 +113,8 @@ impl Isolated {
         }
         let started = self.program().and_then(Waiting::start);
         let mut next = self.next();
-        if let (true, Ok(monitor)) = (wanted(&next), started) {
-            next.monitor = Some(monitor);
+        if wanted(&next) {
+            next.monitor = started.ok();
         }
     }
 
@@ -143,7 +146,11 @@ impl Sandbox for Isolated {
         let running = self.monitor()?.order(spec, fixed, group, extras)?;
         drop((root, folder));
         self.make_next();
-        running.finish(output, cancel)
+        let (exit, monitor) = running.finish(output, cancel)?;
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.retain_mut(|monitor| !monitor.has_ended());
+        reported.push(monitor);
+        Ok(exit)
     }
 
     fn prepare(&self, commands: usize) {
@@ -154,7 +161,8 @@ impl Sandbox for Isolated {
 
     fn rest(&self) {
         let unused = std::mem::take(&mut *self.next());
-        drop(unused);
+        let reported = std::mem::take(&mut *self.reported.lock().unwrap_or_else(PoisonError::into_inner));
+        drop((unused, reported));
     }
 
     fn root(&self, layers: &Layers) -> Result<RootDir, SandboxError> {

@@ -94,25 +94,48 @@ fn failed(action: &'static str) -> impl FnOnce(io::Error) -> SandboxError {
     move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
 }
 
+/// A monitor that has reported: all that it had to do is done, and it is about to end. Dropping it waits for
+/// that.
+#[derive(Debug)]
+pub(super) struct Reported {
+    child: Child,
+}
+
+impl Reported {
+    /// Whether it has ended.
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Reported {
+    fn drop(&mut self) {
+        let _ = self.child.wait();
+    }
+}
+
 impl Running {
-    /// Passes the output on until the command is over.
+    /// Passes the output on until the command is over. The monitor is given back where it reported: nobody
+    /// needs to wait for its end.
     pub(super) fn finish(
         mut self,
         output: &mut (dyn Write + Send),
         cancel: &Cancel,
-    ) -> Result<Exit, SandboxError> {
+    ) -> Result<(Exit, Reported), SandboxError> {
         let passed = self.pass_on(output, cancel);
         if passed.is_err() {
             self.kill();
         }
         let report = receive::<Report>(&self.socket);
+        if let (Ok(()), Ok(Some((Report::Ended(exit), _)))) = (&passed, &report) {
+            return Ok((*exit, Reported { child: self.child }));
+        }
         let status = self.child.wait();
         passed?;
         match (report, status) {
-            (Ok(Some((Report::Ended(exit), _))), _) => Ok(exit),
             (Ok(Some((Report::Failed(failure), _))), _) => Err(failure.into()),
-            (Ok(None) | Err(_), Ok(status)) => Err(SandboxError::MonitorLost(status.to_string())),
-            (Ok(None) | Err(_), Err(error)) => Err(SandboxError::MonitorLost(error.to_string())),
+            (_, Ok(status)) => Err(SandboxError::MonitorLost(status.to_string())),
+            (_, Err(error)) => Err(SandboxError::MonitorLost(error.to_string())),
         }
     }
 

@@ -216,8 +216,8 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Bytes that `path` and everything below it take on the disk; a file with several names counts once.
-/// What vanishes meanwhile counts nothing.
+/// Bytes that `path` and everything below it take on the disk; a file with several names counts once, and once
+/// for each snapshot that shares it. What vanishes meanwhile counts nothing.
 pub(super) fn disk_bytes(path: &Path) -> u64 {
     let (mut bytes, mut seen, mut left) = (0, BTreeSet::new(), vec![path.to_owned()]);
     while let Some(path) = left.pop() {

@@ -55,11 +55,14 @@ impl Published {
 /// Has what is published written to the disk, until it is dropped; see [`Store::write_back`].
 pub struct WriteBack {
     published: Arc<Published>,
+    turn: u64,
 }
 
 impl Drop for WriteBack {
     fn drop(&mut self) {
-        self.published.counts().turns += 1;
+        let mut counts = self.published.counts();
+        // Another one may have taken over.
+        counts.turns += u64::from(counts.turns == self.turn);
         self.published.changed.notify_all();
     }
 }
@@ -76,7 +79,7 @@ impl Store {
             counts.turns += 1;
             (counts.turns, counts.published)
         };
-        let write_back = WriteBack { published: Arc::clone(&published) };
+        let write_back = WriteBack { published: Arc::clone(&published), turn };
         let write = move || {
             let mut written = before;
             while let Some(now) = published.wait(turn, written) {

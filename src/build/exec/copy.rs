@@ -12,17 +12,21 @@ use super::super::selection::Taken;
 use super::super::solve::Produced;
 use super::super::users::Accounts;
 use super::{ALONE, Executor};
-use crate::base::digest::{BlobId, ResultId};
+use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::event::Event;
-use crate::base::fs::{AtPath, RootDir};
+use crate::base::fs::{AtPath, PathError, RootDir};
+use crate::base::listing::Content;
 use crate::context::{
-    Chmod, Context, Earlier, Mapping, Placement, Request, Selection, destination_folder, write_file,
+    Chmod, Context, ContextError, Earlier, Mapping, Placement, Request, Selection, destination_folder,
+    write_file,
 };
 use crate::graph::{Copy, NodeId, Op, Take};
 use crate::oci::{UnpackLimits, is_archive, unpack_archive};
+use crate::store::{Snapshot, Store};
 
-/// The note beside a snapshot that is the content of one folder of a context and nothing else.
-const COPIED: &str = "copied";
+/// The note beside a snapshot that is the content of one folder of a context and nothing else. Its number
+/// changes with what a copy makes of the same files, so that nothing is shared with what another version wrote.
+const COPIED: &str = "copied-1";
 
 /// What that note says.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +35,41 @@ struct Copied {
     mapping: Mapping,
     /// What was copied.
     listing: BlobId,
+}
+
+impl Copied {
+    fn of(store: &Store, snapshot: ResultId) -> Option<Self> {
+        serde_json::from_slice(&store.note(snapshot, COPIED)?).ok()
+    }
+}
+
+/// The digest of a file of a snapshot that is not what was copied there, if it is known what that was. What is
+/// gone has the digest of nothing.
+pub(in crate::build) fn changed_copy(
+    store: &Store,
+    snapshot: &Snapshot,
+) -> Result<Option<Digest>, PathError> {
+    let Some(copied) = Copied::of(store, snapshot.id) else { return Ok(None) };
+    let Some(listing) = stored_listing(store, copied.listing) else { return Ok(None) };
+    let context = Context::rootfs(RootDir::open(&snapshot.tree)?);
+    let all = Request { sources: vec![".".to_owned()], ..Request::default() };
+    let found = match context.select(&all) {
+        Ok(selection) => selection.listing(),
+        Err(ContextError::Path(error)) => return Err(error),
+        // It changes while it is read: another process removes it.
+        Err(_) => return Ok(None),
+    };
+    let Mapping { from, to } = &copied.mapping;
+    let to = if to.is_empty() { String::new() } else { format!("{to}/") };
+    let changed = listing.items().iter().find_map(|item| {
+        let Content::Bytes(digest) = item.content else { return None };
+        let there = item.path.strip_prefix(from).and_then(|path| found.get(&format!("{to}{path}")));
+        match there.map(|there| &there.content) {
+            Some(Content::Bytes(other)) => (*other != digest).then_some(*other),
+            _ => Some(Digest::of("")),
+        }
+    });
+    Ok(changed)
 }
 
 /// What one source of a copy gives.
@@ -108,8 +147,8 @@ impl Executor<'_> {
     fn earlier(&self, id: NodeId, mapping: &Mapping) -> Option<Earlier> {
         let store = self.builder.store;
         let snapshot = store.snapshot((self.before)(id)?)?;
-        let copied: Copied = serde_json::from_slice(&store.note(snapshot.id, COPIED)?).ok()?;
-        let tree = RootDir::open(&snapshot.tree).ok().filter(|_| copied.mapping == *mapping)?;
+        let copied = Copied::of(store, snapshot.id).filter(|copied| copied.mapping == *mapping)?;
+        let tree = RootDir::open(&snapshot.tree).ok()?;
         Some(Earlier { tree, listing: stored_listing(store, copied.listing)? })
     }
 

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-pub(super) use copy::{keep_listing, request};
+pub(super) use copy::{changed_copy, keep_listing, request};
 pub(super) use mount::read_secret;
 
 use super::Builder;

@@ -29,8 +29,18 @@ fn copy(
     name: &str,
     earlier: Option<&Earlier>,
 ) -> (Earlier, Option<Mapping>) {
+    fs::create_dir(place.path(name)).unwrap();
+    copy_into(place, (source, to), name, earlier)
+}
+
+/// The same, into a folder that is there.
+fn copy_into(
+    place: &Place,
+    (source, to): (&str, &Placement),
+    name: &str,
+    earlier: Option<&Earlier>,
+) -> (Earlier, Option<Mapping>) {
     let target = place.path(name);
-    fs::create_dir(&target).unwrap();
     let root = || RootDir::open(&target).unwrap();
     let context = place.context("");
     let selection = context.select(&request(&[source])).unwrap();
@@ -79,6 +89,21 @@ fn what_is_the_same_is_shared_and_nothing_else() {
     assert_eq!(shared("three"), [false; 5]);
     copy(&place, ("dir", &given), "four", Some(&theirs));
     assert_eq!(inode("three", "same"), inode("four", "same"));
+    // What a folder gives to what is made in it is in no selection.
+    fs::create_dir_all(place.path("six/to")).unwrap();
+    let list: Vec<u8> =
+        [(1_u16, 7_u16, u32::MAX), (2, 7, 33), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)]
+            .iter()
+            .flat_map(|(tag, bits, id)| {
+                [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
+            })
+            .collect();
+    let list = [&2_u32.to_le_bytes()[..], &list].concat();
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(place.path("six/to"), "system.posix_acl_default", &list, flags).is_ok() {
+        copy_into(&place, ("dir", &to), "six", Some(&earlier));
+        assert_ne!(inode("one", "sub/same"), inode("six", "sub/same"));
+    }
     // A file in the way, or gone from where it was.
     fs::remove_file(place.path("one/to/same")).unwrap();
     copy(&place, ("dir", &to), "five", Some(&earlier));
