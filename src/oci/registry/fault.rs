@@ -97,7 +97,8 @@ impl Fault {
                     | ErrorKind::UnexpectedEof
             )
         });
-        if error.is_builder() || error.is_redirect() || (error.is_connect() && !broken) {
+        let refused = refuses_us(&cause.to_string());
+        if error.is_builder() || error.is_redirect() || refused || (error.is_connect() && !broken) {
             return Self::Final(OciError::Unreachable { registry: registry.to_owned(), problem });
         }
         Self::unreached(registry, problem)
@@ -156,6 +157,17 @@ fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let format = time::format_description::parse_borrowed::<2>(format).ok()?;
     let moment = PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
     Some(Duration::from_secs(u64::try_from((moment - now).whole_seconds()).unwrap_or(0)))
+}
+
+/// Whether the other side ended the connection because of our certificate, or because there is none: it will
+/// again. With TLS 1.3 it says so after the handshake, and a connection that is gone before the request is
+/// sent may hide it (RFC 8446, sections 4.4.2.4 and 6.2).
+fn refuses_us(problem: &str) -> bool {
+    let alert = problem.split_once("received fatal alert: ").map_or("", |(_, alert)| alert);
+    let alert = alert.to_ascii_lowercase();
+    ["certificate", "unknownca", "unknown ca", "accessdenied", "access denied"]
+        .iter()
+        .any(|word| alert.contains(word))
 }
 
 /// What went wrong on the way, and what to do about it.
@@ -342,5 +354,9 @@ mod tests {
                 .contains("--insecure-registry r:1")
         );
         assert_eq!(advised("Connection refused (os error 111)"), "Connection refused (os error 111)");
+        for alert in ["CertificateRequired", "BadCertificate", "UnknownCA", "AccessDenied"] {
+            assert!(refuses_us(&format!("received fatal alert: {alert}")));
+        }
+        assert!(!refuses_us("received fatal alert: InternalError") && !refuses_us("certificate expired"));
     }
 }
