@@ -31,6 +31,8 @@ struct Things {
     volumes: Vec<Volume>,
     statuses: BTreeMap<String, Status>,
     logs: BTreeMap<String, Vec<LogChunk>>,
+    /// So many pieces of each log are given to those who follow it; all of them if it is not set.
+    followed: Option<usize>,
     happenings: Vec<Happening>,
     refused: BTreeMap<String, String>,
     done: Vec<String>,
@@ -62,6 +64,11 @@ impl Fake {
         let chunk =
             |line: &&str| LogChunk { stream: LogStream::Stdout, bytes: format!("{line}\n").into_bytes() };
         self.lock().logs.insert(name.to_owned(), lines.iter().map(chunk).collect());
+    }
+
+    /// How many pieces of a log those get who follow it.
+    pub(crate) fn cut_followed_logs(&self, pieces: usize) {
+        self.lock().followed = Some(pieces);
     }
 
     /// What a stream of events gives at once, before it goes on silently.
@@ -291,13 +298,14 @@ impl Engine for Fake {
     fn logs(
         &self,
         container: &str,
-        _options: &LogOptions,
+        options: &LogOptions,
         sink: &mut dyn FnMut(LogChunk) -> io::Result<()>,
         _cancel: &Cancel,
     ) -> Result<()> {
         let name = self.on("logs", container, |one| one.name.clone())?;
         let chunks = self.lock().logs.get(&name).cloned().unwrap_or_default();
-        for chunk in chunks {
+        let followed = self.lock().followed.filter(|_| options.follow).unwrap_or(usize::MAX);
+        for chunk in chunks.into_iter().take(followed) {
             sink(chunk).map_err(|source| EngineError::Transfer { action: "logs".to_owned(), source })?;
         }
         Ok(())

@@ -130,6 +130,8 @@ pub fn logs(
 pub(super) struct Mark {
     /// The time of the last line, in nanoseconds since 1970.
     last: Option<i128>,
+    /// Whether anything was read.
+    begun: bool,
     /// When the run began that was read last, as the engine writes it.
     pub(super) started: Option<String>,
 }
@@ -172,6 +174,7 @@ impl Stamps<'_> {
     }
 
     fn take(&mut self, mut chunk: LogChunk) -> Option<LogChunk> {
+        self.mark.begun = true;
         // A piece without a time goes on with the one before it.
         if let Some((time, length)) = stamp(&chunk.bytes) {
             self.seen = self.floor.is_some_and(|floor| time <= floor);
@@ -256,6 +259,11 @@ impl Reader<'_, '_, '_> {
                 continue;
             }
             let restarts = status.state == State::Restarting;
+            // An engine may end a log that is followed before its last lines.
+            let from_start = !mark.begun && self.options.tail.is_none();
+            if !restarts && (mark.last.is_some() || from_start) {
+                self.once(source, &LogOptions { follow: false, ..options.clone() }, mark)?;
+            }
             let again = if restarts { " (restarting)" } else { "" };
             let said = format!("{} exited with code {}{again}", source.label, status.exit_code);
             self.say(source, said)?;
@@ -433,7 +441,7 @@ mod tests {
         let line = |nanos: u32, text: &str| {
             chunk(LogStream::Stdout, &format!("1970-01-01T00:01:00.{nanos:09}Z {text}\n"))
         };
-        let mut mark = Mark { last: Some(60_000_000_007), started: None };
+        let mut mark = Mark { last: Some(60_000_000_007), ..Mark::default() };
         let mut stamps = Stamps { mark: &mut mark, kept: false, floor: None, seen: false };
         let asked = stamps.asked(&LogOptions::default());
         assert_eq!((asked.since, asked.timestamps), (Some(60), true));
@@ -467,5 +475,40 @@ mod tests {
         assert_eq!(ended.code, 0);
         let unreadable = "a-1 has no log to show: configured logging driver does not support reading";
         assert_eq!(said, [unreadable, "a-1 exited with code 0"]);
+    }
+    /// What a container's log shows that is followed with `tail` and of which the engine gives only `given`
+    /// lines while it is followed.
+    fn followed(given: usize, tail: Option<u64>, log: &[&str]) -> Vec<String> {
+        let engine = crate::engine::fake::Fake::default();
+        engine.create("p-a-1", &crate::engine::ContainerSpec::default()).unwrap();
+        let status = Status { state: State::Exited, ..engine.status("p-a-1").unwrap().unwrap() };
+        engine.set_status("p-a-1", status);
+        engine.set_log("p-a-1", log);
+        engine.cut_followed_logs(given);
+        let mut said = Vec::new();
+        let mut sink = |line: LogLine| {
+            said.push(line.text(3));
+            Ok(())
+        };
+        let sink: Mutex<&mut LineSink<'_>> = Mutex::new(&mut sink);
+        let options = LogOptions { follow: true, tail, ..LogOptions::default() };
+        let cancel = Cancel::new().unwrap();
+        let reader = Reader { engine: &engine, options: &options, sink: &sink, cancel: &cancel };
+        let source = source("p", "p-a-1", "p-a-1", "a", 0);
+        reader.follow(&source, &mut Mark::default()).unwrap().unwrap();
+        said
+    }
+
+    #[test]
+    fn a_followed_log_that_ends_early_is_read_to_its_end() {
+        let log = ["1970-01-01T00:01:00.1Z one", "1970-01-01T00:01:00.2Z two"];
+        let all = ["a-1  | one", "a-1  | two", "a-1 exited with code 0"];
+        for given in 0..=2 {
+            assert_eq!(followed(given, None, &log), all, "{given}");
+        }
+        // Who wants nothing of what was there gets nothing of it.
+        assert_eq!(followed(0, Some(0), &log), all[2..]);
+        // Where an engine tells no times, nothing is read twice.
+        assert_eq!(followed(1, None, &["one", "two"]), ["a-1  | one", "a-1 exited with code 0"]);
     }
 }
