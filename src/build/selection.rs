@@ -36,9 +36,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Opens the build contexts of `sources` on other threads while `meanwhile` runs on this one.
+    /// Opens the build contexts of those of `sources` that are wanted for themselves on other threads while
+    /// `meanwhile` runs on this one.
     pub(super) fn during<T>(&self, sources: &[Source], store: &Store, meanwhile: impl FnOnce() -> T) -> T {
-        let local = sources.iter().filter(|source| source.request.remote.is_none());
+        let local = sources.iter().filter(|source| source.selected && source.request.remote.is_none());
         let specs: HashSet<ContextSpec> = local.map(Source::folder).collect();
         rayon::in_place_scope(|scope| {
             for spec in specs {
