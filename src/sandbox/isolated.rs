@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::devices::Group;
 use super::mount::{NO_DEV, permit};
 use super::overlay::random_name;
-use super::running::{Reported, Waiting};
+use super::running::{Process, Waiting};
 use super::stacks::Stacks;
 use super::{Driver, Exit, Layers, RunSpec, Sandbox, SandboxError, extra, program};
 use crate::base::cancel::Cancel;
@@ -32,7 +32,7 @@ pub struct Isolated {
     group: OnceLock<Option<Group>>,
     next: Mutex<Next>,
     /// Monitors that have reported and may not have ended.
-    reported: Mutex<Vec<Reported>>,
+    reported: Mutex<Vec<Process>>,
 }
 
 /// The monitor of the command that runs next: it is started while the last one runs.
@@ -101,7 +101,8 @@ impl Isolated {
             next.expected = next.expected.saturating_sub(1);
             next.monitor.take()
         };
-        let waiting = waiting.and_then(Waiting::still_there);
+        // It may have been killed meanwhile.
+        let waiting = waiting.and_then(|mut monitor| (!monitor.process().has_ended()).then_some(monitor));
         waiting.map_or_else(|| Waiting::start(self.program()?), Ok)
     }
 
@@ -194,12 +195,12 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let sandbox = Isolated::with_program(folder.path(), Path::new("/bin/cat")).unwrap();
-        let next = || sandbox.next().monitor.as_ref().and_then(Waiting::process);
+        let next = || sandbox.next().monitor.as_mut().map(|monitor| monitor.process().id());
         let lives = |process: u32| Path::new(&format!("/proc/{process}")).exists();
         sandbox.prepare(2);
         let first = next().unwrap();
-        let taken = sandbox.monitor().unwrap();
-        assert_eq!((taken.process(), next()), (Some(first), None));
+        let mut taken = sandbox.monitor().unwrap();
+        assert_eq!((taken.process().id(), next()), (first, None));
         drop(taken);
         assert!(!lives(first));
         // While that one runs the other one is started, and no third.
@@ -212,8 +213,8 @@ mod tests {
         while Path::new(&format!("/proc/{second}/exe")).read_link().is_ok() {
             std::thread::yield_now();
         }
-        let third = sandbox.monitor().unwrap();
-        assert_ne!(third.process(), Some(second));
+        let mut third = sandbox.monitor().unwrap();
+        assert_ne!(third.process().id(), second);
         sandbox.make_next();
         assert_eq!(next(), None);
         // What is not needed after all does not stay.

@@ -58,9 +58,7 @@ pub trait Sandbox: Sync {
 
     /// Does beforehand what [`Sandbox::run`] would wait for, for so many commands. What fails here fails
     /// there again.
-    fn prepare(&self, commands: usize) {
-        let _ = commands;
-    }
+    fn prepare(&self, _commands: usize) {}
 
     /// Lets go of what it keeps for the next [`Sandbox::run`], which may be far off.
     fn rest(&self) {}

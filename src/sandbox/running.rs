@@ -21,16 +21,39 @@ use crate::base::cancel::Cancel;
 /// A command and the process that watches it.
 #[derive(Debug)]
 pub(super) struct Running {
-    child: Child,
+    // First: without it a monitor ends, which the process waits for.
     socket: UnixStream,
     output: io::PipeReader,
+    process: Process,
+}
+
+/// A monitor's process. Dropping it waits for its end.
+#[derive(Debug)]
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Whether it has ended.
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Its number.
+    #[cfg(test)]
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Whoever wants to know how it ended has asked before.
+        let _ = self.0.wait();
+    }
 }
 
 /// A monitor that waits for its order; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    monitor: Option<Running>,
-}
+pub(super) struct Waiting(Running);
 
 impl Waiting {
     /// Starts a monitor from `program`.
@@ -41,27 +64,20 @@ impl Waiting {
         let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
         command.arg0(monitor::ROLE).env_clear();
         command.stdin(OwnedFd::from(theirs)).stdout(writer).stderr(second);
-        let child = command.spawn().map_err(failed("start the monitor"))?;
+        let process = Process(command.spawn().map_err(failed("start the monitor"))?);
         // The command still holds the other ends of the socket and of the pipe.
         drop(command);
-        Ok(Self { monitor: Some(Running { child, socket, output }) })
-    }
-
-    /// It, unless it has been killed meanwhile.
-    pub(super) fn still_there(mut self) -> Option<Self> {
-        let there = self.monitor.as_mut().is_some_and(|monitor| matches!(monitor.child.try_wait(), Ok(None)));
-        there.then_some(self)
+        Ok(Self(Running { socket, output, process }))
     }
 
     /// Its process.
-    #[cfg(test)]
-    pub(super) fn process(&self) -> Option<u32> {
-        self.monitor.as_ref().map(|monitor| monitor.child.id())
+    pub(super) fn process(&mut self) -> &mut Process {
+        &mut self.0.process
     }
 
     /// Gives the monitor its order.
     pub(super) fn order(
-        mut self,
+        self,
         spec: &RunSpec,
         [root, scratch]: [BorrowedFd<'_>; 2],
         group: Option<&Group>,
@@ -72,21 +88,8 @@ impl Waiting {
         let order = Order { spec: spec.clone(), group: group.map(|(version, _)| version), extras };
         let fixed = [root, scratch].into_iter().chain(group.map(|(_, descriptor)| descriptor));
         let descriptors: Vec<_> = fixed.chain(mounts.iter().map(AsFd::as_fd)).collect();
-        let running = self.monitor.take().ok_or(io::ErrorKind::NotFound.into());
-        let running = running.map_err(failed("find the monitor"))?;
-        match send(&running.socket, &order, &descriptors) {
-            Ok(()) => Ok(running),
-            Err(error) => Err(failed("send the order to the monitor")(error)),
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let Some(Running { mut child, socket, .. }) = self.monitor.take() else { return };
-        // Without an order it ends.
-        drop(socket);
-        let _ = child.wait();
+        send(&self.0.socket, &order, &descriptors).map_err(failed("send the order to the monitor"))?;
+        Ok(self.0)
     }
 }
 
@@ -94,43 +97,23 @@ fn failed(action: &'static str) -> impl FnOnce(io::Error) -> SandboxError {
     move |source: io::Error| SandboxError::Isolation { action: action.to_owned(), source }
 }
 
-/// A monitor that has reported: all that it had to do is done, and it is about to end. Dropping it waits for
-/// that.
-#[derive(Debug)]
-pub(super) struct Reported {
-    child: Child,
-}
-
-impl Reported {
-    /// Whether it has ended.
-    pub(super) fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Reported {
-    fn drop(&mut self) {
-        let _ = self.child.wait();
-    }
-}
-
 impl Running {
-    /// Passes the output on until the command is over. The monitor is given back where it reported: nobody
-    /// needs to wait for its end.
+    /// Passes the output on until the command is over. The monitor's process is given back where it reported:
+    /// all that it had to do is done then, and nobody needs to wait for its end.
     pub(super) fn finish(
         mut self,
         output: &mut (dyn Write + Send),
         cancel: &Cancel,
-    ) -> Result<(Exit, Reported), SandboxError> {
+    ) -> Result<(Exit, Process), SandboxError> {
         let passed = self.pass_on(output, cancel);
         if passed.is_err() {
             self.kill();
         }
         let report = receive::<Report>(&self.socket);
         if let (Ok(()), Ok(Some((Report::Ended(exit), _)))) = (&passed, &report) {
-            return Ok((*exit, Reported { child: self.child }));
+            return Ok((*exit, self.process));
         }
-        let status = self.child.wait();
+        let status = self.process.0.wait();
         passed?;
         match (report, status) {
             (Ok(Some((Report::Failed(failure), _))), _) => Err(failure.into()),
