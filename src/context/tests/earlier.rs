@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::changes::{apply, change};
 use super::{Place, placement, request, tree_text};
-use crate::base::testing::as_root;
+use crate::base::testing::{as_root, available};
 
 /// `tree_text` with all times.
 fn timed_text(root: &Path) -> String {
@@ -89,25 +89,43 @@ fn what_is_the_same_is_shared_and_nothing_else() {
     assert_eq!(shared("three"), [false; 5]);
     copy(&place, ("dir", &given), "four", Some(&theirs));
     assert_eq!(inode("three", "same"), inode("four", "same"));
-    // What a folder gives to what is made in it is in no selection.
-    fs::create_dir_all(place.path("six/to")).unwrap();
-    let list: Vec<u8> =
-        [(1_u16, 7_u16, u32::MAX), (2, 7, 33), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)]
-            .iter()
-            .flat_map(|(tag, bits, id)| {
-                [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
-            })
-            .collect();
-    let list = [&2_u32.to_le_bytes()[..], &list].concat();
-    let flags = rustix::fs::XattrFlags::empty();
-    if rustix::fs::setxattr(place.path("six/to"), "system.posix_acl_default", &list, flags).is_ok() {
-        copy_into(&place, ("dir", &to), "six", Some(&earlier));
-        assert_ne!(inode("one", "sub/same"), inode("six", "sub/same"));
-    }
     // A file in the way, or gone from where it was.
     fs::remove_file(place.path("one/to/same")).unwrap();
     copy(&place, ("dir", &to), "five", Some(&earlier));
     assert_eq!(fs::read_to_string(place.path("five/to/same")).unwrap(), "before");
+}
+
+/// What a folder gives to what is made in it is in no selection.
+#[test]
+fn access_lists_that_differ_are_not_shared() {
+    if !as_root() {
+        return;
+    }
+    let place = Place::new();
+    place.write("dir/sub/file", "text");
+    let to = placement("/to/");
+    let inode = |target: &str| fs::metadata(place.path(target).join("to/sub/file")).unwrap().ino();
+    // user::rwx, user:33:rwx, group::r-x, mask::rwx, other::r-x (acl(5), as the kernel's headers lay it out).
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, u32::MAX), (2, 7, 33), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, bits, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let with_list = |name: &str| {
+        fs::create_dir_all(place.path(name).join("to")).unwrap();
+        let (path, flags) = (place.path(name).join("to"), rustix::fs::XattrFlags::empty());
+        rustix::fs::setxattr(path, "system.posix_acl_default", &list, flags).is_ok()
+    };
+    if !available(with_list("two") && with_list("three"), "a file system with access lists") {
+        return;
+    }
+    fs::create_dir_all(place.path("one/to")).unwrap();
+    let (earlier, _) = copy_into(&place, ("dir", &to), "one", None);
+    let (listed, _) = copy_into(&place, ("dir", &to), "two", Some(&earlier));
+    assert_ne!(inode("one"), inode("two"));
+    copy_into(&place, ("dir", &to), "three", Some(&listed));
+    assert_eq!(inode("two"), inode("three"));
 }
 
 proptest! {
