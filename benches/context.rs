@@ -1,7 +1,8 @@
 //! Looking at build contexts: the walk with and without a stat cache, and digesting.
 //!
 //! `cargo bench --bench context`. Files have 4 KiB, twenty in a folder, and lie in the page cache: what is
-//! measured is the work for them and not the disk. *Warm* is the walk of a build in which nothing changed.
+//! measured is the work for them and not the disk. *Remembered* is the look of a build in which nothing changed,
+//! *warm* the walk of one in which something did.
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,6 +45,23 @@ fn select(place: &Path, cached: bool) -> Digest {
     digest
 }
 
+/// Selects all files, as a process does in which nothing has changed since the last one.
+fn remember(context: Context) -> Digest {
+    let request = Request { sources: vec![".".to_owned()], ..Request::default() };
+    context.recalled().remembered(&request).unwrap()
+}
+
+#[divan::bench(args = [1000, 20_000], sample_count = 20)]
+fn scan_remembered(bencher: Bencher<'_, '_>, files: usize) {
+    let place = place(files);
+    select(place.path(), true);
+    let open = || {
+        let caches = Some(place.path().join("caches"));
+        Context::open(&place.path().join("context"), Ignore::default(), caches).unwrap()
+    };
+    bencher.counter(ItemsCount::new(files)).bench(|| remember(open()));
+}
+
 #[divan::bench(args = [1000, 20_000], sample_count = 20)]
 fn scan_warm(bencher: Bencher<'_, '_>, files: usize) {
     let place = place(files);
@@ -56,17 +74,30 @@ fn scan_warm(bencher: Bencher<'_, '_>, files: usize) {
 fn scan_warm_checkout(bencher: Bencher<'_, '_>, (files, umask): (usize, u32)) {
     let place = place(files);
     check_in(&place.path().join("context"), umask);
-    let select = || {
-        let (folder, caches) = (place.path().join("context"), place.path().join("caches"));
-        let ignore = Ignore::parse(&SourceFile::new(".dockerignore", ".git")).unwrap();
-        let context = Context::open(&folder, ignore, Some(caches)).unwrap().with_git_modes();
-        let request = Request { sources: vec![".".to_owned()], ..Request::default() };
-        let digest = context.select(&request).unwrap().digest();
-        context.save_cache().unwrap();
-        digest
-    };
-    select();
-    bencher.counter(ItemsCount::new(files)).bench(select);
+    select_checkout(place.path());
+    bencher.counter(ItemsCount::new(files)).bench(|| select_checkout(place.path()));
+}
+
+/// The same where nothing has changed.
+#[divan::bench(args = [(1000, 0o022), (20_000, 0o022), (1000, 0o077), (20_000, 0o077)], sample_count = 20)]
+fn scan_remembered_checkout(bencher: Bencher<'_, '_>, (files, umask): (usize, u32)) {
+    let place = place(files);
+    check_in(&place.path().join("context"), umask);
+    select_checkout(place.path());
+    bencher.counter(ItemsCount::new(files)).bench(|| remember(checkout(place.path())));
+}
+
+fn checkout(place: &Path) -> Context {
+    let ignore = Ignore::parse(&SourceFile::new(".dockerignore", ".git")).unwrap();
+    Context::open(&place.join("context"), ignore, Some(place.join("caches"))).unwrap().with_git_modes()
+}
+
+fn select_checkout(place: &Path) -> Digest {
+    let context = checkout(place);
+    let request = Request { sources: vec![".".to_owned()], ..Request::default() };
+    let digest = context.select(&request).unwrap().digest();
+    context.save_cache().unwrap();
+    digest
 }
 
 /// Makes a folder a repository that tracks all of it, with the modes that this umask gives.

@@ -54,6 +54,10 @@ impl Calls {
             .filter(|call| !says_how.iter().any(|name| call.contains(&format!("{name}\""))))
             .collect();
         assert!(others.is_empty(), "{others:?}");
+        // What is remembered of contexts is enough.
+        let trees: Vec<_> = opens.iter().filter(|call| call.contains("/trees-v1/")).collect();
+        let enough = |call: &&&&str| [".walk-", ".git\""].iter().any(|kind| call.contains(kind));
+        assert_eq!(trees.iter().filter(|call| !enough(call)).count(), 0, "{trees:?}");
         // Names of folders that stand are not read again.
         let listed = self.named(&["getdents64"]);
         assert!(listed.iter().all(|call| !call.contains(&project)), "{listed:?}");

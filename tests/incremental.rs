@@ -352,3 +352,33 @@ fn a_copy_shares_what_is_the_same() {
     let third = built(&[]);
     assert_eq!(built(&["--no-cache"]), third);
 }
+
+/// What is remembered of a context is enough where nothing runs. A step that runs takes what is there, and
+/// where that is not what was remembered, the build starts over.
+#[test]
+fn what_is_remembered_of_a_context_is_not_what_is_copied() {
+    let Some(scene) = Scene::with_busybox() else { return };
+    scene.write("compose.yaml", "services: {a: {build: .}}\n").write("src/f", "one\n").age("src/f");
+    let dockerfile = |more: &str| format!("FROM busybox\n{more}COPY src /src\nRUN echo have $(cat /src/*)\n");
+    scene.write("Dockerfile", &dockerfile(""));
+    std::thread::sleep(Duration::from_millis(50));
+    build(&scene, &[]).ok().says(&["have one"]);
+    build(&scene, &[]).ok().says(&["nothing changed"]);
+    scene.write("Dockerfile", &dockerfile("WORKDIR /x\n"));
+    build(&scene, &[]).ok().says(&["have one", "3 ran"]);
+    build(&scene, &[]).ok().says(&["nothing changed"]);
+    // A memory that is wrong, although it is whole.
+    let trees = std::fs::read_dir(scene.store().join("trees-v1")).unwrap();
+    let paths = trees.map(|entry| entry.unwrap().path());
+    let walk = paths.into_iter().find(|path| path.to_string_lossy().contains(".walk-")).unwrap();
+    let mut bytes = std::fs::read(&walk).unwrap();
+    let body = bytes.len() - 32;
+    // Magic, rules, what git said, how many there are, the request; see `context::remembered`.
+    let digest = 16 + 32 + 6 + 4 + 32;
+    bytes[digest] ^= 1;
+    let whole = shipway::base::digest::Digest::of(&bytes[..body]);
+    bytes[body..].copy_from_slice(whole.as_bytes());
+    std::fs::write(&walk, bytes).unwrap();
+    build(&scene, &[]).ok().says(&["starting over (1)", "#3 [a] COPY src /src  hit"]);
+    build(&scene, &[]).ok().says(&["nothing changed"]);
+}

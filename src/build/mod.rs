@@ -59,7 +59,6 @@ use crate::base::cancel::Cancel;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::{BlobId, Digest, ResultId};
 use crate::base::event::{Event, Events, Outcome, Phase, during};
-use crate::context::Selection;
 use crate::engine::{Engine, Image as EngineImage};
 use crate::graph::{
     BaseImage, BuildRequest, Cause, Extent, Facts, Graph, ImageName, Known, Lowered, MissReason, Node,
@@ -309,7 +308,7 @@ struct Prepared {
 
 impl Prepared {
     fn keyed(&self) -> Keyed<'_> {
-        Keyed::new(&self.graph, &|id, source| self.selections.selected(id, source))
+        Keyed::new(&self.graph, &|id, source| self.selections.selected((id, source)))
     }
 }
 
@@ -322,28 +321,29 @@ fn prepare(
     let sources = during(builder.events, Phase::ReadFiles, || read(builder, requests, wanted))?;
     let commits: Vec<GitSource> = sources.iter().filter_map(Source::repository).cloned().collect();
     let mut known = Known::default();
-    let ahead = Ahead::default();
-    let resolve = || lowered(builder, &sources, &mut known, Extent::Target, caches);
-    let resolve = || ahead.during(&sources, builder.store, resolve);
-    let (graph, mut warnings, facts) = during(builder.events, Phase::ResolveNames, resolve)?;
-    warnings.extend(sources.iter().flat_map(|source| source.request.warnings.iter().cloned()));
-    warnings.extend(checks::findings(&sources, &facts));
-    if checks::stops(&warnings) {
-        return Err(BuildError::Mistakes(warnings));
-    }
-    let names = known.images.keys().cloned().collect();
-    let asked = Asked {
-        files: known.files.into_keys().collect(),
-        commits: known.commits.into_keys().chain(commits).collect(),
-    };
-    let images = known.images.into_iter().map(|(name, image)| (Some(name), image));
-    let layouts = known.layouts.into_values().map(|image| (None, image));
-    let bases =
-        layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
-    let walk = || Selections::read(&graph, builder.store, &ahead);
-    let selections = during(builder.events, Phase::WalkContexts, walk)?;
-    warnings.extend(selections.problems());
-    Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
+    rayon::in_place_scope(|scope| {
+        let ahead = Ahead::begin(scope, &sources, builder.store);
+        let resolve = || lowered(builder, &sources, &mut known, Extent::Target, caches);
+        let (graph, mut warnings, facts) = during(builder.events, Phase::ResolveNames, resolve)?;
+        warnings.extend(sources.iter().flat_map(|source| source.request.warnings.iter().cloned()));
+        warnings.extend(checks::findings(&sources, &facts));
+        if checks::stops(&warnings) {
+            return Err(BuildError::Mistakes(warnings));
+        }
+        let names = known.images.keys().cloned().collect();
+        let asked = Asked {
+            files: known.files.into_keys().collect(),
+            commits: known.commits.into_keys().chain(commits).collect(),
+        };
+        let images = known.images.into_iter().map(|(name, image)| (Some(name), image));
+        let layouts = known.layouts.into_values().map(|image| (None, image));
+        let bases =
+            layouts.chain(images).filter_map(|(name, image)| Some((image.chain()?, (name, image)))).collect();
+        let walk = || Selections::read(&graph, builder.store, ahead);
+        let selections = during(builder.events, Phase::WalkContexts, walk)?;
+        warnings.extend(selections.problems());
+        Ok(Prepared { sources, graph, warnings, bases, names, asked, selections })
+    })
 }
 
 /// The requests with their files; those that are wanted for themselves are marked.
@@ -424,7 +424,7 @@ fn explain(
     demand: &Demand,
 ) -> Reasons {
     let forced = forced(builder, prepared);
-    let listing = |id, source| prepared.selections.selections.get(&(id, source)).map(Selection::listing);
+    let listing = |id, source| Some(prepared.selections.of((id, source)).ok()?.1.listing());
     let image = |chain| prepared.bases.get(&chain)?.0.as_ref().map(|image| image.name.familiar());
     let forced = |id| forced.contains(&id);
     let (listing, image, store) = (&listing, &image, builder.store);
@@ -535,8 +535,7 @@ fn attempt(
         builder,
         graph: &prepared.graph,
         bases: &prepared.bases,
-        contexts: &prepared.selections.contexts,
-        selections: &prepared.selections.selections,
+        selections: &prepared.selections,
         stages: Mutex::new(HashMap::new()),
         sources: &prepared.sources,
         begins: Mutex::new(HashMap::new()),
@@ -790,7 +789,7 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 
 /// Keeps what a step takes from a context, to explain the next difference; nothing where that fails.
 fn listing(builder: &Builder<'_>, prepared: &Prepared, id: NodeId, source: usize) -> Option<BlobId> {
-    let selection = prepared.selections.selections.get(&(id, source))?;
+    let (_, selection) = prepared.selections.of((id, source)).ok()?;
     exec::keep_listing(builder, selection).ok()
 }
 

@@ -4,15 +4,18 @@
 //! missing sources of all Dockerfiles are reported at once, each at its instruction.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, OnceLock};
 
+use rayon::Scope;
 use rayon::prelude::*;
 
 use super::error::{BuildError, StepError};
 use super::exec::request;
 use crate::base::diag::{Diagnostic, SourceFile};
+use crate::base::digest::Digest;
 use crate::base::memory;
-use crate::context::{Context, ContextError, Ignore, Selection};
+use crate::context::{Context, ContextError, CopyError, Ignore, Request, Selection};
 use crate::graph::{ContextSpec, Copy, FileModes, Graph, Node, NodeId, Op, Selected, Source};
 use crate::store::Store;
 
@@ -24,80 +27,118 @@ pub(super) type Taken = (NodeId, usize);
 
 /// The contexts of a graph and what its COPYs select from them.
 pub(super) struct Selections {
-    pub(super) contexts: Vec<Context>,
-    pub(super) selections: HashMap<Taken, Selection>,
+    contexts: Vec<Context>,
+    taken: HashMap<Taken, Taking>,
 }
 
-/// Contexts that are opened before it is known whether they are used: each has a stat cache to read, and who
-/// finds out leaves the other processors idle.
-#[derive(Default)]
-pub(super) struct Ahead {
-    opened: Mutex<HashMap<ContextSpec, Result<Context, BuildError>>>,
+/// What one COPY selects from one context.
+struct Taking {
+    /// The number of the context.
+    context: usize,
+    request: Request,
+    digest: Digest,
+    /// What has that digest; where it is remembered, only once it is asked for.
+    selection: OnceLock<Selection>,
 }
+
+/// Contexts that are opened before it is known whether they are used: what is remembered of each is looked at
+/// then, and who finds out leaves the other processors idle.
+pub(super) struct Ahead(Receiver<(ContextSpec, Opened)>);
+
+type Opened = Result<Context, BuildError>;
 
 impl Ahead {
-    /// Opens the build contexts of those of `sources` that are wanted for themselves on other threads while
-    /// `meanwhile` runs on this one.
-    pub(super) fn during<T>(&self, sources: &[Source], store: &Store, meanwhile: impl FnOnce() -> T) -> T {
+    /// Begins to open the build contexts of those of `sources` that are wanted for themselves, on other threads.
+    pub(super) fn begin<'s>(scope: &Scope<'s>, sources: &[Source], store: &'s Store) -> Self {
         let local = sources.iter().filter(|source| source.selected && source.request.remote.is_none());
         let specs: HashSet<ContextSpec> = local.map(Source::folder).collect();
-        rayon::in_place_scope(|scope| {
-            for spec in specs {
-                scope.spawn(|_| {
-                    let opened = open_one(&spec, store);
-                    self.opened().insert(spec, opened);
-                });
-            }
-            meanwhile()
-        })
+        let (sender, receiver) = mpsc::channel();
+        for spec in specs {
+            let sender = sender.clone();
+            scope.spawn(move |_| {
+                let opened = open_one(&spec, store);
+                // Nobody listens if the build has failed meanwhile.
+                let _ = sender.send((spec, opened));
+            });
+        }
+        Self(receiver)
     }
 
-    fn open(&self, spec: &ContextSpec, store: &Store) -> Result<Context, BuildError> {
-        let opened = self.opened().remove(spec);
-        opened.unwrap_or_else(|| open_one(spec, store))
+    /// All of them, once they are open.
+    fn finish(self) -> HashMap<ContextSpec, Opened> {
+        self.0.into_iter().collect()
     }
+}
 
-    fn opened(&self) -> MutexGuard<'_, HashMap<ContextSpec, Result<Context, BuildError>>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+impl Taking {
+    fn of(context: usize, request: Request, digest: Digest, selection: Option<Selection>) -> Self {
+        let selection = selection.map_or_else(OnceLock::new, OnceLock::from);
+        Self { context, request, digest, selection }
     }
 }
 
 impl Selections {
     /// Opens the contexts, those that are opened already aside, and selects. Mistakes are collected; anything
     /// else ends it.
-    pub(super) fn read(graph: &Graph, store: &Store, ahead: &Ahead) -> Result<Self, BuildError> {
-        let contexts = open(graph, store, ahead)?;
-        if contexts.iter().map(Context::known).sum::<usize>() >= MANY {
-            memory::large_pages();
-        }
-        let taken: Vec<(Taken, &Copy, usize)> =
-            graph.nodes().flat_map(|(id, node)| from_contexts(graph, id, node)).collect();
-        let results: Vec<_> = taken
-            .par_iter()
-            .map(|(taken, copy, context)| (*taken, select(&contexts[*context], copy, taken.1)))
-            .collect();
-        let (mut selections, mut mistakes) = (HashMap::new(), Vec::new());
-        for (taken, result) in results {
-            match result {
-                Ok(selection) => {
-                    selections.insert(taken, selection);
-                }
+    pub(super) fn read(graph: &Graph, store: &Store, ahead: Ahead) -> Result<Self, BuildError> {
+        let contexts = open(graph, store, ahead.finish())?;
+        let (mut known, mut unknown, mut mistakes) = (HashMap::new(), Vec::new(), Vec::new());
+        for (taken, copy, number) in graph.nodes().flat_map(|(id, node)| from_contexts(graph, id, node)) {
+            match request(copy, taken.1) {
+                Ok(request) => match contexts[number].remembered(&request) {
+                    Some(digest) => drop(known.insert(taken, Taking::of(number, request, digest, None))),
+                    None => unknown.push((taken, number, request)),
+                },
                 Err(error) => mistakes.push(mistake(graph.node(taken.0), error)?),
             }
         }
+        let walked: HashSet<usize> = unknown.iter().map(|(_, number, _)| *number).collect();
+        if walked.into_par_iter().map(|number| contexts[number].known()).sum::<usize>() >= MANY {
+            memory::large_pages();
+        }
+        let select = |(taken, number, request): (Taken, usize, Request)| {
+            let selection = contexts[number].select(&request);
+            let taking =
+                |selection: Selection| Taking::of(number, request, selection.digest(), Some(selection));
+            (taken, selection.map(taking))
+        };
+        for (taken, result) in unknown.into_par_iter().map(select).collect::<Vec<_>>() {
+            match result {
+                Ok(taking) => drop(known.insert(taken, taking)),
+                Err(error) => mistakes.push(mistake(graph.node(taken.0), error.into())?),
+            }
+        }
         if mistakes.is_empty() {
-            Ok(Self { contexts, selections })
+            Ok(Self { contexts, taken: known })
         } else {
             Err(BuildError::Mistakes(mistakes))
         }
     }
 
-    /// What a COPY selects from one of its sources that is a context, for its key.
-    pub(super) fn selected(&self, id: NodeId, source: usize) -> Selected {
-        let digest = self.selections.get(&(id, source)).map(Selection::digest);
+    /// The digest of what a COPY selects from one of its sources that is a context, for its key.
+    pub(super) fn selected(&self, taken: Taken) -> Selected {
+        let digest = self.taken.get(&taken).map(|taking| taking.digest);
         // Only asked for COPYs from contexts, which all have a selection.
-        let digest = digest.unwrap_or_else(|| crate::base::digest::Digest::from_bytes([0; 32]));
+        let digest = digest.unwrap_or_else(|| Digest::from_bytes([0; 32]));
         Selected { digest, listing: None }
+    }
+
+    /// What a COPY selects from one of its sources that is a context, and the context.
+    pub(super) fn of(&self, taken: Taken) -> Result<(&Context, &Selection), StepError> {
+        let taking = self.taken.get(&taken).ok_or(StepError::NoResult)?;
+        let context = self.contexts.get(taking.context).ok_or(StepError::NoResult)?;
+        if let Some(selection) = taking.selection.get() {
+            return Ok((context, selection));
+        }
+        let selection = match context.select(&taking.request) {
+            Ok(selection) if selection.digest() == taking.digest => selection,
+            Err(ContextError::Path(error)) => return Err(error.into()),
+            _ => {
+                context.distrust();
+                return Err(CopyError::Changed { path: context.folder() }.into());
+            }
+        };
+        Ok((context, taking.selection.get_or_init(|| selection)))
     }
 
     /// What of the git repositories that contexts lie in could not be read.
@@ -116,9 +157,15 @@ impl Selections {
 }
 
 /// Opens the contexts, several at a time.
-fn open(graph: &Graph, store: &Store, ahead: &Ahead) -> Result<Vec<Context>, BuildError> {
+fn open(
+    graph: &Graph,
+    store: &Store,
+    mut ahead: HashMap<ContextSpec, Opened>,
+) -> Result<Vec<Context>, BuildError> {
     let (mut contexts, mut mistakes) = (Vec::new(), Vec::new());
-    let opened: Vec<_> = graph.contexts.par_iter().map(|spec| ahead.open(spec, store)).collect();
+    let specs: Vec<_> = graph.contexts.iter().map(|spec| (spec, ahead.remove(spec))).collect();
+    let opened: Vec<Opened> =
+        specs.into_par_iter().map(|(spec, opened)| opened.unwrap_or_else(|| open_one(spec, store))).collect();
     for opened in opened {
         match opened {
             Ok(context) => contexts.push(context),
@@ -142,7 +189,7 @@ fn open_one(spec: &ContextSpec, store: &Store) -> Result<Context, BuildError> {
         FileModes::Git => opened.map(Context::with_git_modes),
         FileModes::Disk => opened,
     };
-    opened.map_err(|error| match error {
+    opened.map(Context::recalled).map_err(|error| match error {
         ContextError::Path(error) => error.into(),
         error => BuildError::Mistakes(vec![Diagnostic::error(error.to_string())]),
     })
@@ -161,10 +208,6 @@ fn from_contexts<'g>(
         _ => None,
     };
     Some(sources.filter_map(local)).into_iter().flatten()
-}
-
-fn select(context: &Context, copy: &Copy, source: usize) -> Result<Selection, StepError> {
-    Ok(context.select(&request(copy, source)?)?)
 }
 
 /// What the user did wrong, at the instruction; what the system refused stays an error.

@@ -9,7 +9,8 @@
 //! its name, type, whether a digest follows, name, stamp, digest.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::stamp::Stamp;
 use crate::base::digest::Digest;
@@ -35,6 +36,13 @@ struct FolderAt {
     entries: Range<usize>,
 }
 
+/// The cache of a tree, read when it is first asked for.
+#[derive(Debug, Default)]
+pub(super) struct Lazy {
+    file: Option<PathBuf>,
+    read: OnceLock<Cache>,
+}
+
 /// One folder of a cache: its entries, sorted by name.
 pub(super) struct Known<'a> {
     /// Of the folder when its names were read.
@@ -51,6 +59,23 @@ pub(super) struct KnownEntry<'a> {
     /// `DT_…`
     pub(super) kind: u8,
     pub(super) content: Option<(Stamp, Digest)>,
+}
+
+impl Lazy {
+    /// The cache that `file` holds; without a file an empty one.
+    pub(super) fn new(file: Option<PathBuf>) -> Self {
+        Self { file, read: OnceLock::new() }
+    }
+
+    /// Where it is kept.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// What it holds.
+    pub(super) fn get(&self) -> &Cache {
+        self.read.get_or_init(|| self.file().map(Cache::load).unwrap_or_default())
+    }
 }
 
 impl Cache {
@@ -187,7 +212,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
         Some(*taken)

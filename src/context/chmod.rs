@@ -42,6 +42,11 @@ impl Chmod {
         }
     }
 
+    /// As it was written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The permission bits (`0o7777`) that a source with `mode` gets.
     pub fn apply(&self, mode: u32, directory: bool) -> u32 {
         match &self.form {

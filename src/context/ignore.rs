@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::pattern::{Dialect, Malformed, Pattern};
 use crate::base::diag::{Diagnostic, SourceFile, Span};
+use crate::base::digest::{Digest, FieldHasher};
 use crate::base::fs::{AtPath, PathError};
 
 /// The rules that hide parts of a context; the default hides nothing.
@@ -91,6 +92,20 @@ impl Ignore {
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// The file as the user knows it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Of its rules.
+    pub(super) fn digest(&self) -> Digest {
+        let mut hasher = FieldHasher::new("shipway ignore rules 1");
+        for rule in &self.rules {
+            hasher.field(&rule.text);
+        }
+        hasher.finish()
     }
 
     /// The rule that excludes `path` (relative, components separated by `/`), if one does.

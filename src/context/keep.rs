@@ -27,11 +27,12 @@ const ENTRY: usize = 128;
 type Singles<'a> = BTreeMap<&'a [u8], BTreeMap<&'a [u8], KnownEntry<'a>>>;
 
 impl Context {
-    /// Writes the stat cache, if something worth keeping was learned since it was read. A build in which
-    /// nothing changed writes nothing.
+    /// Writes the stat cache and what is remembered of selections, where something worth keeping was learned
+    /// since they were read. A build in which nothing changed writes nothing.
     pub fn save_cache(&self) -> Result<(), PathError> {
-        let Some(path) = &self.cache_file else { return Ok(()) };
+        let Some(path) = self.tree.cache.file() else { return Ok(()) };
         self.tree.modes.as_ref().map_or(Ok(()), Modes::save)?;
+        self.save_remembered()?;
         if !self.tree.learned.swap(false, Ordering::Relaxed) {
             return Ok(());
         }

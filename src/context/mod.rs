@@ -2,7 +2,8 @@
 //!
 //! [`Context::open`] stands for a folder of the user as the ignore rules show it, [`Context::rootfs`] for a
 //! root file system that `COPY --from` reads. [`Context::select`] turns the sources of one instruction into
-//! a [`Selection`]: the entries that the instruction will write, digested through the stat cache.
+//! a [`Selection`]: the entries that the instruction will write, digested through the stat cache; where nothing
+//! changed, [`Context::remembered`] has its digest without it.
 //! [`Context::copy`] writes a selection into a root file system and refuses ([`CopyError::Changed`]) when a
 //! source no longer is what was digested; [`Context::begin_copy`] does the same in two halves, and shares files
 //! with what an [`Earlier`] copy wrote. The user's folder is only read; the stat cache is the only state.
@@ -21,6 +22,7 @@ mod ignore;
 mod keep;
 mod locate;
 mod pattern;
+mod remembered;
 mod select;
 mod stamp;
 #[cfg(test)]
@@ -38,7 +40,8 @@ pub use ignore::{Ignore, Rule, ignore_file};
 pub use select::{Selection, Source};
 pub use transfer::Verified;
 
-use cache::Cache;
+use cache::Lazy;
+use remembered::Remembered;
 use tree::Tree;
 
 use crate::base::digest::Digest;
@@ -50,7 +53,7 @@ pub struct Context {
     tree: Tree,
     /// The folder, absolute and without links; empty for a root file system.
     real: PathBuf,
-    cache_file: Option<PathBuf>,
+    remembered: Remembered,
 }
 
 impl Context {
@@ -61,21 +64,26 @@ impl Context {
         let root = RootDir::open(&real)?;
         let name = Digest::of(real.as_os_str().as_encoded_bytes()).hex();
         let cache_file = stat_cache.map(|caches| caches.join(name));
-        let cache = cache_file.as_deref().map(Cache::load).unwrap_or_default();
-        Ok(Self { tree: Tree::of_context(root, folder.to_owned(), ignore, cache), real, cache_file })
+        let tree = Tree::of_context(root, folder.to_owned(), ignore, Lazy::new(cache_file));
+        Ok(Self { tree, real, remembered: Remembered::default() })
     }
 
     /// The same context, its files with the modes that git keeps where git tracks them.
     #[must_use]
     pub fn with_git_modes(mut self) -> Self {
-        let file = self.cache_file.as_ref().map(|file| file.with_extension("git"));
+        let file = self.tree.cache.file().map(|file| file.with_extension("git"));
         self.tree.modes = Some(tracked::Modes::new(self.real.clone(), file));
         self
     }
 
+    /// The folder as it was named.
+    pub fn folder(&self) -> PathBuf {
+        self.tree.shown(b"")
+    }
+
     /// Bytes of its stat cache: what a walk keeps in memory is some times that.
     pub fn known(&self) -> usize {
-        self.tree.cache.len()
+        self.tree.cache.get().len()
     }
 
     /// What of a git repository could not be read although modes depend on it.
@@ -85,12 +93,13 @@ impl Context {
 
     /// A root file system: nothing is ignored; owners, modes and extended attributes are kept.
     pub fn rootfs(root: RootDir) -> Self {
-        Self { tree: Tree::of_rootfs(root), real: PathBuf::new(), cache_file: None }
+        Self { tree: Tree::of_rootfs(root), real: PathBuf::new(), remembered: Remembered::default() }
     }
 
     /// Forgets what was seen, so that the next selection walks again: after [`CopyError::Changed`].
     pub fn forget(&self) {
         self.tree.forget();
+        self.remembered.forget();
     }
 }
 

@@ -105,7 +105,9 @@ impl Context {
                 parts.push(self.part(&located, source, request, &filter)?);
             }
         }
-        Ok(Selection::new(parts.into_iter().map(Arc::new).collect()))
+        let selection = Selection::new(parts.into_iter().map(Arc::new).collect());
+        self.remember(request, &selection);
+        Ok(selection)
     }
 
     /// What `located` stands for. `--exclude` is about what is in a folder, never about the source itself
@@ -338,6 +340,12 @@ impl Selection {
     /// What the sources stand for, in the order of copying. Empty if wildcards matched nothing.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         self.parts.iter().map(|part| &part.source)
+    }
+
+    /// The paths of its folders below the root of the tree.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &[u8]> {
+        let entries = self.parts.iter().flat_map(|part| &part.entries);
+        entries.filter(|entry| entry.kind == Kind::Directory).map(|entry| &*entry.path)
     }
 
     /// One selection a source, for an instruction that treats some of them differently (ADD of an archive).

@@ -326,22 +326,28 @@ fn the_cache_is_written_only_when_something_was_learned() {
         context.save_cache().unwrap();
         digest
     };
-    let stamp = || {
-        let entry = fs::read_dir(place.path("caches")).unwrap().next().unwrap().unwrap();
-        (entry.metadata().unwrap().ino(), entry.metadata().unwrap().mtime_nsec())
+    let stamp = |remembered: bool| {
+        let entries = fs::read_dir(place.path("caches")).unwrap().map(Result::unwrap);
+        let mut entries = entries.filter(|entry| entry.path().extension().is_some() == remembered);
+        let meta = entries.next().unwrap().metadata().unwrap();
+        (meta.ino(), meta.mtime_nsec())
     };
     let first = run();
-    let written = stamp();
+    let (cache, remembered) = (stamp(false), stamp(true));
     assert_eq!(run(), first);
-    assert_eq!(stamp(), written, "nothing changed, nothing written");
-    let context = place.context("");
+    assert_eq!((stamp(false), stamp(true)), (cache, remembered), "nothing changed, nothing written");
+    let context = place.context("").recalled();
+    assert_eq!(context.remembered(&request(&["."])), Some(first));
     context.select(&request(&["a"])).unwrap();
     context.save_cache().unwrap();
-    assert_eq!(stamp(), written);
+    assert_eq!(stamp(false), cache);
+    let context = place.context("").recalled();
+    assert!(["a", "."].iter().all(|source| context.remembered(&request(&[source])).is_some()));
+    assert_eq!(context.remembered(&request(&["dir"])), None);
     place.write("a", "3");
     settle();
     assert_ne!(run(), first);
-    assert_ne!(stamp(), written);
+    assert_ne!(stamp(false), cache);
 }
 
 #[test]
@@ -354,7 +360,7 @@ fn folders_that_are_gone_leave_the_cache() {
         let context = place.context(ignore);
         context.select(&request(&["."])).unwrap();
         context.save_cache().unwrap();
-        let cache = cache::Cache::load(context.cache_file.as_ref().unwrap());
+        let cache = cache::Cache::load(context.tree.cache.file().unwrap());
         cache.folders().map(|(path, _)| escape(path)).collect::<Vec<_>>()
     };
     assert_eq!(run(""), ["", "dir", "dir/sub", "skip"]);

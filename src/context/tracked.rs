@@ -14,13 +14,14 @@
 mod kept;
 mod repository;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::tree::{Tree, join, split};
+use crate::base::digest::{Digest, FieldHasher};
 use crate::base::fs::PathError;
 use crate::base::worktree::Names;
 use repository::Repository;
@@ -56,6 +57,39 @@ struct Answer {
     names: Option<Arc<Names>>,
     /// Whether modes on the disk count.
     trusted: bool,
+}
+
+/// What was said in a run, to compare with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Said {
+    /// Whether modes on the disk count, if that was asked.
+    pub(super) trusted: Option<bool>,
+    /// The digest of what was said of each folder.
+    pub(super) answers: BTreeMap<Vec<u8>, Digest>,
+}
+
+impl Said {
+    /// Adds what was said earlier, unless they contradict each other.
+    pub(super) fn add(&mut self, earlier: &Self) -> bool {
+        let same = |one: Option<bool>| one.is_none() || earlier.trusted.is_none() || one == earlier.trusted;
+        if !same(self.trusted) {
+            return false;
+        }
+        self.trusted = self.trusted.or(earlier.trusted);
+        let mut earlier = earlier.answers.iter();
+        earlier.all(|(path, digest)| *self.answers.entry(path.clone()).or_insert(*digest) == *digest)
+    }
+}
+
+impl Answer {
+    fn digest(&self) -> Digest {
+        let mut hasher = FieldHasher::new("shipway git answer 1");
+        hasher.number(u64::from(self.trusted)).number(u64::from(self.names.is_some()));
+        for (name, executable) in self.names.iter().flat_map(|names| names.all()) {
+            hasher.field(name).number(u64::from(executable));
+        }
+        hasher.finish()
+    }
 }
 
 impl Modes {
@@ -104,6 +138,24 @@ impl Modes {
     #[cfg(test)]
     pub(super) fn has_read(&self) -> bool {
         self.seen().repositories.values().flatten().any(Repository::has_read)
+    }
+
+    /// What was asked in this run and what came of it; `None` if something could not be read.
+    pub(super) fn said(&self) -> Option<Said> {
+        if self.problem().is_some() {
+            return None;
+        }
+        let answers =
+            self.seen().folders.iter().map(|(path, answer)| (path.clone(), answer.digest())).collect();
+        Some(Said { trusted: self.trusted.get().copied(), answers })
+    }
+
+    /// Whether the same would be said now.
+    pub(super) fn still_say(&self, tree: &Tree, said: &Said) -> bool {
+        let same = |(path, digest): (&Vec<u8>, &Digest)| self.answer(tree, path).digest() == *digest;
+        said.trusted.is_none_or(|trusted| self.trusts(tree) == trusted)
+            && said.answers.iter().all(same)
+            && self.problem().is_none()
     }
 
     /// Forgets what was seen in this run.

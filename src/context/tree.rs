@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
-use super::cache::{Cache, Known, KnownEntry};
+use super::cache::{Known, KnownEntry, Lazy};
 use super::content::Content;
 use super::folder::{Entries, Entry, Folder, Node, NodeRef};
 use super::ignore::{Ignore, Matched};
@@ -40,7 +40,7 @@ pub(super) struct Tree {
     pub(super) rootfs: bool,
     /// The modes of what git tracks, where they count.
     pub(super) modes: Option<Modes>,
-    pub(super) cache: Cache,
+    pub(super) cache: Lazy,
     folders: Mutex<HashMap<Vec<u8>, Slot>>,
     devices: Mutex<HashMap<u64, Trust>>,
     single: Mutex<HashMap<Vec<u8>, NodeRef>>,
@@ -70,14 +70,14 @@ pub(super) type Skip<'a> = dyn Fn(&[u8]) -> bool + Sync + 'a;
 
 impl Tree {
     /// The folder `shown` of the host, as `ignore` shows it.
-    pub(super) fn of_context(root: RootDir, shown: PathBuf, ignore: Ignore, cache: Cache) -> Self {
+    pub(super) fn of_context(root: RootDir, shown: PathBuf, ignore: Ignore, cache: Lazy) -> Self {
         let (folders, devices, single, learned) = Default::default();
         Self { root, shown, ignore, rootfs: false, modes: None, cache, folders, devices, single, learned }
     }
 
     /// A root file system: all of it is shown.
     pub(super) fn of_rootfs(root: RootDir) -> Self {
-        let tree = Self::of_context(root, PathBuf::from("/"), Ignore::default(), Cache::default());
+        let tree = Self::of_context(root, PathBuf::from("/"), Ignore::default(), Lazy::default());
         Self { rootfs: true, ..tree }
     }
 
@@ -143,7 +143,8 @@ impl Tree {
     /// Takes the content of a single file from the stat cache.
     fn recall(&self, path: &[u8], node: &Node) {
         let (parent, name) = split(path);
-        let known = self.cache.folder(parent).and_then(|mut known| known.find(|entry| entry.name == name));
+        let known =
+            self.cache.get().folder(parent).and_then(|mut known| known.find(|entry| entry.name == name));
         if let Some((_, digest)) =
             known.and_then(|known| known.content.filter(|(at, _)| *at == node.meta.stamp))
         {
@@ -161,7 +162,8 @@ impl Tree {
         }
     }
 
-    fn seen(&self, path: &[u8]) -> Option<Arc<Folder>> {
+    /// The folder at `path`, if it was looked at.
+    pub(super) fn seen(&self, path: &[u8]) -> Option<Arc<Folder>> {
         let slot = lock(&self.folders).get(path).map(Arc::clone)?;
         lock(&slot).clone()
     }
@@ -207,7 +209,7 @@ impl Tree {
         let moment = stamp::now();
         let meta = Meta::from(&rustix::fs::fstat(file).at_path("stat", self.shown(path))?);
         let trust = self.trust(&meta, file.as_fd());
-        let known = if trust == Trust::Nothing { None } else { self.cache.folder(path) };
+        let known = if trust == Trust::Nothing { None } else { self.cache.get().folder(path) };
         let stands = |known: &Known<'_>| known.complete && known.stamp == meta.stamp;
         let names = trust == Trust::Names && known.as_ref().is_some_and(stands);
         let mut look = Look {

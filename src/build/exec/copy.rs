@@ -20,7 +20,7 @@ use crate::context::{
     Chmod, Context, ContextError, Earlier, Mapping, Placement, Request, Selection, destination_folder,
     write_file,
 };
-use crate::graph::{Copy, NodeId, Op, Take};
+use crate::graph::{Copy, NodeId, Take};
 use crate::oci::{UnpackLimits, is_archive, unpack_archive};
 use crate::store::{Snapshot, Store};
 
@@ -187,9 +187,7 @@ impl Executor<'_> {
         if let Some((context, selection)) = staged {
             return Ok(Found::Stage(Box::new((context, selection))));
         }
-        let selection = self.selections.get(&taken).ok_or(StepError::NoResult)?;
-        let number = self.context_number(taken).ok_or(StepError::NoResult)?;
-        let context = self.contexts.get(number).ok_or(StepError::NoResult)?;
+        let (context, selection) = self.selections.of(taken)?;
         Ok(Found::Context(context, selection))
     }
 
@@ -197,14 +195,6 @@ impl Executor<'_> {
     fn kept(&self, found: &Found<'_>) -> Result<Option<BlobId>, StepError> {
         let Found::Context(_, selection) = found else { return Ok(None) };
         keep_listing(self.builder, selection).map(Some)
-    }
-
-    fn context_number(&self, (id, source): Taken) -> Option<usize> {
-        let source = *self.graph.node(id).sources.get(source)?;
-        match &self.graph.node(source).op {
-            Op::Local(local) => Some(local.context),
-            _ => None,
-        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) use mount::read_secret;
 use super::Builder;
 use super::caches::{Caches, Found};
 use super::error::StepError;
-use super::selection::Taken;
+use super::selection::{Selections, Taken};
 use super::solve::{Produced, Work};
 use super::users::Accounts;
 use super::{Bases, elsewhere, pull};
@@ -42,9 +42,8 @@ pub(super) struct Executor<'a> {
     pub(super) builder: &'a Builder<'a>,
     pub(super) graph: &'a Graph,
     pub(super) bases: &'a Bases,
-    pub(super) contexts: &'a [Context],
     /// What each COPY takes from its build context.
-    pub(super) selections: &'a HashMap<Taken, Selection>,
+    pub(super) selections: &'a Selections,
     /// What each COPY takes from another stage, with the stage's tree.
     pub(super) stages: Mutex<HashMap<Taken, (Context, Selection)>>,
     /// The Dockerfiles with their requests.

@@ -248,13 +248,22 @@ fn digest(context: &Context, source: &str) -> Result<Digest, String> {
     context.select(&request(&[source])).map(|selection| selection.digest()).map_err(|error| error.to_string())
 }
 
-/// Selects `source` through the cache as another process would and compares with a look without any.
+/// Selects `source` through the cache as another process would and compares with a look without any. What
+/// is remembered must be the same.
 fn compare(place: &Place, ignore: &str, source: &str) -> Context {
-    let context = place.context(ignore);
+    let context = place.context(ignore).recalled();
     let rules = Ignore::parse(&SourceFile::new(".dockerignore", ignore)).unwrap();
     let uncached = Context::open(&place.path("context"), rules, None).unwrap();
-    assert_eq!(digest(&context, source), digest(&uncached, source), "{source}");
+    let expected = digest(&uncached, source);
+    if let Some(remembered) = context.remembered(&request(&[source])) {
+        assert_eq!(Ok(remembered), expected, "{source} is remembered");
+    }
+    assert_eq!(digest(&context, source), expected, "{source}");
     context
+}
+
+fn is_remembered(place: &Place, ignore: &str, source: &str) -> bool {
+    place.context(ignore).recalled().remembered(&request(&[source])).is_some()
 }
 
 /// Selects everything through the cache, compares, and keeps what was learned.
@@ -269,7 +278,7 @@ fn look(place: &Place, ignore: &str) {
 
 fn keep(context: &Context) {
     context.save_cache().unwrap();
-    if context.cache_file.as_ref().unwrap().exists() {
+    if context.tree.cache.file().unwrap().exists() {
         nothing_young_is_kept(context);
     }
 }
@@ -278,7 +287,7 @@ fn keep(context: &Context) {
 fn nothing_young_is_kept(context: &Context) {
     let nanos = |(seconds, nanos): stamp::Time| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
     let latest = nanos(stamp::now()) - 20_000_000;
-    for (folder, known) in Cache::load(context.cache_file.as_ref().unwrap()).folders() {
+    for (folder, known) in cache::Cache::load(context.tree.cache.file().unwrap()).folders() {
         assert!(!known.complete || nanos(known.stamp.ctime) < latest, "{folder:?}");
         let contents = known.filter_map(|entry| Some((entry.name, entry.content?)));
         contents.for_each(|(name, (stamp, _))| assert!(nanos(stamp.ctime) < latest, "{name:?}"));
@@ -306,6 +315,7 @@ proptest! {
         look(&place, ignore);
         super::settle();
         look(&place, ignore);
+        prop_assert!(is_remembered(&place, ignore, "."));
         look(&place, "");
         compare(&place, ignore, ".");
     }

@@ -35,10 +35,14 @@ fn context(place: &Place) -> Context {
 
 /// What the context selects, as a new process with what was kept sees it, and as one without.
 fn look(place: &Place) -> Vec<String> {
-    let kept = context(place);
+    let kept = context(place).recalled();
     let fresh = Context::open(&place.path("context"), kept.tree.ignore.clone(), None).unwrap();
-    let (seen, expected) = (modes(&kept), modes(&fresh.with_git_modes()));
+    let (all, fresh) = (request(&["."]), fresh.with_git_modes());
+    let (seen, expected) = (modes(&kept), modes(&fresh));
     assert_eq!(seen, expected);
+    if let Some(remembered) = kept.remembered(&all) {
+        assert_eq!(remembered, fresh.select(&all).unwrap().digest(), "what is remembered");
+    }
     kept.save_cache().unwrap();
     seen
 }
@@ -211,7 +215,7 @@ fn a_second_look_reads_no_index() {
     mode(&root.join("d/b"), 0o600);
     settle();
     look(&place);
-    let file = context(&place).cache_file.unwrap().with_extension("git");
+    let file = context(&place).tree.cache.file().unwrap().with_extension("git");
     let before = fs::metadata(&file).unwrap();
     // Who reads them would be told that there is nothing.
     let accessed = |name: &str| fs::metadata(root.join(".git").join(name)).unwrap();
@@ -370,8 +374,11 @@ proptest! {
                 seen.sort();
                 prop_assert_eq!(seen, expected(&root));
             } else {
-                let fresh = Context::open(&root, context(&place).tree.ignore.clone(), None).unwrap();
-                prop_assert_eq!(modes(&context(&place)), modes(&fresh.with_git_modes()));
+                let (kept, all) = (context(&place).recalled(), request(&["."]));
+                let fresh = Context::open(&root, kept.tree.ignore.clone(), None).unwrap().with_git_modes();
+                prop_assert_eq!(modes(&kept), modes(&fresh));
+                let remembered = kept.remembered(&all);
+                prop_assert!(remembered.is_none_or(|digest| digest == fresh.select(&all).unwrap().digest()));
             }
         }
         look(&place);
