@@ -17,8 +17,8 @@
 //! | `SHIPWAY_BENCH_SHAPE` | services × files × bytes: `20x1000x4096` unless it is given |
 //!
 //! An argument runs only the cases whose names contain it. Each round does every case once for each of
-//! those who are measured, so that a drift of the machine meets all alike, and after an edit the disk is
-//! settled, so that nobody writes what another one left. Both make the same: both hand
+//! those who are measured, so that a drift of the machine meets all alike. Before each measurement, and after
+//! an edit, the machine comes to rest, so that nobody pays for what another one left. Both make the same: both hand
 //! over and tag, or both do not; commands of both use the host's network. After each round it is checked
 //! what came of it: what was said to have run, and where there is an engine, what containers print.
 
@@ -180,8 +180,11 @@ impl Bench {
         let Trial { case, goal, ours, peer, floor, check } = trial;
         let mut row = Row { case, ours: Vec::new(), peer: Vec::new(), floor: Vec::new(), goal };
         for _ in 0..self.rounds {
+            settle();
             row.ours.push(ours());
+            settle();
             row.peer.extend(peer.zip(self.peer.as_ref()).map(|(measure, peer)| measure(peer).wall));
+            settle();
             row.floor.extend(floor.map(|measure| measure()));
             check();
         }

@@ -526,6 +526,9 @@ fn attempt(
     if demand.needed.iter().any(|id| uses_network(prepared.graph.node(*id))) {
         builder.events.emit(Event::Notice("RUN uses the host's network".to_owned()));
     }
+    if let Some(what) = prepared.selections.select(&demand.needed)? {
+        return Ok(Attempt::Changed(what));
+    }
     let (history, reasons) = during(builder.events, Phase::Explain, || {
         let history = read_history(builder, prepared, &keyed, &demand);
         let reasons = explain(builder, prepared, &history, &keyed, &demand);

@@ -3,7 +3,7 @@
 //! Each context is opened once and walked once, however many instructions and services use it. All
 //! missing sources of all Dockerfiles are reported at once, each at its instruction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 
@@ -93,9 +93,7 @@ impl Selections {
             }
         }
         let walked: HashSet<usize> = unknown.iter().map(|(_, number, _)| *number).collect();
-        if walked.into_par_iter().map(|number| contexts[number].known()).sum::<usize>() >= MANY {
-            memory::large_pages();
-        }
+        make_room(&contexts, walked);
         let select = |(taken, number, request): (Taken, usize, Request)| {
             let selection = contexts[number].select(&request);
             let taking =
@@ -132,13 +130,31 @@ impl Selections {
         }
         let selection = match context.select(&taking.request) {
             Ok(selection) if selection.digest() == taking.digest => selection,
-            Err(ContextError::Path(error)) => return Err(error.into()),
-            _ => {
-                context.distrust();
-                return Err(CopyError::Changed { path: context.folder() }.into());
-            }
+            Err(error @ ContextError::Path(_)) if !error.is_change() => return Err(error.into()),
+            _ => return Err(CopyError::Changed { path: context.folder() }.into()),
         };
         Ok((context, taking.selection.get_or_init(|| selection)))
+    }
+
+    /// Selects what these nodes take from contexts, where that was only remembered. What is said instead if
+    /// something changed since: then everything is to be prepared again.
+    pub(super) fn select(&self, nodes: &BTreeSet<NodeId>) -> Result<Option<String>, BuildError> {
+        let open = |(taken, taking): &(&Taken, &Taking)| {
+            nodes.contains(&taken.0) && taking.selection.get().is_none()
+        };
+        let open: Vec<_> = self.taken.iter().filter(open).collect();
+        make_room(&self.contexts, open.iter().map(|(_, taking)| taking.context).collect());
+        let selected = open.into_par_iter().map(|(taken, taking)| match self.of(*taken) {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_change() => {
+                self.contexts.get(taking.context).inspect(|context| context.distrust());
+                Ok(Some(error.to_string()))
+            }
+            Err(StepError::Context(ContextError::Path(error))) => Err(error.into()),
+            Err(error) => Err(BuildError::Unstable { what: error.to_string() }),
+        });
+        let changed: Vec<Option<String>> = selected.collect::<Result<_, BuildError>>()?;
+        Ok(changed.into_iter().flatten().next())
     }
 
     /// What of the git repositories that contexts lie in could not be read.
@@ -153,6 +169,14 @@ impl Selections {
     pub(super) fn save(&self) -> Result<(), BuildError> {
         self.contexts.par_iter().try_for_each(Context::save_cache)?;
         Ok(())
+    }
+}
+
+/// Gets ready to keep what a walk of these contexts sees.
+fn make_room(contexts: &[Context], walked: HashSet<usize>) {
+    let known = walked.into_par_iter().filter_map(|number| contexts.get(number)).map(Context::known);
+    if known.sum::<usize>() >= MANY {
+        memory::large_pages();
     }
 }
 

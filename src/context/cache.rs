@@ -72,6 +72,12 @@ impl Lazy {
         self.file.as_deref()
     }
 
+    /// What the file holds now, if that is not what was read.
+    pub(super) fn changed(&self) -> Option<Cache> {
+        let now = self.file().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        (now != self.get().bytes).then(|| Cache::parse(now).unwrap_or_default())
+    }
+
     /// What it holds.
     pub(super) fn get(&self) -> &Cache {
         self.read.get_or_init(|| self.file().map(Cache::load).unwrap_or_default())
@@ -85,12 +91,9 @@ impl Cache {
     }
 
     fn parse(bytes: Vec<u8>) -> Option<Self> {
-        let body = bytes.len().checked_sub(32)?;
-        if !bytes.starts_with(MAGIC) || Digest::of(&bytes[..body]).as_bytes() != &bytes[body..] {
-            return None;
-        }
+        let mut reader = Reader { rest: unsealed(&bytes, MAGIC)? };
+        let body = MAGIC.len() + reader.rest.len();
         let mut folders = Vec::new();
-        let mut reader = Reader { rest: &bytes[MAGIC.len()..body] };
         while !reader.rest.is_empty() {
             let (path_length, length) = (reader.number()? as usize, reader.number()? as usize);
             let (stamp, complete) = (reader.stamp()?, reader.byte()? != 0);
@@ -156,30 +159,49 @@ impl Writer {
     }
 
     fn entry(&mut self, entry: &KnownEntry<'_>) {
-        self.bytes.extend((entry.name.len() as u32).to_le_bytes());
-        self.bytes.extend([entry.kind, u8::from(entry.content.is_some())]);
-        self.bytes.extend(entry.name);
+        self.bytes.extend_from_slice(&(entry.name.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&[entry.kind, u8::from(entry.content.is_some())]);
+        self.bytes.extend_from_slice(entry.name);
         if let Some((stamp, digest)) = &entry.content {
             put_stamp(&mut self.bytes, stamp);
-            self.bytes.extend(digest.as_bytes());
+            self.bytes.extend_from_slice(digest.as_bytes());
         }
     }
 
     /// Replaces the cache at `path`.
     pub(super) fn finish(mut self, path: &Path) -> Result<(), PathError> {
-        let digest = Digest::of(&self.bytes);
-        self.bytes.extend(digest.as_bytes());
+        seal(&mut self.bytes);
         write_atomic(path, &self.bytes)
     }
 }
 
+/// Ends a file that began with its magic: with the digest of all of it.
+pub(super) fn seal(bytes: &mut Vec<u8>) {
+    let digest = Digest::of(&bytes);
+    bytes.extend(digest.as_bytes());
+}
+
+/// What lies between magic and digest of a file that is whole.
+pub(super) fn unsealed<'a>(bytes: &'a [u8], magic: &[u8]) -> Option<&'a [u8]> {
+    let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    body.strip_prefix(magic).filter(|_| Digest::of(body).as_bytes() == digest)
+}
+
 /// Appends a stamp as [`Reader::stamp`] takes it.
 pub(super) fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
-    [stamp.dev, stamp.ino, stamp.size].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    let mut all = [0; STAMP];
+    let mut rest = all.as_mut_slice();
+    let mut put = |number: &[u8]| {
+        let (place, more) = std::mem::take(&mut rest).split_at_mut(number.len());
+        place.copy_from_slice(number);
+        rest = more;
+    };
+    [stamp.dev, stamp.ino, stamp.size].iter().for_each(|number| put(&number.to_le_bytes()));
     for (seconds, nanos) in [stamp.mtime, stamp.ctime] {
-        bytes.extend(seconds.to_le_bytes());
-        bytes.extend(nanos.to_le_bytes());
+        put(&seconds.to_le_bytes());
+        put(&nanos.to_le_bytes());
     }
+    bytes.extend_from_slice(&all);
 }
 
 impl Known<'_> {

@@ -94,11 +94,6 @@ impl Ignore {
         self.rules.is_empty()
     }
 
-    /// The file as the user knows it.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Of its rules.
     pub(super) fn digest(&self) -> Digest {
         let mut hasher = FieldHasher::new("shipway ignore rules 1");

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::FileType;
 
 use super::Context;
-use super::cache::{Cache, Known, KnownEntry, Writer};
+use super::cache::{Known, KnownEntry, Writer};
 use super::folder::{Folder, Node};
 use super::stamp::Stamp;
 use super::tracked::Modes;
@@ -36,7 +36,8 @@ impl Context {
         if !self.tree.learned.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let before = Cache::load(path);
+        let changed = self.tree.cache.changed();
+        let before = changed.as_ref().unwrap_or_else(|| self.tree.cache.get());
         let (folders, single) = self.tree.all_seen();
         let seen: HashMap<&[u8], &Arc<Folder>> =
             folders.iter().map(|folder| (&*folder.path, folder)).collect();

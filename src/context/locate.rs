@@ -61,7 +61,10 @@ impl Tree {
         let patterns = components[literal..].iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         let start = match self.resolve(&prefix) {
             Ok(start) if start.node.meta.is_folder() => start,
-            Ok(_) | Err(Failure::Absent(_)) => return Ok(Vec::new()),
+            Ok(_) | Err(Failure::Absent(_)) => {
+                self.fleets();
+                return Ok(Vec::new());
+            }
             Err(failure) => return Err(self.explain(failure, source)),
         };
         let mut found = Vec::new();

@@ -73,6 +73,8 @@ impl Context {
     pub fn with_git_modes(mut self) -> Self {
         let file = self.tree.cache.file().map(|file| file.with_extension("git"));
         self.tree.modes = Some(tracked::Modes::new(self.real.clone(), file));
+        // It holds for one way to take modes.
+        self.remembered = Remembered::default();
         self
     }
 
@@ -168,6 +170,17 @@ pub enum ContextError {
     /// What the system refused.
     #[error(transparent)]
     Path(#[from] PathError),
+}
+
+impl ContextError {
+    /// Whether something was there that went, or became something else, while it was looked at.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::Unstable { .. } => true,
+            Self::Path(error) => tree::gone(&error.source),
+            _ => false,
+        }
+    }
 }
 
 /// Why a selection cannot be written.

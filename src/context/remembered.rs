@@ -6,11 +6,12 @@
 //! and what git said. If all of that stands, every digest in it does, and neither the stat cache is read nor
 //! a value made of any entry. If one thing does not, nothing of it is believed.
 //!
-//! It only ever holds what was settled when it was seen (see `stamp`). A context with something whose mode no
-//! settled stamp vouches for, or in which a single path led through a link, is not remembered but walked each time. A
-//! file that is missing, of another version or damaged remembers nothing.
+//! It only ever holds what was settled when it was seen (see `stamp`). Where a digest depends on something that
+//! no stamp vouches for ([`Tree::fleets`], pipes and devices, single links in folders that were not listed), nothing
+//! is remembered and the context is walked each time. A file that is missing, of another version or damaged
+//! remembers nothing.
 //!
-//! Layout, little-endian: magic, digest of the ignore rules, git's answers (a byte whether they count, a byte
+//! Layout, little-endian: magic, digest of all rules, git's answers (a byte whether they count, a byte
 //! whether modes on the disk were trusted if that was asked, their number, path and digest of each), number of
 //! selections, digest of request and selection of each, folders, digest of all before it. A folder is: length
 //! of its path, length of its entries, whether its stamp counts, stamp, path, entries. An entry is: length of its
@@ -22,21 +23,31 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, OFlags};
 
-use super::cache::{Reader, put_stamp};
+use super::cache::{Reader, put_stamp, seal, unsealed};
 use super::folder::{Folder, Node};
-use super::select::Selection;
+use super::ignore::Ignore;
+use super::select::{RULES, Selection};
 use super::stamp::{Meta, Stamp, Trust};
-use super::tracked::Said;
+use super::tracked::{Modes, Said};
 use super::tree::{Single, Tree, join, split};
 use super::{Context, Request};
 use crate::base::digest::{Digest, FieldHasher};
 use crate::base::fs::{PathError, write_atomic};
 
 const MAGIC: &[u8; 16] = b"shipway-walk-1\n\0";
+
+/// About what an entry takes in the file.
+const ENTRY: usize = 80;
+
+const EXTENSION: &str = "walk-";
+
+/// What has not been written for so long may go when something else is.
+const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Folders that one thread looks at in a stretch.
 const STRETCH: usize = 8;
@@ -53,22 +64,22 @@ pub(super) struct Remembered {
     file: Option<Digest>,
     /// What was selected in this run.
     selected: Mutex<Digests>,
-    /// Whether something was selected that cannot be remembered.
-    fleeting: AtomicBool,
+    /// Whether that is over.
+    forgotten: AtomicBool,
 }
 
 /// What digests depend on.
-#[derive(PartialEq, Eq, Default)]
-struct Evidence {
-    folders: BTreeMap<Vec<u8>, Seen>,
+#[derive(Default)]
+struct Evidence<'a> {
+    folders: BTreeMap<&'a [u8], Seen<'a>>,
 }
 
 /// What was seen of one folder.
-#[derive(PartialEq, Eq, Default)]
-struct Seen {
+#[derive(Default)]
+struct Seen<'a> {
     /// `None` where only single files in it were looked at.
     stamp: Option<Stamp>,
-    files: BTreeMap<Vec<u8>, Stamp>,
+    files: BTreeMap<&'a [u8], Stamp>,
 }
 
 /// A file that was read.
@@ -86,23 +97,30 @@ struct FolderAt<'a> {
     entries: &'a [u8],
 }
 
+/// Something that a digest depends on and that may change without showing.
+struct Fleeting;
+
 impl Context {
     /// The same context with what is remembered of it, which is looked at now: one look at each file that an
     /// earlier selection took. To be asked for by [`Context::remembered`].
     #[must_use]
     pub fn recalled(mut self) -> Self {
-        let Some(path) = self.remembered_file() else { return self };
-        let Ok(bytes) = std::fs::read(&path) else { return self };
-        if let Some(record) = Record::parse(&bytes).filter(|record| record.stands(&self.tree)) {
-            self.remembered =
-                Remembered { digests: record.digests, file: Some(record.digest), ..Remembered::default() };
+        let Some(bytes) = self.remembered_file().and_then(|path| std::fs::read(path).ok()) else {
+            return self;
+        };
+        match Record::parse(&bytes).filter(|record| record.stands(&self.tree)) {
+            Some(Record { digests, digest, .. }) => {
+                self.remembered = Remembered { digests, file: Some(digest), ..Remembered::default() };
+            }
+            // What git said to find that out is of an earlier moment than what is selected.
+            None => self.tree.modes = self.tree.modes.take().map(Modes::anew),
         }
         self
     }
 
     /// The digest that [`Context::select`] would give, if that is remembered. What the selection holds is not.
     pub fn remembered(&self, request: &Request) -> Option<Digest> {
-        if self.remembered.digests.is_empty() {
+        if self.remembered.digests.is_empty() || self.remembered.forgotten.load(Ordering::Relaxed) {
             return None;
         }
         self.remembered.digests.get(&request.digest()).copied()
@@ -123,7 +141,7 @@ impl Context {
         }
         let entered = |path: &[u8]| self.tree.seen(path).is_some();
         if !selection.folders().all(entered) {
-            self.remembered.fleeting.store(true, Ordering::Relaxed);
+            self.tree.fleets();
         }
         self.remembered.selected().insert(request.digest(), selection.digest());
     }
@@ -132,38 +150,42 @@ impl Context {
     pub(super) fn save_remembered(&self) -> Result<(), PathError> {
         let Some(path) = self.remembered_file() else { return Ok(()) };
         let known = &self.remembered.digests;
-        let selected = self.remembered.selected().clone();
+        let mut digests = self.remembered.selected().clone();
         let is_new = |(request, digest): (&Digest, &Digest)| known.get(request) != Some(digest);
-        if !selected.iter().any(is_new) || self.remembered.fleeting.load(Ordering::Relaxed) {
+        if !digests.iter().any(is_new) || self.tree.fleeting.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let Some((mut evidence, mut said)) = self.depends() else { return Ok(()) };
-        let mut digests = selected.clone();
-        let before = std::fs::read(&path).ok();
-        let before = before.as_deref().and_then(Record::parse);
-        if let Some(before) = before.as_ref().filter(|before| Some(before.digest) == self.remembered.file) {
+        let (folders, single) = self.tree.all_seen();
+        let Some((mut evidence, mut said)) = self.depends(&folders, &single) else { return Ok(()) };
+        let there = std::fs::read(&path).unwrap_or_default();
+        let before = self.remembered.file.and_then(|_| Record::parse(&there));
+        if let Some(before) = before.filter(|before| Some(before.digest) == self.remembered.file) {
             let same_said = said.as_mut().zip(before.said.as_ref()).is_none_or(|(said, more)| said.add(more));
-            if same_said && evidence.add(before) {
+            if same_said && evidence.add(&before) {
                 before.digests.iter().for_each(|(request, digest)| {
                     digests.entry(*request).or_insert(*digest);
                 });
             } else {
                 // It stood when the build began, and something in it is otherwise now.
-                let Some(now) = self.depends() else { return Ok(()) };
+                let Some(now) = self.depends(&folders, &single) else { return Ok(()) };
                 (evidence, said) = now;
             }
         }
-        let bytes = evidence.encode(self.tree.ignore.digest(), said.as_ref(), &digests);
-        if before.is_some_and(|before| bytes.ends_with(before.digest.as_bytes())) {
+        let bytes = evidence.encode(rules(&self.tree.ignore), said.as_ref(), &digests);
+        if bytes == there {
             return Ok(());
         }
+        remove_unused(&path);
         write_atomic(&path, &bytes)
     }
 
     /// What the selections of this run depend on; `None` if something of it may change without showing.
-    fn depends(&self) -> Option<(Evidence, Option<Said>)> {
-        let (folders, single) = self.tree.all_seen();
-        let evidence = Evidence::of(&folders, &single)?;
+    fn depends<'a>(
+        &self,
+        folders: &'a [Arc<Folder>],
+        single: &'a [Single],
+    ) -> Option<(Evidence<'a>, Option<Said>)> {
+        let evidence = Evidence::of(folders, single).ok()?;
         match &self.tree.modes {
             Some(modes) => Some((evidence, Some(modes.said()?))),
             None => Some((evidence, None)),
@@ -172,10 +194,34 @@ impl Context {
 
     /// Where it is kept: each way to show a folder has its own file.
     fn remembered_file(&self) -> Option<PathBuf> {
-        let mut name = FieldHasher::new("shipway walk");
-        name.field(self.tree.ignore.name()).number(u64::from(self.tree.modes.is_some()));
-        let extension = format!("walk-{}", &name.finish().hex()[..16]);
+        let mut way = FieldHasher::new("shipway walk");
+        way.field(rules(&self.tree.ignore).as_bytes()).number(u64::from(self.tree.modes.is_some()));
+        let extension = format!("{EXTENSION}{}", &way.finish().hex()[..16]);
         self.tree.cache.file().map(|file: &Path| file.with_extension(extension))
+    }
+}
+
+/// Of everything that makes other digests of the same tree and the same requests.
+fn rules(ignore: &Ignore) -> Digest {
+    let mut rules = FieldHasher::new("shipway walk rules");
+    rules.field(env!("CARGO_PKG_VERSION")).field(RULES).field(ignore.digest().as_bytes()).finish()
+}
+
+/// Removes what is remembered of other ways to show the folder of `path`, where it has not changed for long: an
+/// ignore file that was edited leaves such behind.
+fn remove_unused(path: &Path) {
+    let is_unused = |other: &Path| {
+        let same = other.file_stem() == path.file_stem() && other != path;
+        let extension = other.extension().and_then(|extension| extension.to_str());
+        let changed = other.metadata().and_then(|meta| meta.modified());
+        let for_long = |changed| SystemTime::now().duration_since(changed).is_ok_and(|since| since > UNUSED);
+        same && extension.is_some_and(|name| name.starts_with(EXTENSION)) && changed.is_ok_and(for_long)
+    };
+    for other in path.parent().and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten() {
+        if is_unused(&other.path()) {
+            // It is in nobody's way.
+            let _ = std::fs::remove_file(other.path());
+        }
     }
 }
 
@@ -184,10 +230,10 @@ impl Remembered {
         self.selected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what this run selected.
+    /// Forgets it, and what this run selected.
     pub(super) fn forget(&self) {
         self.selected().clear();
-        self.fleeting.store(false, Ordering::Relaxed);
+        self.forgotten.store(true, Ordering::Relaxed);
     }
 }
 
@@ -208,50 +254,66 @@ impl Request {
     }
 }
 
-impl Evidence {
-    /// Of everything that was looked at; `None` if something of it may change without showing.
-    fn of(folders: &[Arc<Folder>], single: &[Single]) -> Option<Self> {
+impl<'a> Evidence<'a> {
+    /// Of everything that was looked at.
+    fn of(folders: &'a [Arc<Folder>], single: &'a [Single]) -> Result<Self, Fleeting> {
         let paths: HashMap<&[u8], &Arc<Folder>> =
             folders.iter().map(|folder| (&*folder.path, folder)).collect();
         let mut evidence = Self::default();
         for folder in folders {
-            let mut files = BTreeMap::new();
+            let mut seen = Seen { stamp: Some(folder.meta.stamp), files: BTreeMap::new() };
             for entry in folder.entries() {
                 let Some(node) = entry.node() else { continue };
                 match node.meta.kind() {
-                    FileType::RegularFile => {
-                        files.extend(stamp(node)?.map(|stamp| (entry.name.to_vec(), stamp)));
-                    }
-                    FileType::Directory => {
-                        let inner = paths.get(&*join(&folder.path, entry.name));
-                        inner.is_none_or(|inner| inner.meta == node.meta).then_some(())?;
-                    }
+                    FileType::RegularFile => match known(node)? {
+                        // The stat cache believes no other file system's stamps in a folder.
+                        Some(stamp) if stamp.dev != folder.meta.stamp.dev => return Err(Fleeting),
+                        Some(stamp) => drop(seen.files.insert(entry.name, stamp)),
+                        // Nothing was selected that depends on it.
+                        None => {}
+                    },
+                    FileType::Directory => match paths.get(&*join(&folder.path, entry.name)) {
+                        Some(inner) if inner.meta != node.meta => return Err(Fleeting),
+                        _ => {}
+                    },
                     FileType::Symlink => {}
-                    _ => return None,
+                    _ => return Err(Fleeting),
                 }
             }
-            let one_device = files.values().all(|stamp| stamp.dev == folder.meta.stamp.dev);
-            (folder.settled && one_device).then_some(())?;
-            evidence.folders.insert(folder.path.clone(), Seen { stamp: Some(folder.meta.stamp), files });
+            if !folder.settled {
+                return Err(Fleeting);
+            }
+            evidence.folders.insert(&folder.path, seen);
         }
         for (path, node) in single {
-            let (folder, name) = split(path);
-            match node.meta.kind() {
-                FileType::RegularFile => {
-                    let Some(stamp) = stamp(node)? else { continue };
-                    evidence.folders.entry(folder.to_vec()).or_default().add(name, stamp).then_some(())?;
+            let (parent, name) = split(path);
+            let listed = paths.get(parent).and_then(|folder| folder.entry(name)?.node());
+            if listed.is_some_and(|listed| listed.meta == node.meta) && !node.meta.is_folder() {
+                // What was found out of it may be more than the folder knows.
+                if let Some(stamp) = known(node)? {
+                    evidence.file(parent, name, stamp)?;
                 }
-                FileType::Directory => {}
-                _ => return None,
+                continue;
+            }
+            match node.meta.kind() {
+                FileType::RegularFile => evidence.file(parent, name, known(node)?.ok_or(Fleeting)?)?,
+                // The way to something else, or where `..` leads back from.
+                FileType::Directory => drop(evidence.folders.entry(path).or_default()),
+                _ => return Err(Fleeting),
             }
         }
-        Some(evidence)
+        Ok(evidence)
+    }
+
+    /// Adds a file, unless it was seen otherwise.
+    fn file(&mut self, folder: &'a [u8], name: &'a [u8], stamp: Stamp) -> Result<(), Fleeting> {
+        if self.folders.entry(folder).or_default().add(name, stamp) { Ok(()) } else { Err(Fleeting) }
     }
 
     /// Adds that of an earlier run, unless they contradict each other.
-    fn add(&mut self, before: &Record<'_>) -> bool {
+    fn add(&mut self, before: &Record<'a>) -> bool {
         before.folders.iter().all(|folder| {
-            let seen = self.folders.entry(folder.path.to_bytes().to_vec()).or_default();
+            let seen = self.folders.entry(folder.path.to_bytes()).or_default();
             if seen.stamp.is_some() && folder.stamp.is_some() && seen.stamp != folder.stamp {
                 return false;
             }
@@ -261,7 +323,9 @@ impl Evidence {
     }
 
     fn encode(&self, rules: Digest, said: Option<&Said>, digests: &Digests) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
+        let files: usize = self.folders.values().map(|seen| seen.files.len() + 2).sum();
+        let mut bytes = Vec::with_capacity(files * ENTRY);
+        bytes.extend(MAGIC);
         bytes.extend(rules.as_bytes());
         bytes.push(u8::from(said.is_some()));
         if let Some(said) = said {
@@ -279,28 +343,26 @@ impl Evidence {
             bytes.extend(digest.as_bytes());
         }
         self.folders.iter().for_each(|(path, seen)| seen.encode(path, &mut bytes));
-        let digest = Digest::of(&bytes);
-        bytes.extend(digest.as_bytes());
+        seal(&mut bytes);
         bytes
     }
 }
 
-/// What a file's digest depends on, `Some(None)` if its content is not known and so nothing depends on it; `None` if
-/// that may change without showing.
-fn stamp(node: &Node) -> Option<Option<Stamp>> {
+/// What the digest of a file's content depends on; `None` if that is not known.
+fn known(node: &Node) -> Result<Option<Stamp>, Fleeting> {
     match node.content.get() {
-        None => Some(None),
+        None => Ok(None),
         Some(content) if content.settled && *content.meta(&node.meta) == node.meta => {
-            Some(Some(node.meta.stamp))
+            Ok(Some(node.meta.stamp))
         }
-        Some(_) => None,
+        Some(_) => Err(Fleeting),
     }
 }
 
-impl Seen {
+impl<'a> Seen<'a> {
     /// Adds a file, unless it was seen otherwise.
-    fn add(&mut self, name: &[u8], stamp: Stamp) -> bool {
-        *self.files.entry(name.to_vec()).or_insert(stamp) == stamp
+    fn add(&mut self, name: &'a [u8], stamp: Stamp) -> bool {
+        *self.files.entry(name).or_insert(stamp) == stamp
     }
 
     fn encode(&self, path: &[u8], bytes: &mut Vec<u8>) {
@@ -314,9 +376,9 @@ impl Seen {
         bytes.push(0);
         let first = bytes.len();
         for (name, stamp) in &self.files {
-            bytes.extend((name.len() as u32 + 1).to_le_bytes());
+            bytes.extend_from_slice(&(name.len() as u32 + 1).to_le_bytes());
             put_stamp(bytes, stamp);
-            bytes.extend(name);
+            bytes.extend_from_slice(name);
             bytes.push(0);
         }
         let length = (bytes.len() - first) as u32;
@@ -326,12 +388,8 @@ impl Seen {
 
 impl<'a> Record<'a> {
     fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let body = bytes.len().checked_sub(32)?;
-        let digest = Digest::of(&bytes[..body]);
-        if !bytes.starts_with(MAGIC) || digest.as_bytes() != &bytes[body..] {
-            return None;
-        }
-        let mut reader = Reader { rest: bytes.get(MAGIC.len()..body)? };
+        let mut reader = Reader { rest: unsealed(bytes, MAGIC)? };
+        let digest = Digest::from_bytes(*bytes.last_chunk()?);
         let rules = Digest::from_bytes(reader.array()?);
         let said = match reader.byte()? {
             0 => None,
@@ -359,7 +417,7 @@ impl<'a> Record<'a> {
             _ => false,
         };
         same_said
-            && self.rules == tree.ignore.digest()
+            && self.rules == rules(&tree.ignore)
             && self.folders.par_chunks(STRETCH).all(|folders| folders.iter().all(|at| at.stands(tree)))
     }
 }
@@ -379,7 +437,7 @@ fn said(reader: &mut Reader<'_>) -> Option<Said> {
 
 impl<'a> FolderAt<'a> {
     /// Its files with their stamps, as far as they can be read.
-    fn files(&self) -> impl Iterator<Item = (&'a CStr, Stamp)> {
+    fn files(&self) -> impl Iterator<Item = (&'a CStr, Stamp)> + use<'a> {
         let mut reader = Reader { rest: self.entries };
         std::iter::from_fn(move || file(&mut reader))
     }

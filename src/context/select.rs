@@ -28,6 +28,10 @@ use crate::base::digest::{Digest, FieldHasher};
 use crate::base::fs::PathError;
 use crate::base::listing::{self, Item, Kind, Listing, escape};
 
+/// How entries are chosen and hashed. Its number changes with everything that gives the same tree another digest:
+/// rules of ignore files, patterns, links and modes as well as the form below. Digests are remembered under it.
+pub(super) const RULES: &str = "shipway selection 1";
+
 /// What one instruction will write.
 #[derive(Clone, Debug)]
 pub struct Selection {
@@ -279,13 +283,19 @@ fn picked_entry(
         FileType::BlockDevice => (Kind::BlockDevice, Held::Device(meta.device)),
         FileType::Symlink => match tree.read_link(&path) {
             Ok(target) => (Kind::Link, Held::Target(target.into_boxed_slice())),
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                tree.fleets();
+                return Ok(None);
+            }
             // Something else lies there now: it cannot be left out.
             Err(Errno::INVAL) => return Err(ContextError::Unstable { path: tree.shown(&path) }),
             Err(error) => return Err(PathError::new("read the link", tree.shown(&path), error).into()),
         },
         FileType::RegularFile => {
-            let Some(content) = content::content(tree, &path, &node)? else { return Ok(None) };
+            let Some(content) = content::content(tree, &path, &node)? else {
+                tree.fleets();
+                return Ok(None);
+            };
             meta = content.meta(&node.meta);
             (Kind::File, Held::Bytes { digest: content.digest, settled: content.settled })
         }
@@ -314,7 +324,7 @@ fn effective_mode(tree: &Tree, path: &[u8], (meta, kind): (&Meta, Kind), chmod: 
 
 impl Selection {
     fn new(parts: Vec<Arc<Part>>) -> Self {
-        let mut hasher = FieldHasher::new("shipway selection 1");
+        let mut hasher = FieldHasher::new(RULES);
         let mut bytes = Vec::new();
         for part in &parts {
             bytes.clear();

@@ -3,6 +3,7 @@
 mod changes;
 mod earlier;
 mod modes;
+mod remembered;
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;

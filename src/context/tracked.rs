@@ -97,6 +97,11 @@ impl Modes {
         Self { folder, file, trusted: OnceLock::new(), seen: Mutex::default() }
     }
 
+    /// The same, as if nothing had been asked.
+    pub(super) fn anew(self) -> Self {
+        Self::new(self.folder, self.file)
+    }
+
     /// The permissions with which a file counts that has these on the disk.
     pub(super) fn of_file(&self, tree: &Tree, path: &[u8], permissions: u32) -> u32 {
         let usual = |executable: bool| if executable { 0o755 } else { 0o644 };

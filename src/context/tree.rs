@@ -46,6 +46,8 @@ pub(super) struct Tree {
     single: Mutex<HashMap<Vec<u8>, NodeRef>>,
     /// Whether something was seen that the stat cache did not know and can keep.
     pub(super) learned: AtomicBool,
+    /// Whether a selection depends on something that no stamp vouches for: what was not there, or vanished.
+    pub(super) fleeting: AtomicBool,
 }
 
 /// Held while a folder is looked at, so that nobody else looks at it at the same time.
@@ -71,8 +73,10 @@ pub(super) type Skip<'a> = dyn Fn(&[u8]) -> bool + Sync + 'a;
 impl Tree {
     /// The folder `shown` of the host, as `ignore` shows it.
     pub(super) fn of_context(root: RootDir, shown: PathBuf, ignore: Ignore, cache: Lazy) -> Self {
-        let (folders, devices, single, learned) = Default::default();
-        Self { root, shown, ignore, rootfs: false, modes: None, cache, folders, devices, single, learned }
+        let (folders, devices, single) = Default::default();
+        let (learned, fleeting) = Default::default();
+        let (rootfs, modes) = (false, None);
+        Self { root, shown, ignore, rootfs, modes, cache, folders, devices, single, learned, fleeting }
     }
 
     /// A root file system: all of it is shown.
@@ -86,6 +90,12 @@ impl Tree {
         lock(&self.folders).clear();
         lock(&self.single).clear();
         self.modes.iter().for_each(Modes::forget);
+        self.fleeting.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that what is selected now cannot be told from stamps later.
+    pub(super) fn fleets(&self) {
+        self.fleeting.store(true, Ordering::Relaxed);
     }
 
     /// A path for messages.
@@ -136,8 +146,8 @@ impl Tree {
         let (excluded, matched) = (verdict.excluded, verdict.matched);
         let node = NodeRef::alone(Node { meta, excluded, matched, content: OnceLock::new() });
         self.recall(path, &node);
-        lock(&self.single).insert(path.to_vec(), node.clone());
-        Ok(Some(node))
+        // Whoever looks at it at the same time shall see the same.
+        Ok(Some(lock(&self.single).entry(path.to_vec()).or_insert(node).clone()))
     }
 
     /// Takes the content of a single file from the stat cache.
@@ -263,7 +273,10 @@ impl Tree {
             skip,
         ) {
             Ok(branch) => Some(Ok((index, branch))),
-            Err(error) if gone(&error.source) => None,
+            Err(error) if gone(&error.source) => {
+                self.fleets();
+                None
+            }
             Err(error) => Some(Err(error)),
         };
         let below = match folders.len() {
@@ -328,7 +341,10 @@ impl Look<'_> {
         }
         let meta = match rustix::fs::statat(self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Meta::from(&stat),
-            Err(Errno::NOENT) => return Ok((kind, None)),
+            Err(Errno::NOENT) => {
+                self.tree.fleets();
+                return Ok((kind, None));
+            }
             Err(error) => return Err(PathError::new("stat", self.tree.shown(path), error)),
         };
         let matched = match meta.is_folder() && matched.is_empty() {
@@ -337,6 +353,10 @@ impl Look<'_> {
             false => matched,
         };
         let kind = meta.kind();
+        if kind == FileType::Socket {
+            // Something that is shown can be mounted over it.
+            self.tree.fleets();
+        }
         if kind == FileType::Socket || (excluded && kind != FileType::Directory) {
             return Ok((kind, None));
         }
@@ -368,7 +388,7 @@ fn list(file: &OwnedFd) -> io::Result<Vec<(Box<[u8]>, FileType)>> {
 }
 
 /// Whether a folder was removed or replaced since its name was read.
-fn gone(error: &io::Error) -> bool {
+pub(super) fn gone(error: &io::Error) -> bool {
     let codes = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
     codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
 }

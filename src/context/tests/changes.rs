@@ -23,6 +23,10 @@ use crate::base::testing::{as_root, available};
 /// Few names, so that operations meet. Two differ in case alone.
 pub(super) const NAMES: [&str; 8] = ["a", "b", "B", "d", "d/a", "d/e", "d/e/a", "d/e/b"];
 
+/// What is selected: names, what is in folders that are listed by nothing else, and everything.
+const SOURCES: [&str; 15] =
+    ["a", "b", "B", "d", "d/a", "d/e", "d/e/a", "d/e/b", ".", "*", "d/*", "d/e/*", "b/*", "*/a", "B/e/*"];
+
 /// What the ignore file says, from one moment on.
 const IGNORES: [&str; 4] = ["", "b\nd/e\n", "d\n!d/e/b\n", "*\n!B\n!d/a\n"];
 
@@ -67,7 +71,7 @@ pub(super) enum Change {
     Wait(u64),
     /// Selects, and keeps what was learned.
     Look,
-    /// The same for one path alone, whose folder is not looked at.
+    /// The same for one of what is wanted alone.
     LookAt(usize),
 }
 
@@ -99,7 +103,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
     let looks = prop_oneof![
         2 => prop_oneof![Just(0), Just(3), Just(30)].prop_map(Change::Wait),
         4 => Just(Change::Look),
-        1 => name().prop_map(Change::LookAt),
+        3 => (0..SOURCES.len() + 3).prop_map(Change::LookAt),
         1 => (0..IGNORES.len()).prop_map(Change::Ignore),
     ];
     prop_oneof![5 => edits, 4 => moves, 3 => looks]
@@ -248,18 +252,30 @@ fn digest(context: &Context, source: &str) -> Result<Digest, String> {
     context.select(&request(&[source])).map(|selection| selection.digest()).map_err(|error| error.to_string())
 }
 
-/// Selects `source` through the cache as another process would and compares with a look without any. What
+/// Selects `source` through the cache as another process would and compares with a look without any. Whatever
 /// is remembered must be the same.
 fn compare(place: &Place, ignore: &str, source: &str) -> Context {
     let context = place.context(ignore).recalled();
     let rules = Ignore::parse(&SourceFile::new(".dockerignore", ignore)).unwrap();
-    let uncached = Context::open(&place.path("context"), rules, None).unwrap();
-    let expected = digest(&uncached, source);
-    if let Some(remembered) = context.remembered(&request(&[source])) {
-        assert_eq!(Ok(remembered), expected, "{source} is remembered");
+    let uncached = || Context::open(&place.path("context"), rules.clone(), None).unwrap();
+    for wanted in wanted() {
+        if let Some(remembered) = context.remembered(&wanted) {
+            let selected = uncached().select(&wanted).map(|selection| selection.digest());
+            assert_eq!(Ok(remembered), selected.map_err(|error| error.to_string()), "{wanted:?}");
+        }
     }
-    assert_eq!(digest(&context, source), expected, "{source}");
+    assert_eq!(digest(&context, source), digest(&uncached(), source), "{source}");
     context
+}
+
+/// What is asked for.
+fn wanted() -> Vec<Request> {
+    let mut wanted: Vec<Request> = SOURCES.iter().map(|source| request(&[source])).collect();
+    let excludes = vec!["a".to_owned(), "**/b".to_owned()];
+    wanted.push(Request { excludes, ..request(&["."]) });
+    wanted.push(Request { parents: true, ..request(&["d/./*/*"]) });
+    wanted.push(Request { chmod: Some("u+x".parse().unwrap()), ..request(&["a", "d/*"]) });
+    wanted
 }
 
 fn is_remembered(place: &Place, ignore: &str, source: &str) -> bool {
@@ -273,6 +289,15 @@ fn look(place: &Place, ignore: &str) {
         let selection = context.select(&request(&["."])).unwrap();
         assert_eq!(selected(&selection), really_there(&place.path("context")));
     }
+    keep(&context);
+}
+
+/// Selects one thing through the cache, as the only thing of a run, and keeps what was learned.
+fn look_at(place: &Place, ignore: &str, wanted: &Request) {
+    compare(place, ignore, "a");
+    let context = place.context(ignore).recalled();
+    // What is not there is not there for a while.
+    let _ = context.select(wanted);
     keep(&context);
 }
 
@@ -304,7 +329,7 @@ proptest! {
         for change in &changes {
             match change {
                 Change::Look => look(&place, ignore),
-                Change::LookAt(name) => keep(&compare(&place, ignore, NAMES[*name])),
+                Change::LookAt(which) => look_at(&place, ignore, &wanted()[*which]),
                 Change::Ignore(which) => ignore = IGNORES[*which],
                 // What the tree does not allow does not happen.
                 change => drop(apply(&place.path("context"), change)),
@@ -426,6 +451,14 @@ fn what_is_mounted_into_a_tree_is_seen() {
             look(&place, "");
         }
         assert_eq!(digest(&place.context(""), "."), without);
+        // Over something that is not shown.
+        let socket = std::os::unix::net::UnixListener::bind(root.join("s")).unwrap();
+        super::settle();
+        (0..2).for_each(|_| keep(&compare(&place, "", ".")));
+        mount_bind(place.path("outside/secret"), root.join("s")).unwrap();
+        compare(&place, "", ".");
+        unmount(root.join("s"), UnmountFlags::DETACH).unwrap();
+        drop(socket);
     });
 }
 

@@ -15,9 +15,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::cache::{Reader, put_stamp};
+use super::super::cache::{Reader, put_stamp, seal, unsealed};
 use super::repository::{Repository, Standing};
-use crate::base::digest::Digest;
 use crate::base::fs::{PathError, write_atomic};
 use crate::base::worktree::{Names, Worktree};
 
@@ -29,11 +28,7 @@ pub(super) fn read(path: &Path) -> HashMap<PathBuf, Repository> {
 }
 
 fn parse(bytes: &[u8]) -> Option<HashMap<PathBuf, Repository>> {
-    let body = bytes.len().checked_sub(32)?;
-    if !bytes.starts_with(MAGIC) || Digest::of(&bytes[..body]).as_bytes() != &bytes[body..] {
-        return None;
-    }
-    let mut reader = Reader { rest: bytes.get(MAGIC.len()..body)? };
+    let mut reader = Reader { rest: unsealed(bytes, MAGIC)? };
     let mut repositories = HashMap::new();
     while !reader.rest.is_empty() {
         let repository = repository(&mut reader)?;
@@ -85,8 +80,7 @@ pub(super) fn write<'r>(
 ) -> Result<(), PathError> {
     let mut bytes = MAGIC.to_vec();
     repositories.filter(|one| one.settled).for_each(|one| put_repository(&mut bytes, one));
-    let digest = Digest::of(&bytes);
-    bytes.extend(digest.as_bytes());
+    seal(&mut bytes);
     write_atomic(path, &bytes)
 }
 
