@@ -64,7 +64,7 @@ impl Ahead {
         Self(receiver)
     }
 
-    /// All of them, once they are open.
+    /// All of them, once they are open. Waits: not to be asked on a thread that opens them.
     fn finish(self) -> HashMap<ContextSpec, Opened> {
         self.0.into_iter().collect()
     }
