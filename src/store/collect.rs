@@ -30,6 +30,8 @@ pub struct Inventory {
     pub unreadable: Vec<PathBuf>,
     /// The cache mounts, one for each copy.
     pub mounts: Vec<KeptCache>,
+    /// What is known of contexts, with the last use of each file as far as the disk says.
+    pub trees: Vec<(PathBuf, SystemTime)>,
     /// Bytes of everything else: records, shelves, stat caches.
     pub other_bytes: u64,
 }
@@ -67,6 +69,10 @@ pub struct Limits {
     pub all: bool,
 }
 
+/// What is known of a context that nobody builds goes after so long, whatever the limits: nobody is told when a
+/// checkout is removed. A context that is built after all is read once more.
+const TREES_STAY: Duration = Duration::from_secs(60 * 24 * 3600);
+
 /// What the limits decide about.
 #[derive(Clone, Copy)]
 enum Candidate<'a> {
@@ -81,6 +87,12 @@ impl Inventory {
         let mut holders = self.holders();
         let mut steps: Vec<_> =
             self.unreadable.iter().map(|file| Removal::File(file.clone(), Why::Unreadable)).collect();
+        for (file, used) in &self.trees {
+            let unused = now.duration_since(*used).unwrap_or_default();
+            if unused > TREES_STAY {
+                steps.push(Removal::File(file.clone(), Why::Unused(unused)));
+            }
+        }
         let mut live: u64 =
             holders.keys().filter_map(|held| self.pieces.get(held)).map(|piece| piece.bytes).sum();
         live += self.mounts.iter().map(|cache| cache.bytes).sum::<u64>() + self.other_bytes;
@@ -235,6 +247,16 @@ pub(super) mod tests {
 
     pub(in crate::store) fn snapshot(number: u8) -> Held {
         Held::Snapshot(id(number))
+    }
+
+    #[test]
+    fn what_is_known_of_contexts_goes_when_nobody_used_it_for_long() {
+        let now = SystemTime::UNIX_EPOCH + HOUR * 24 * 100;
+        let trees = [(50, "new"), (30, "old")];
+        let trees = trees.map(|(day, name)| (PathBuf::from(name), SystemTime::UNIX_EPOCH + HOUR * 24 * day));
+        let inventory = Inventory { trees: trees.to_vec(), ..Inventory::default() };
+        let limits = Limits { keep_bytes: Some(u64::MAX), ..Limits::default() };
+        assert_eq!(inventory.removals(&limits, now).to_string(), "file old: not used for 1680 hours\n");
     }
 
     /// base(1) ← middle(2) ← top(3), and other(4) with a blob; each piece has ten bytes.

@@ -88,6 +88,7 @@ impl Store {
         self.add_blobs(&mut inventory)?;
         self.add_records(&mut inventory)?;
         inventory.mounts = self.cache_mounts(mount_bytes)?;
+        inventory.trees = self.trees()?;
         let names = self.shelf(Bucket::Names).list::<Rooted>();
         inventory.names = names.into_iter().map(|(name, value)| (name, value.holds)).collect();
         // Without what a pin holds, a build in which nothing changed would have to ask the network.
@@ -100,6 +101,21 @@ impl Store {
             inventory.other_bytes += disk_bytes(&self.path(bucket));
         }
         Ok(inventory)
+    }
+
+    /// What is known of contexts, with the last use of each: the files of one context are used together, though
+    /// not all of them are read.
+    fn trees(&self) -> Result<Vec<(PathBuf, SystemTime)>> {
+        let (mut used, mut files) = (BTreeMap::<_, SystemTime>::new(), Vec::new());
+        for (name, path) in entries(&self.trees_folder())? {
+            // Reading counts as use, where the file system notes it.
+            let Ok(stat) = std::fs::symlink_metadata(&path) else { continue };
+            let context = name.split('.').next().unwrap_or_default().to_owned();
+            let last = used.entry(context.clone()).or_insert(SystemTime::UNIX_EPOCH);
+            *last = stat.accessed().into_iter().chain(stat.modified()).fold(*last, Ord::max);
+            files.push((context, path));
+        }
+        Ok(files.into_iter().map(|(context, path)| (path, used[&context])).collect())
     }
 
     /// Bytes of a snapshot or blob; none if it is gone.

@@ -32,7 +32,7 @@ pub enum Why {
 pub enum Removal {
     /// The files of a result's records.
     Records(ResultId, Vec<PathBuf>, Why),
-    /// A file that should be a record and is none.
+    /// A file that should be a record and is none, or what is known of a context.
     File(PathBuf, Why),
     /// A snapshot or blob of so many bytes.
     Piece(Held, u64, Why),

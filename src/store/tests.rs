@@ -293,6 +293,12 @@ fn a_prune_frees_what_no_name_holds_and_only_alone() {
     store.shelf(Bucket::Names).put("debian", &value).unwrap();
     std::fs::create_dir_all(store.path("records-v1/00")).unwrap();
     std::fs::write(store.path("records-v1/00/torn.json"), "{").unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(90 * 24 * 3600);
+    let now = std::time::SystemTime::now();
+    for (name, used) in [("gone", long_ago), ("built", long_ago), ("built.walk-1", now)] {
+        let file = std::fs::File::create(store.trees_folder().join(name)).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_accessed(used).set_modified(long_ago)).unwrap();
+    }
     let usage = store.inventory().unwrap().usage();
     assert_eq!((usage.records, usage.snapshots, usage.blobs), (2, 2, 2));
     assert!(usage.reclaimable_bytes > 0 && usage.reclaimable_bytes < usage.snapshot_bytes + usage.blob_bytes);
@@ -302,8 +308,9 @@ fn a_prune_frees_what_no_name_holds_and_only_alone() {
     assert!(prune(&store).is_none());
     drop(other);
     let pruned = prune(&store).unwrap();
-    assert_eq!(pruned.removals.steps.len(), 4, "{}", pruned.removals);
+    assert_eq!(pruned.removals.steps.len(), 5, "{}", pruned.removals);
     let store = open(folder.path());
+    assert_eq!(names_in(&store.trees_folder()), ["built", "built.walk-1"]);
     assert!(store.snapshot(top).is_none() && store.peek(definition("top")).is_none());
     assert!(store.snapshot(base).is_some() && store.has_blob(held));
     assert!(store.peek(definition("base")).is_some(), "a name holds all that it needs");
