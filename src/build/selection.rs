@@ -1,6 +1,7 @@
 //! What every COPY from a build context selects, before any key is known.
 //!
-//! Each context is opened once and walked once, however many instructions and services use it. All
+//! Each context is opened once, and looked at once, however many instructions and services use it: where what
+//! earlier builds selected still stands only its digests are taken, and a step that runs selects anew. All
 //! missing sources of all Dockerfiles are reported at once, each at its instruction.
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -189,19 +189,13 @@ pub(super) fn unsealed<'a>(bytes: &'a [u8], magic: &[u8]) -> Option<&'a [u8]> {
 
 /// Appends a stamp as [`Reader::stamp`] takes it.
 pub(super) fn put_stamp(bytes: &mut Vec<u8>, stamp: &Stamp) {
-    let mut all = [0; STAMP];
-    let mut rest = all.as_mut_slice();
-    let mut put = |number: &[u8]| {
-        let (place, more) = std::mem::take(&mut rest).split_at_mut(number.len());
-        place.copy_from_slice(number);
-        rest = more;
-    };
-    [stamp.dev, stamp.ino, stamp.size].iter().for_each(|number| put(&number.to_le_bytes()));
-    for (seconds, nanos) in [stamp.mtime, stamp.ctime] {
-        put(&seconds.to_le_bytes());
-        put(&nanos.to_le_bytes());
+    for number in [stamp.dev, stamp.ino, stamp.size] {
+        bytes.extend_from_slice(&number.to_le_bytes());
     }
-    bytes.extend_from_slice(&all);
+    for (seconds, nanos) in [stamp.mtime, stamp.ctime] {
+        bytes.extend_from_slice(&seconds.to_le_bytes());
+        bytes.extend_from_slice(&nanos.to_le_bytes());
+    }
 }
 
 impl Known<'_> {

@@ -20,10 +20,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, OFlags};
@@ -43,11 +42,6 @@ const MAGIC: &[u8; 16] = b"shipway-walk-1\n\0";
 
 /// About what an entry takes in the file.
 const ENTRY: usize = 80;
-
-const EXTENSION: &str = "walk-";
-
-/// What has not been written for so long may go when something else is.
-const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Folders that one thread looks at in a stretch.
 const STRETCH: usize = 8;
@@ -175,7 +169,6 @@ impl Context {
         if bytes == there {
             return Ok(());
         }
-        remove_unused(&path);
         write_atomic(&path, &bytes)
     }
 
@@ -192,12 +185,13 @@ impl Context {
         }
     }
 
-    /// Where it is kept: each way to show a folder has its own file.
+    /// Where it is kept: each way to show a folder has its own file. Those of ignore files that were edited
+    /// since go with what the store no longer needs.
     fn remembered_file(&self) -> Option<PathBuf> {
         let mut way = FieldHasher::new("shipway walk");
         way.field(rules(&self.tree.ignore).as_bytes()).number(u64::from(self.tree.modes.is_some()));
-        let extension = format!("{EXTENSION}{}", &way.finish().hex()[..16]);
-        self.tree.cache.file().map(|file: &Path| file.with_extension(extension))
+        let extension = format!("walk-{}", &way.finish().hex()[..16]);
+        self.tree.cache.file().map(|file| file.with_extension(extension))
     }
 }
 
@@ -205,24 +199,6 @@ impl Context {
 fn rules(ignore: &Ignore) -> Digest {
     let mut rules = FieldHasher::new("shipway walk rules");
     rules.field(env!("CARGO_PKG_VERSION")).field(RULES).field(ignore.digest().as_bytes()).finish()
-}
-
-/// Removes what is remembered of other ways to show the folder of `path`, where it has not changed for long: an
-/// ignore file that was edited leaves such behind.
-fn remove_unused(path: &Path) {
-    let is_unused = |other: &Path| {
-        let same = other.file_stem() == path.file_stem() && other != path;
-        let extension = other.extension().and_then(|extension| extension.to_str());
-        let changed = other.metadata().and_then(|meta| meta.modified());
-        let for_long = |changed| SystemTime::now().duration_since(changed).is_ok_and(|since| since > UNUSED);
-        same && extension.is_some_and(|name| name.starts_with(EXTENSION)) && changed.is_ok_and(for_long)
-    };
-    for other in path.parent().and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten() {
-        if is_unused(&other.path()) {
-            // It is in nobody's way.
-            let _ = std::fs::remove_file(other.path());
-        }
-    }
 }
 
 impl Remembered {

@@ -103,19 +103,23 @@ impl Store {
         Ok(inventory)
     }
 
-    /// What is known of contexts, with the last use of each: the files of one context are used together, though
-    /// not all of them are read.
+    /// What is known of contexts, with the last use of each: reading counts, where the file system notes it. The
+    /// file that a context's other files are named after is used whenever one of them is, but not always read.
     fn trees(&self) -> Result<Vec<(PathBuf, SystemTime)>> {
-        let (mut used, mut files) = (BTreeMap::<_, SystemTime>::new(), Vec::new());
+        let (mut files, mut contexts) = (Vec::new(), BTreeMap::<_, SystemTime>::new());
         for (name, path) in entries(&self.trees_folder())? {
-            // Reading counts as use, where the file system notes it.
             let Ok(stat) = std::fs::symlink_metadata(&path) else { continue };
-            let context = name.split('.').next().unwrap_or_default().to_owned();
-            let last = used.entry(context.clone()).or_insert(SystemTime::UNIX_EPOCH);
-            *last = stat.accessed().into_iter().chain(stat.modified()).fold(*last, Ord::max);
-            files.push((context, path));
+            let Some(used) = stat.accessed().into_iter().chain(stat.modified()).max() else { continue };
+            let context = self.trees_folder().join(name.split('.').next().unwrap_or_default());
+            let last = contexts.entry(context).or_insert(used);
+            *last = used.max(*last);
+            files.push((path, used));
         }
-        Ok(files.into_iter().map(|(context, path)| (path, used[&context])).collect())
+        let last_use = |(path, used): (PathBuf, SystemTime)| {
+            let last = contexts.get(&path).copied().unwrap_or(used);
+            (path, last)
+        };
+        Ok(files.into_iter().map(last_use).collect())
     }
 
     /// Bytes of a snapshot or blob; none if it is gone.

@@ -15,7 +15,7 @@
 //! canonical-v1/ab/HEX.json     canonical key → record
 //! names-v1 pins-v1 history-v1 handover-v1    shelves of small named values
 //! .size  .size-lock            the running total
-//! trees-v1/                    stat caches; `context` owns their format
+//! trees-v1/                    stat caches and what was selected; `context` owns their format
 //! mounts-v1/IDENTITY/N/        what steps share from build to build, each copy with its lock
 //! ```
 //!

@@ -295,7 +295,8 @@ fn a_prune_frees_what_no_name_holds_and_only_alone() {
     std::fs::write(store.path("records-v1/00/torn.json"), "{").unwrap();
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(90 * 24 * 3600);
     let now = std::time::SystemTime::now();
-    for (name, used) in [("gone", long_ago), ("built", long_ago), ("built.walk-1", now)] {
+    let files = [("gone", long_ago), ("built", long_ago), ("built.walk-1", now), ("built.walk-2", long_ago)];
+    for (name, used) in files {
         let file = std::fs::File::create(store.trees_folder().join(name)).unwrap();
         file.set_times(std::fs::FileTimes::new().set_accessed(used).set_modified(long_ago)).unwrap();
     }
@@ -308,7 +309,7 @@ fn a_prune_frees_what_no_name_holds_and_only_alone() {
     assert!(prune(&store).is_none());
     drop(other);
     let pruned = prune(&store).unwrap();
-    assert_eq!(pruned.removals.steps.len(), 5, "{}", pruned.removals);
+    assert_eq!(pruned.removals.steps.len(), 6, "{}", pruned.removals);
     let store = open(folder.path());
     assert_eq!(names_in(&store.trees_folder()), ["built", "built.walk-1"]);
     assert!(store.snapshot(top).is_none() && store.peek(definition("top")).is_none());

@@ -109,17 +109,3 @@ fn what_contradicts_it_ends_it() {
     context.distrust();
     assert_eq!(remembered(&place, "", &["."]), None);
 }
-
-#[test]
-fn what_nobody_used_for_long_goes() {
-    let place = Place::new();
-    place.write("a", "1");
-    settle();
-    run(&place, "old\n", &["."]);
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 24 * 3600);
-    fs::File::open(&files(&place)[0]).unwrap().set_modified(long_ago).unwrap();
-    run(&place, "b\n", &["."]);
-    run(&place, "c\n", &["."]);
-    assert_eq!(files(&place).len(), 2);
-    assert_eq!(remembered(&place, "old\n", &["."]), None);
-}
